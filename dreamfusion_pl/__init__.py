@@ -1,0 +1,1 @@
+"""DreamFusion in PyTorch Lightning: a sentence becomes a 3D object."""

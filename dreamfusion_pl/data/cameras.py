@@ -1,0 +1,91 @@
+"""Cameras and lights as pure functions (seed 5a; paper 3.2, A.2). Angles in radians unless named ``_deg``."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from dreamfusion_pl.types import Rays
+
+
+def sample_elevations_deg(
+    count: int, low_deg: float, high_deg: float, area_probability: float, generator: torch.Generator
+) -> Tensor:
+    """Draw elevations: uniform in angle, or with ``area_probability`` uniform in area on the sphere.
+
+    The paper uses [-10, 90] degrees and probability 0.5; its area branch covers the upper half-sphere only, so
+    that branch starts at elevation 0 (or at ``low_deg`` where that is higher).
+
+    Returns:
+        Elevations in degrees, [B], within [low_deg, high_deg].
+    """
+    by_angle = low_deg + (high_deg - low_deg) * torch.rand(count, generator=generator)
+    low_sine = math.sin(math.radians(max(low_deg, 0.0)))
+    high_sine = math.sin(math.radians(max(high_deg, 0.0)))
+    sines = low_sine + (high_sine - low_sine) * torch.rand(count, generator=generator)
+    by_area = torch.rad2deg(torch.asin(sines.clamp(-1.0, 1.0)))
+    return torch.where(torch.rand(count, generator=generator) < area_probability, by_area, by_angle)
+
+
+def sample_azimuths_deg(count: int, spread: bool, generator: torch.Generator) -> Tensor:
+    """Draw azimuths in [0, 360) degrees, [B]: independent, or ``spread``: one in each of B equal sectors."""
+    draws = torch.rand(count, generator=generator)
+    if spread:
+        return ((torch.arange(count) + draws) * (360.0 / count) + 360.0 * _one(generator)) % 360.0
+    return 360.0 * draws
+
+
+def _one(generator: torch.Generator) -> Tensor:
+    return torch.rand((), generator=generator)
+
+
+def positions(elevation_deg: Tensor, azimuth_deg: Tensor, distance: Tensor) -> Tensor:
+    """Points at the given spherical coordinates around the origin: [B], [B], [B] -> [B, 3]."""
+    elevation, azimuth = torch.deg2rad(elevation_deg), torch.deg2rad(azimuth_deg)
+    flat = torch.cos(elevation)
+    unit = torch.stack([flat * torch.cos(azimuth), flat * torch.sin(azimuth), torch.sin(elevation)], dim=-1)
+    return unit * distance[..., None]
+
+
+def look_at(origin: Tensor, target: Tensor, up: Tensor) -> Tensor:
+    """Camera-to-world rotations that look from ``origin`` to ``target``, all [B, 3] -> [B, 3, 3].
+
+    Columns are right, up, back. Straight above the target, where ``up`` has no direction in the image, the top
+    of the picture is turned away from the front (-x).
+    """
+    back = torch.nn.functional.normalize(origin - target, dim=-1)
+    fallback = torch.tensor([-1.0, 0.0, 0.0], device=origin.device, dtype=origin.dtype).expand_as(back)
+    parallel = torch.linalg.cross(up, back).norm(dim=-1, keepdim=True) < 1e-4
+    right = torch.nn.functional.normalize(torch.linalg.cross(torch.where(parallel, fallback, up), back), dim=-1)
+    return torch.stack([right, torch.linalg.cross(back, right), back], dim=-1)
+
+
+def pixel_rays(origin: Tensor, rotation: Tensor, focal: Tensor, height: int, width: int) -> Rays:
+    """Rays through pixel centres.
+
+    Args:
+        origin: camera positions, [B, 3].
+        rotation: camera-to-world rotations, [B, 3, 3].
+        focal: focal lengths in image widths, [B].
+        height: rows H.
+        width: columns W.
+
+    Returns:
+        Rays with origins and unit directions [B, H, W, 3].
+    """
+    rows = (0.5 * height - 0.5 - torch.arange(height, device=origin.device)) / width
+    columns = (torch.arange(width, device=origin.device) + 0.5 - 0.5 * width) / width
+    y, x = torch.meshgrid(rows, columns, indexing="ij")
+    plane = torch.stack([x, y], dim=-1).to(origin) / focal[:, None, None, None]
+    camera = torch.cat([plane, -torch.ones_like(plane[..., :1])], dim=-1)
+    directions = torch.einsum("bij,bhwj->bhwi", rotation, torch.nn.functional.normalize(camera, dim=-1))
+    return Rays(origin[:, None, None, :].expand_as(directions), directions)
+
+
+def sample_lights(origin: Tensor, low: float, high: float, generator: torch.Generator) -> Tensor:
+    """Light positions [B, 3]: direction ~ N(camera position, I), distance ~ U(low, high) (paper A.2)."""
+    direction = origin + torch.randn(origin.shape, generator=generator)
+    norm = low + (high - low) * torch.rand(origin.shape[0], 1, generator=generator)
+    return torch.nn.functional.normalize(direction, dim=-1) * norm

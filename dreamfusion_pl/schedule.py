@@ -1,0 +1,80 @@
+"""Values as functions of training progress in [0, 1]."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from typing import final
+
+
+class Schedule(ABC):
+    """A value that depends on progress."""
+
+    @abstractmethod
+    def __call__(self, progress: float) -> float:
+        """Return the value at ``progress`` in [0, 1]."""
+
+
+def _fraction(progress: float, start: float, end: float) -> float:
+    return min(max((progress - start) / (end - start), 0.0), 1.0)
+
+
+def _check_interval(start: float, end: float) -> None:
+    if not 0.0 <= start < end <= 1.0:
+        raise ValueError(
+            f"a schedule needs 0 <= start < end <= 1 (fractions of training), got start={start}, end={end}"
+        )
+
+
+@final
+class Constant(Schedule):
+    """The same value throughout.
+
+    Args:
+        value: the value.
+    """
+
+    def __init__(self, value: float) -> None:
+        self.value = value
+
+    def __call__(self, progress: float) -> float:
+        return self.value
+
+
+@final
+class Linear(Schedule):
+    """Straight line from ``first`` at ``start`` to ``last`` at ``end``, constant outside.
+
+    Args:
+        first: value up to ``start``.
+        last: value from ``end`` on.
+        start: progress at which the change begins.
+        end: progress at which it is complete.
+    """
+
+    def __init__(self, first: float, last: float, start: float = 0.0, end: float = 1.0) -> None:
+        _check_interval(start, end)
+        self.first, self.last, self.start, self.end = first, last, start, end
+
+    def __call__(self, progress: float) -> float:
+        return self.first + (self.last - self.first) * _fraction(progress, self.start, self.end)
+
+
+@final
+class Cosine(Schedule):
+    """Half a cosine from ``first`` at ``start`` to ``last`` at ``end``, constant outside.
+
+    Args:
+        first: value up to ``start``.
+        last: value from ``end`` on.
+        start: progress at which the change begins.
+        end: progress at which it is complete.
+    """
+
+    def __init__(self, first: float, last: float, start: float = 0.0, end: float = 1.0) -> None:
+        _check_interval(start, end)
+        self.first, self.last, self.start, self.end = first, last, start, end
+
+    def __call__(self, progress: float) -> float:
+        angle = math.pi * _fraction(progress, self.start, self.end)
+        return self.last + (self.first - self.last) * 0.5 * (1.0 + math.cos(angle))
