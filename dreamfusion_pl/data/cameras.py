@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from dreamfusion_pl.types import Rays
+from dreamfusion_pl.rendering.rays import pixel_rays as pixel_rays
 
 
 def sample_elevations_deg(
@@ -60,28 +60,6 @@ def look_at(origin: Tensor, target: Tensor, up: Tensor) -> Tensor:
     parallel = torch.linalg.cross(up, back).norm(dim=-1, keepdim=True) < 1e-4
     right = torch.nn.functional.normalize(torch.linalg.cross(torch.where(parallel, fallback, up), back), dim=-1)
     return torch.stack([right, torch.linalg.cross(back, right), back], dim=-1)
-
-
-def pixel_rays(origin: Tensor, rotation: Tensor, focal: Tensor, height: int, width: int) -> Rays:
-    """Rays through pixel centres.
-
-    Args:
-        origin: camera positions, [B, 3].
-        rotation: camera-to-world rotations, [B, 3, 3].
-        focal: focal lengths in image widths, [B].
-        height: rows H.
-        width: columns W.
-
-    Returns:
-        Rays with origins and unit directions [B, H, W, 3].
-    """
-    rows = (0.5 * height - 0.5 - torch.arange(height, device=origin.device)) / width
-    columns = (torch.arange(width, device=origin.device) + 0.5 - 0.5 * width) / width
-    y, x = torch.meshgrid(rows, columns, indexing="ij")
-    plane = torch.stack([x, y], dim=-1).to(origin) / focal[:, None, None, None]
-    camera = torch.cat([plane, -torch.ones_like(plane[..., :1])], dim=-1)
-    directions = torch.einsum("bij,bhwj->bhwi", rotation, torch.nn.functional.normalize(camera, dim=-1))
-    return Rays(origin[:, None, None, :].expand_as(directions), directions)
 
 
 def sample_lights(origin: Tensor, low: float, high: float, generator: torch.Generator) -> Tensor:

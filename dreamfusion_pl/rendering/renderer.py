@@ -1,0 +1,231 @@
+"""The renderer: views of a scene to pictures, ``x = g(theta)`` (seed 4, Algorithm 1)."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple, final
+
+import torch
+from torch import Tensor, nn
+
+from dreamfusion_pl.rendering.rays import pixel_rays, sphere_bounds
+from dreamfusion_pl.rendering.sampling import OccupancyGrid, place_samples, uniform_samples
+from dreamfusion_pl.rendering.shading import facing_away, finite_difference_normals, lambert, outward
+from dreamfusion_pl.rendering.volume import accumulate, compositing_weights, over
+from dreamfusion_pl.scene.background import Background
+from dreamfusion_pl.scene.base import Scene
+from dreamfusion_pl.types import Rays, Rendering, Views
+
+Normals = Literal["exact", "finite_difference", "surface"]
+
+
+class _Samples(NamedTuple):
+    """Samples on R rays."""
+
+    points: Tensor  # [R, S, 3]
+    distances: Tensor  # [R, S]
+    weights: Tensor  # [R, S]
+    albedo: Tensor  # [R, S, 3]
+    normal: Tensor | None  # [R, S, 3], None in the modes that have no normal per sample
+
+
+class _Lights(NamedTuple):
+    """Lighting of every ray."""
+
+    position: Tensor  # [R, 3]
+    ambient: Tensor  # [R]
+    diffuse: Tensor  # [R]
+    textureless: Tensor  # [R] bool
+
+
+class _Shaded(NamedTuple):
+    """Premultiplied result of shading."""
+
+    color: Tensor  # [R, 3]
+    normal: Tensor  # [R, 3]
+    facing: Tensor  # [R, S] or [R, 1]
+
+
+@final
+class Renderer(nn.Module):
+    """Volume renderer with a fixed number of samples per ray.
+
+    Args:
+        num_samples: samples S on every ray.
+        normals: "exact", the gradient of density at every sample; "finite_difference", four more densities
+            per sample; "surface", four more densities per ray, at its expected depth, and shading of the
+            accumulated albedo (the cheapest).
+        occupancy_resolution: cells along a side of the occupancy grid; 0 spreads samples over the bound.
+        num_strata: pieces of every ray that are looked up in the occupancy grid.
+        normal_step: distance h of finite differences, in world units.
+    """
+
+    def __init__(
+        self,
+        num_samples: int = 32,
+        normals: Normals = "surface",
+        occupancy_resolution: int = 32,
+        num_strata: int = 64,
+        normal_step: float = 0.02,
+    ) -> None:
+        super().__init__()
+        self.num_samples, self.num_strata = num_samples, num_strata
+        self.normals, self.normal_step = normals, normal_step
+        self.occupancy = OccupancyGrid(occupancy_resolution) if occupancy_resolution else None
+
+    def update_occupancy(self, scene: Scene, progress: float, generator: torch.Generator) -> None:
+        """Refresh the occupancy grid, if there is one, from the scene as it is now.
+
+        Args:
+            scene: the scene.
+            progress: training progress in [0, 1].
+            generator: draws the points that are looked at.
+        """
+        if self.occupancy is not None:
+            self.occupancy.update(scene, progress, generator)
+
+    def forward(
+        self,
+        scene: Scene,
+        background: Background,
+        views: Views,
+        progress: float,
+        needs_normals: bool = True,
+    ) -> Rendering:
+        """Render views.
+
+        Args:
+            scene: the scene theta.
+            background: what is behind it.
+            views: B views of H x W pixels, the size of ``views.jitter``.
+            progress: training progress in [0, 1].
+            needs_normals: False skips normals and shading; for steps in which every view is lit by ambient
+                light only. ``normal`` and ``facing`` are then zero.
+
+        Returns:
+            The rendering, [B, H, W, ...].
+        """
+        num_views, height, width = views.jitter.shape
+        rays = pixel_rays(views.origin, views.rotation, views.focal, height, width)
+        behind = background(rays.directions, views).reshape(-1, 3)
+        flat = Rays(rays.origins.reshape(-1, 3), rays.directions.reshape(-1, 3))
+        near, far = sphere_bounds(flat, scene.radius)
+        per_sample = needs_normals and self.normals != "surface"
+        samples = self._sample(scene, flat, near, far, views.jitter.reshape(-1), progress, per_sample)
+        opacity = samples.weights.sum(-1)
+        albedo = accumulate(samples.weights, samples.albedo)
+        depth = (samples.weights * samples.distances).sum(-1)
+        lights = _lights_of_rays(views)
+        if not needs_normals:
+            shaded = _unshaded(albedo, opacity, lights)
+        elif per_sample:
+            shaded = _shade_samples(samples, flat, lights)
+        else:
+            shaded = self._shade_surface(scene, flat, albedo, opacity, depth, lights, progress)
+        picture = Rendering(
+            rgb=over(shaded.color, opacity, behind),
+            albedo=over(albedo, opacity, behind),
+            opacity=opacity,
+            depth=depth + (1.0 - opacity) * far,
+            normal=shaded.normal,
+            weights=samples.weights,
+            facing=shaded.facing,
+        )
+        return Rendering(*(field.reshape(num_views, height, width, *field.shape[1:]) for field in picture))
+
+    def _sample(
+        self,
+        scene: Scene,
+        rays: Rays,
+        near: Tensor,
+        far: Tensor,
+        jitter: Tensor,
+        progress: float,
+        per_sample: bool,
+    ) -> _Samples:
+        if self.occupancy is None:
+            distances, delta = uniform_samples(near, far, jitter, self.num_samples)
+        else:
+            occupied = self.occupancy.strata(rays, near, far, scene.radius, self.num_strata)
+            distances, delta = place_samples(occupied, near, far, jitter, self.num_samples)
+        points = rays.origins[:, None] + distances[..., None] * rays.directions[:, None]
+        flat = points.reshape(-1, 3)
+        normal = None
+        if not per_sample:
+            density, albedo = scene(flat, progress)
+        elif self.normals == "exact":
+            density, albedo, normal = exact_normals(scene, flat, progress)
+        else:
+            density, albedo = scene(flat, progress)
+            normal = finite_difference_normals(lambda p: scene.density(p, progress), flat, self.normal_step)
+        shape = distances.shape
+        return _Samples(
+            points=points,
+            distances=distances,
+            weights=compositing_weights(density.reshape(shape), delta),
+            albedo=albedo.reshape(*shape, 3),
+            normal=None if normal is None else normal.reshape(*shape, 3),
+        )
+
+    def _shade_surface(
+        self,
+        scene: Scene,
+        rays: Rays,
+        albedo: Tensor,
+        opacity: Tensor,
+        depth: Tensor,
+        lights: _Lights,
+        progress: float,
+    ) -> _Shaded:
+        """Deferred shading with one normal per ray, at the expected depth of what the ray hits."""
+        distance = (depth / opacity.clamp_min(1e-4)).detach()
+        points = rays.origins + distance[:, None] * rays.directions
+        normal = finite_difference_normals(lambda p: scene.density(p, progress), points, self.normal_step)
+        irradiance = lambert(normal, points, lights.position, lights.ambient, lights.diffuse)
+        surface = torch.where(lights.textureless[:, None], opacity[:, None], albedo)
+        facing = facing_away(normal, rays.directions)[:, None]
+        return _Shaded(surface * irradiance[:, None], normal * opacity[:, None], facing)
+
+
+def exact_normals(scene: Scene, points: Tensor, progress: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Density [P], albedo [P, 3] and normals ``-grad tau / |grad tau|`` [P, 3] at ``points`` [P, 3].
+
+    Works under ``torch.no_grad``; differentiable a second time where gradients are enabled.
+    """
+    training = torch.is_grad_enabled()
+    with torch.enable_grad():
+        points = points.detach().requires_grad_()
+        density, albedo = scene(points, progress)
+        (gradient,) = torch.autograd.grad(density.sum(), points, create_graph=training, retain_graph=training)
+    if not training:
+        density, albedo = density.detach(), albedo.detach()
+    return density, albedo, outward(gradient)
+
+
+def _lights_of_rays(views: Views) -> _Lights:
+    pixels = views.jitter.shape[1] * views.jitter.shape[2]
+    fields = (views.light, views.ambient, views.diffuse, views.textureless)
+    return _Lights(*(field.repeat_interleave(pixels, dim=0) for field in fields))
+
+
+def _unshaded(albedo: Tensor, opacity: Tensor, lights: _Lights) -> _Shaded:
+    surface = torch.where(lights.textureless[:, None], opacity[:, None], albedo)
+    zero = torch.zeros_like(albedo)
+    return _Shaded(surface * lights.ambient[:, None], zero, zero[:, :1])
+
+
+def _shade_samples(samples: _Samples, rays: Rays, lights: _Lights) -> _Shaded:
+    """Shading of every sample, as in seed 4."""
+    assert samples.normal is not None
+    irradiance = lambert(
+        samples.normal,
+        samples.points,
+        lights.position[:, None],
+        lights.ambient[:, None],
+        lights.diffuse[:, None],
+    )
+    surface = torch.where(lights.textureless[:, None, None], 1.0, samples.albedo)
+    return _Shaded(
+        color=accumulate(samples.weights, surface * irradiance[..., None]),
+        normal=accumulate(samples.weights, samples.normal),
+        facing=facing_away(samples.normal, rays.directions[:, None]),
+    )

@@ -1,0 +1,111 @@
+"""A fixed number of samples per ray, placed where an occupancy grid says that there is something."""
+
+from __future__ import annotations
+
+from typing import final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dreamfusion_pl.scene.base import Scene
+from dreamfusion_pl.types import Rays
+
+
+@final
+class OccupancyGrid(nn.Module):
+    """Upper estimate of a scene's density on a grid over the cube around its bounding sphere.
+
+    Args:
+        resolution: cells G along a side.
+        threshold: a cell is occupied when density times the cell's side, its optical depth, exceeds this, or
+            exceeds the grid's mean where that is lower (so that a thin scene is not pruned away).
+        decay: factor on the old estimate at every update.
+    """
+
+    density: Tensor  # [G, G, G] running maximum, indexed by x, y, z
+    occupied: Tensor  # [G, G, G] bool, dilated by one cell
+
+    def __init__(self, resolution: int, threshold: float = 0.01, decay: float = 0.8) -> None:
+        super().__init__()
+        self.resolution, self.threshold, self.decay = resolution, threshold, decay
+        self.register_buffer("density", torch.zeros(resolution, resolution, resolution))
+        self.register_buffer("occupied", torch.ones(resolution, resolution, resolution, dtype=torch.bool))
+
+    @torch.no_grad()
+    def update(self, scene: Scene, progress: float, generator: torch.Generator) -> None:
+        """Look at one random point in every cell and keep the larger of it and the decayed estimate."""
+        size = self.resolution
+        axis = torch.arange(size, device=self.density.device)
+        corners = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), dim=-1).reshape(-1, 3)
+        jitter = torch.rand(corners.shape, generator=generator, device=generator.device).to(self.density)
+        points = (2.0 * (corners + jitter) / size - 1.0) * scene.radius
+        fresh = scene.density(points, progress) * (points.square().sum(-1) <= scene.radius**2)
+        self.density.copy_(torch.maximum(self.decay * self.density, fresh.reshape(size, size, size)))
+        thickness = self.density * (2.0 * scene.radius / size)
+        occupied = thickness > thickness.mean().clamp_max(self.threshold)
+        dilated = F.max_pool3d(occupied[None, None].float(), kernel_size=3, stride=1, padding=1)
+        self.occupied.copy_(dilated[0, 0] > 0.5)
+
+    @torch.no_grad()
+    def strata(self, rays: Rays, near: Tensor, far: Tensor, radius: float, num_strata: int) -> Tensor:
+        """Return which of ``num_strata`` equal pieces of every ray are occupied.
+
+        Args:
+            rays: R rays, [R, 3].
+            near: distances at which they enter the sphere, [R].
+            far: distances at which they leave it, [R].
+            radius: the sphere's radius.
+            num_strata: pieces M.
+
+        Returns:
+            bool [R, M], judged at the middle of every piece.
+        """
+        size = self.resolution
+        centres = torch.arange(num_strata, device=near.device) + 0.5
+        scale = 0.5 * size / radius
+        first = (rays.origins + near[:, None] * rays.directions) * scale + 0.5 * size
+        step = rays.directions * ((far - near) * (scale / num_strata))[:, None]
+        index = torch.zeros(1, dtype=torch.int32, device=near.device)
+        for axis in range(3):
+            cell = torch.addcmul(first[:, axis, None], step[:, axis, None], centres).int().clamp_(0, size - 1)
+            index = index * size + cell
+        return self.occupied.flatten()[index]
+
+
+@torch.no_grad()
+def place_samples(
+    occupied: Tensor, near: Tensor, far: Tensor, jitter: Tensor, num_samples: int
+) -> tuple[Tensor, Tensor]:
+    """Spread samples evenly over the occupied length of every ray.
+
+    The occupied pieces of a ray are laid end to end; sample i sits in the i-th of S equal strata of that
+    length, at the fraction ``jitter`` of the stratum. A ray with no occupied piece is sampled from near to far.
+
+    Args:
+        occupied: which of M equal pieces of a ray are occupied, bool [R, M].
+        near: distances at which rays enter the sphere, [R].
+        far: distances at which they leave it, [R].
+        jitter: position inside a stratum, in [0, 1), [R].
+        num_samples: S.
+
+    Returns:
+        Distances [R, S], increasing along a ray, and the length that every sample stands for, [R, 1].
+    """
+    num_strata = occupied.shape[1]
+    occupied = occupied | ~occupied.any(dim=1, keepdim=True)
+    count = occupied.cumsum(dim=1, dtype=torch.int32)
+    total = count[:, -1:]
+    fractions = (torch.arange(num_samples, device=near.device) + jitter[:, None]) / num_samples
+    position = fractions * total
+    piece = torch.searchsorted(count, position.int(), right=True, out_int32=True).clamp_max_(num_strata - 1)
+    length = (far - near)[:, None] / num_strata
+    distances = near[:, None] + (piece + position.frac()) * length
+    return distances, total * length / num_samples
+
+
+def uniform_samples(near: Tensor, far: Tensor, jitter: Tensor, num_samples: int) -> tuple[Tensor, Tensor]:
+    """Stratified samples from near to far; arguments and result as in :func:`place_samples`."""
+    fractions = (torch.arange(num_samples, device=near.device) + jitter[:, None]) / num_samples
+    length = (far - near)[:, None]
+    return near[:, None] + fractions * length, length / num_samples

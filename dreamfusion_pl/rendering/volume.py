@@ -1,0 +1,29 @@
+"""Compositing along rays (seed 4)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def compositing_weights(
+    density: Tensor,  # [..., S] tau_i >= 0
+    delta: Tensor,  # [..., S] or [..., 1] length that sample i stands for
+) -> Tensor:  # [..., S]
+    """Weights ``w_i = alpha_i prod_{j<i} (1 - alpha_j)`` with ``alpha_i = 1 - exp(-tau_i delta_i)`` (seed 4).
+
+    The product of transmittances is the exponential of minus the sum of the optical depths in front.
+    """
+    thickness = density * delta
+    in_front = torch.cumsum(thickness, dim=-1) - thickness
+    return -torch.expm1(-thickness) * torch.exp(-in_front)
+
+
+def accumulate(weights: Tensor, values: Tensor) -> Tensor:
+    """Sum of ``values`` [..., S, C] under ``weights`` [..., S]: [..., C]."""
+    return (weights[..., None] * values).sum(-2)
+
+
+def over(color: Tensor, opacity: Tensor, background: Tensor) -> Tensor:
+    """Put premultiplied ``color`` [..., C] with ``opacity`` [...] over ``background`` [..., C]."""
+    return color + (1.0 - opacity)[..., None] * background
