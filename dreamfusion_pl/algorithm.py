@@ -1,0 +1,178 @@
+"""DreamFusion: optimize a 3D scene until a 2D diffusion model likes its pictures (seed 5, 6: Algorithm 1)."""
+
+from __future__ import annotations
+
+from typing import Any, final
+
+import torch
+from pytorch_lightning import LightningModule
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
+from torch import Tensor
+
+from dreamfusion_pl import rng
+from dreamfusion_pl.diffusion.prior import DiffusionPrior
+from dreamfusion_pl.diffusion.prompts import ViewDependentPrompts
+from dreamfusion_pl.distillation.base import Distillation
+from dreamfusion_pl.rendering import regularizers
+from dreamfusion_pl.rendering.renderer import Renderer
+from dreamfusion_pl.scene.background import Background
+from dreamfusion_pl.scene.base import Scene
+from dreamfusion_pl.schedule import Schedule
+from dreamfusion_pl.types import Rendering, Views
+
+
+@final
+class DreamFusion(LightningModule):
+    """Text-to-3D by score distillation.
+
+    Args:
+        prompt: what to make, for example "a red chair".
+        scene: the 3D representation theta that is optimized.
+        background: what is seen past the object.
+        renderer: the differentiable renderer g.
+        prior: the frozen text-to-image model; shared by copies and absent from checkpoints.
+        distillation: the loss that the prior gives to rendered pictures.
+        opacity_weight: weight of the opacity loss over training.
+        orientation_weight: weight of the orientation loss over training.
+        learning_rate: highest learning rate of Adam; the scene may scale it per part.
+        warmup: factor on the learning rate over training that rises to 1.
+        decay: factor on the learning rate over training that falls from 1.
+        betas: Adam's decay rates, each in [0, 1).
+        occupancy_interval: steps between two updates of the renderer's occupancy grid, 1 or more.
+        negative_prompt: text of the unconditional branch of classifier-free guidance.
+        view_dependent: whether the prompt says from where the object is seen.
+        seed: seed of every draw of the distillation.
+
+    Raises:
+        ValueError: if the prompt is empty or no text, or the learning rate or the interval is not positive.
+    """
+
+    def __init__(
+        self,
+        prompt: str,
+        scene: Scene,
+        background: Background,
+        renderer: Renderer,
+        prior: DiffusionPrior,
+        distillation: Distillation,
+        opacity_weight: Schedule,
+        orientation_weight: Schedule,
+        learning_rate: float,
+        warmup: Schedule,
+        decay: Schedule,
+        betas: tuple[float, float] = (0.9, 0.99),
+        occupancy_interval: int = 16,
+        negative_prompt: str = "",
+        view_dependent: bool = True,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if learning_rate <= 0.0 or occupancy_interval < 1:
+            raise ValueError(
+                "learning_rate must be above 0 and occupancy_interval 1 or more, "
+                f"got {learning_rate} and {occupancy_interval}"
+            )
+        self.save_hyperparameters("learning_rate", "betas", "seed")
+        self.scene, self.background, self.renderer = scene, background, renderer
+        self.prior, self.distillation = prior, distillation
+        self.prompt, self.prompts = prompt, ViewDependentPrompts(prior, prompt, negative_prompt, view_dependent)
+        self.opacity_weight, self.orientation_weight = opacity_weight, orientation_weight
+        self.learning_rate, self.warmup, self.decay, self.betas = learning_rate, warmup, decay, betas
+        self.occupancy_interval, self.seed = occupancy_interval, seed
+        self.progress = 0.0
+
+    def forward(self, views: Views, needs_normals: bool = True) -> Rendering:
+        """Render B views of the scene as it is now: x = g(theta); without normals if nothing asks for them."""
+        return self.renderer(self.scene, self.background, views, self.progress, needs_normals)
+
+    def training_step(self, views: Views, batch_idx: int) -> Tensor:
+        """One pass of Algorithm 1 up to the gradient."""
+        rendering = self(views)  # 2b  x = g(theta)
+        condition = self.prompts(views)  # view-dependent y
+        z = self.prior.encode(rendering.rgb, self.progress)  # z = x for a pixel-space prior
+        generator = self._generator("distillation", batch_idx)
+        loss = self.distillation(z, condition, self.prior, self.progress, generator)  # 2c-2f
+        total = loss + self._regularizers(rendering)
+        self.log("loss/distillation", loss.detach())
+        self.log("loss", total.detach(), prog_bar=True)
+        self.log("opacity", rendering.opacity.detach().mean())
+        return total
+
+    def _regularizers(self, rendering: Rendering) -> Tensor:
+        opacity = regularizers.opacity(rendering)
+        orientation = regularizers.orientation(rendering)
+        self.log_dict({"loss/opacity": opacity.detach(), "loss/orientation": orientation.detach()})
+        return self.opacity_weight(self.progress) * opacity + self.orientation_weight(self.progress) * orientation
+
+    def validation_step(self, views: Views, batch_idx: int) -> Rendering:
+        """Render the views of a validation sheet; the callbacks take them from here."""
+        return self(views)
+
+    def test_step(self, views: Views, batch_idx: int) -> Rendering:
+        """Render frames of a turntable."""
+        return self(views, needs_normals=False)
+
+    def predict_step(self, views: Views, batch_idx: int) -> Rendering:
+        """Render any views."""
+        return self(views)
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Adam over the scene and the background, with the learning rate a function of progress."""
+        groups = self.scene.param_groups(self.learning_rate)
+        background = list(self.background.parameters())
+        if background:
+            groups.append({"params": background, "lr": self.learning_rate})
+        optimizer = torch.optim.Adam(groups, lr=self.learning_rate, betas=self.betas)
+        steps = self.trainer.max_steps
+
+        def factor(step: int) -> float:
+            progress = min(step / steps, 1.0)
+            return self.warmup(progress) * self.decay(progress)
+
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def setup(self, stage: str) -> None:
+        """Check that the length of training is known: every schedule needs it.
+
+        Raises:
+            ValueError: if the trainer has no ``max_steps``.
+        """
+        if stage == "fit" and self.trainer.max_steps < 1:
+            raise ValueError("the number of steps must be known: pass --trainer.max_steps 400 or similar")
+
+    def on_fit_start(self) -> None:
+        """Move the prior, which Lightning does not see."""
+        self.prior.to(self.device)
+
+    def on_train_batch_start(self, batch: Views, batch_idx: int) -> None:
+        """Set progress and, every few steps, refresh the occupancy grid."""
+        self._set_progress()
+        if batch_idx % self.occupancy_interval == 0:
+            self.renderer.update_occupancy(self.scene, self.progress, self._generator("occupancy", batch_idx))
+
+    def on_train_batch_end(self, outputs: Any, batch: Views, batch_idx: int) -> None:
+        """Set progress for what looks at the scene between steps."""
+        self._set_progress()
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Log the gradient's norm and the learning rate."""
+        gradients = [parameter.grad for parameter in self.parameters() if parameter.grad is not None]
+        self.log("gradient_norm", torch.nn.utils.get_total_norm(gradients))
+        self.log("learning_rate", optimizer.param_groups[0]["lr"])
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep progress, on which the scene depends, and the prompt."""
+        checkpoint.update(progress=self.progress, prompt=self.prompt)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take progress back."""
+        self.progress = checkpoint["progress"]
+
+    def _set_progress(self) -> None:
+        self.progress = min(self.trainer.global_step / self.trainer.max_steps, 1.0)
+
+    def _generator(self, stream: str, batch_idx: int) -> torch.Generator:
+        accumulated = self.trainer.accumulate_grad_batches
+        step = self.trainer.global_step * accumulated + batch_idx % accumulated
+        return rng.generator(self.seed, stream, self.global_rank, step)

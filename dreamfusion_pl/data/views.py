@@ -1,0 +1,253 @@
+"""Which pictures a step looks at: cameras, lights, shading modes, backgrounds (seed 5a; paper 3.2, A.2)."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, final
+
+import torch
+from pytorch_lightning import LightningDataModule
+from torch import Tensor
+
+from dreamfusion_pl import rng
+from dreamfusion_pl.data import cameras
+from dreamfusion_pl.types import Views
+
+
+def orbit(
+    azimuths_deg: list[float] | Tensor,
+    elevation_deg: float,
+    distance: float,
+    focal: float,
+    height: int,
+    width: int,
+    background: tuple[float, float, float] = (1.0, 1.0, 1.0),
+) -> Views:
+    """Unshaded views from a ring around the object; nothing about them is random.
+
+    Args:
+        azimuths_deg: azimuths in degrees, B of them.
+        elevation_deg: elevation of the ring in [-90, 90].
+        distance: of the camera from the origin, world units, > 0.
+        focal: focal length in image widths, > 0.
+        height: rows H.
+        width: columns W.
+        background: solid background colour in [0, 1].
+
+    Returns:
+        B views in which every sample lies in the middle of its stratum.
+    """
+    azimuth = torch.as_tensor(azimuths_deg, dtype=torch.float32) % 360.0
+    count = azimuth.shape[0]
+    elevation = torch.full((count,), float(elevation_deg))
+    origin = cameras.positions(elevation, azimuth, torch.full((count,), float(distance)))
+    up = torch.tensor([0.0, 0.0, 1.0]).expand(count, 3)
+    return Views(
+        origin=origin,
+        rotation=cameras.look_at(origin, torch.zeros(count, 3), up),
+        focal=torch.full((count,), float(focal)),
+        elevation_deg=elevation,
+        azimuth_deg=azimuth,
+        light=origin,
+        ambient=torch.ones(count),
+        diffuse=torch.zeros(count),
+        textureless=torch.zeros(count, dtype=torch.bool),
+        background=torch.tensor(background).expand(count, 3),
+        jitter=torch.full((count, height, width), 0.5),
+    )
+
+
+def ring(count: int) -> Tensor:
+    """Evenly spaced azimuths from the front, counter-clockwise, in degrees, [count]."""
+    return torch.arange(count) * (360.0 / count)
+
+
+def _uniform(count: int, limits: tuple[float, float], generator: torch.Generator) -> Tensor:
+    return limits[0] + (limits[1] - limits[0]) * torch.rand(count, generator=generator)
+
+
+@final
+class ViewLoader:
+    """Views as a function of their index, for the trainer.
+
+    It keeps no state between steps: asked again at step k, it yields what an uninterrupted run yields from there.
+
+    Args:
+        views: maps an index to that step's views.
+        indices: gives the indices still to come, each time an iteration starts; they may be endless.
+    """
+
+    def __init__(self, views: Callable[[int], Views], indices: Callable[[], Iterable[int]]) -> None:
+        self.views, self.indices = views, indices
+
+    def __iter__(self) -> Iterator[Views]:
+        return map(self.views, self.indices())
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing: the trainer's step is the state (and a loader with this method counts as resumable)."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what ``state_dict`` gave, which is nothing."""
+
+
+@final
+class RandomViews(LightningDataModule):
+    """Random cameras, lights, shading modes and backgrounds for training; fixed rings for looking at the result.
+
+    Every draw depends on (seed, rank, step) only: ranks differ and a resumed run continues exactly.
+
+    Args:
+        views_per_step: views B of one training step on one device.
+        resolution: height and width of training pictures in pixels; None takes the prior's.
+        elevation_deg: range of elevations in degrees, within [-90, 90].
+        area_probability: how often elevations are uniform in area on the sphere instead of in angle.
+        distance: range of camera distances from the origin, world units.
+        focal: range of focal lengths in image widths.
+        spread: put the views of a step into equal sectors of azimuth instead of drawing them independently.
+        position_noise: half-width of the uniform noise on camera positions, world units.
+        target_noise: standard deviation of the point looked at, world units.
+        up_noise: standard deviation of the noise on the camera's up direction.
+        light_distance: range of the light's distance from the origin, world units.
+        albedo_fraction: fraction of training, from its start, that shows plain albedo.
+        shaded_probability: afterwards, how often a view is shaded.
+        textureless_probability: how often a shaded view has its albedo replaced by white.
+        ambient: ambient intensity of shaded views, in [0, 1].
+        diffuse: diffuse intensity of shaded views, in [0, 1].
+        look_elevation_deg: elevation of the validation and test rings in degrees.
+        look_distance: camera distance of these rings; None takes the middle of ``distance``.
+        look_focal: focal length of these rings; None takes the middle of ``focal``.
+        look_resolution: height and width of their pictures in pixels.
+        num_val_views: azimuths of a validation sheet.
+        num_test_views: frames of a turntable.
+        seed: seed of all draws.
+
+    Raises:
+        ValueError: if a count is not positive, or a range is reversed or impossible.
+    """
+
+    def __init__(
+        self,
+        views_per_step: int = 4,
+        resolution: int | None = None,
+        elevation_deg: tuple[float, float] = (-10.0, 90.0),
+        area_probability: float = 0.5,
+        distance: tuple[float, float] = (1.0, 1.5),
+        focal: tuple[float, float] = (0.7, 1.35),
+        spread: bool = True,
+        position_noise: float = 0.1,
+        target_noise: float = 0.2,
+        up_noise: float = 0.02,
+        light_distance: tuple[float, float] = (0.8, 1.5),
+        albedo_fraction: float = 1.0 / 15.0,
+        shaded_probability: float = 0.75,
+        textureless_probability: float = 0.5,
+        ambient: float = 0.1,
+        diffuse: float = 0.9,
+        look_elevation_deg: float = 15.0,
+        look_distance: float | None = None,
+        look_focal: float | None = None,
+        look_resolution: int = 128,
+        num_val_views: int = 4,
+        num_test_views: int = 48,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        for name, count in [
+            ("views_per_step", views_per_step),
+            ("look_resolution", look_resolution),
+            ("num_val_views", num_val_views),
+            ("num_test_views", num_test_views),
+            ("resolution", 1 if resolution is None else resolution),
+        ]:
+            if count < 1:
+                raise ValueError(f"{name} must be 1 or more, got {count}")
+        for name, limits, floor in [
+            ("elevation_deg", elevation_deg, -90.0),
+            ("distance", distance, 1e-6),
+            ("focal", focal, 1e-6),
+            ("light_distance", light_distance, 0.0),
+        ]:
+            if not floor <= limits[0] <= limits[1]:
+                raise ValueError(f"{name} is a range [low, high] with {floor} <= low <= high, got {list(limits)}")
+        if elevation_deg[1] > 90.0:
+            raise ValueError(f"elevation_deg ends at 90 (straight above), got {elevation_deg[1]}")
+        self.views_per_step, self.resolution, self.seed = views_per_step, resolution, seed
+        self.elevation_deg, self.area_probability, self.spread = elevation_deg, area_probability, spread
+        self.distance, self.focal, self.light_distance = distance, focal, light_distance
+        self.position_noise, self.target_noise, self.up_noise = position_noise, target_noise, up_noise
+        self.albedo_fraction, self.ambient, self.diffuse = albedo_fraction, ambient, diffuse
+        self.shaded_probability, self.textureless_probability = shaded_probability, textureless_probability
+        self.look_elevation_deg, self.look_resolution = look_elevation_deg, look_resolution
+        self.look_distance = sum(distance) / 2 if look_distance is None else look_distance
+        self.look_focal = sum(focal) / 2 if look_focal is None else look_focal
+        self.num_val_views, self.num_test_views = num_val_views, num_test_views
+
+    def draw(self, step: int, progress: float, resolution: int, rank: int = 0) -> Views:
+        """Draw the views of one step.
+
+        Args:
+            step: training step, with (seed, rank) the only source of randomness.
+            progress: of training, in [0, 1].
+            resolution: height and width in pixels.
+            rank: global rank of the process.
+        """
+        generator = rng.generator(self.seed, "views", rank, step)
+        count = self.views_per_step
+        azimuth = cameras.sample_azimuths_deg(count, self.spread, generator)
+        elevation = cameras.sample_elevations_deg(count, *self.elevation_deg, self.area_probability, generator)
+        origin = cameras.positions(elevation, azimuth, _uniform(count, self.distance, generator))
+        origin = origin + self.position_noise * (2.0 * torch.rand(count, 3, generator=generator) - 1.0)
+        target = self.target_noise * torch.randn(count, 3, generator=generator)
+        up = torch.tensor([0.0, 0.0, 1.0]) + self.up_noise * torch.randn(count, 3, generator=generator)
+        focal = _uniform(count, self.focal, generator)
+        light = cameras.sample_lights(origin, *self.light_distance, generator)
+        shaded = torch.rand(count, generator=generator) < self.shaded_probability
+        shaded &= torch.tensor(progress >= self.albedo_fraction)
+        textureless = shaded & (torch.rand(count, generator=generator) < self.textureless_probability)
+        return Views(
+            origin=origin,
+            rotation=cameras.look_at(origin, target, up),
+            focal=focal,
+            elevation_deg=elevation,
+            azimuth_deg=azimuth,
+            light=light,
+            ambient=torch.where(shaded, self.ambient, 1.0),
+            diffuse=torch.where(shaded, self.diffuse, 0.0),
+            textureless=textureless,
+            background=torch.rand(count, 3, generator=generator),
+            jitter=torch.rand(count, resolution, resolution, generator=generator),
+        )
+
+    def train_dataloader(self) -> ViewLoader:
+        """Views of every step from the trainer's current one on, without end."""
+        trainer, accumulated = self.trainer, self.trainer.accumulate_grad_batches
+        resolution = self.resolution or trainer.lightning_module.prior.resolution
+
+        def views(index: int) -> Views:
+            progress = min(index // accumulated / trainer.max_steps, 1.0)
+            return self.draw(index, progress, resolution, trainer.global_rank)
+
+        return ViewLoader(
+            views,
+            lambda: itertools.count(trainer.global_step * accumulated),
+        )
+
+    def val_dataloader(self) -> ViewLoader:
+        """One batch: the views of a validation sheet."""
+        azimuths = ring(self.num_val_views)
+        return ViewLoader(lambda _: self._look(azimuths), lambda: range(1))
+
+    def test_dataloader(self) -> ViewLoader:
+        """The frames of a turntable, ``views_per_step`` at a time."""
+        batches = ring(self.num_test_views).split(self.views_per_step)
+        return ViewLoader(lambda index: self._look(batches[index]), lambda: range(len(batches)))
+
+    def predict_dataloader(self) -> ViewLoader:
+        """The same frames as ``test_dataloader``."""
+        return self.test_dataloader()
+
+    def _look(self, azimuths_deg: Tensor) -> Views:
+        side = self.look_resolution
+        return orbit(azimuths_deg, self.look_elevation_deg, self.look_distance, self.look_focal, side, side)

@@ -1,0 +1,77 @@
+"""Small stand-ins that several tests share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Self, final
+
+import torch
+from torch import Tensor
+
+from dreamfusion_pl.algorithm import DreamFusion
+from dreamfusion_pl.diffusion.noise import NoiseSchedule, SigmaSquared, per_row
+from dreamfusion_pl.diffusion.prior import DiffusionPrior
+from dreamfusion_pl.distillation.sds import ScoreDistillation
+from dreamfusion_pl.rendering.renderer import Renderer
+from dreamfusion_pl.scene.background import SolidBackground
+from dreamfusion_pl.scene.triplane import TriplaneScene
+from dreamfusion_pl.schedule import Constant
+
+
+@final
+class ColorPrior(DiffusionPrior):
+    """Closed-form prior whose pictures are one colour plus white noise of standard deviation ``spread``.
+
+    Args:
+        rgb: the colour, in [0, 1].
+        spread: standard deviation of the pictures around it, in [-1, 1] units.
+        resolution: side of the pictures in pixels.
+    """
+
+    def __init__(
+        self, rgb: tuple[float, float, float] = (0.9, 0.1, 0.1), spread: float = 0.1, resolution: int = 8
+    ) -> None:
+        self.mean = 2.0 * torch.tensor(rgb)[:, None, None] - 1.0
+        self.spread, self.resolution, self.channels = spread, resolution, 3
+        self.schedule = NoiseSchedule(torch.linspace(0.9999, 0.0001, 1000))
+
+    def to(self, device: torch.device | str) -> Self:
+        self.mean = self.mean.to(device)
+        self.schedule.to(device)
+        return self
+
+    def encode(self, rgb: Tensor, progress: float) -> Tensor:
+        return 2.0 * rgb.permute(0, 3, 1, 2) - 1.0
+
+    def embed(self, prompts: list[str]) -> Tensor:
+        return torch.zeros(len(prompts), 1, 1)
+
+    def predict(self, z_t: Tensor, t: Tensor, text: Tensor) -> Tensor:
+        alpha, sigma = per_row(self.schedule.alpha(t)), per_row(self.schedule.sigma(t))
+        variance = alpha.square() * self.spread**2 + sigma.square()
+        return sigma * (z_t - alpha * self.mean) / variance
+
+
+def small_model(seed: int = 0, prior: DiffusionPrior | None = None) -> DreamFusion:
+    """A DreamFusion that takes a step in milliseconds; parameters depend on ``seed``."""
+    torch.manual_seed(seed)
+    return DreamFusion(
+        prompt="a red ball",
+        scene=TriplaneScene(resolution=8, channels=4, width=8),
+        background=SolidBackground(),
+        renderer=Renderer(num_samples=8, occupancy_resolution=8, num_strata=16),
+        prior=prior or ColorPrior(),
+        distillation=ScoreDistillation(4.0, SigmaSquared()),
+        opacity_weight=Constant(0.1),
+        orientation_weight=Constant(0.01),
+        learning_rate=0.03,
+        warmup=Constant(1.0),
+        decay=Constant(1.0),
+        seed=seed,
+    )
+
+
+SMALL_RUN = [
+    "--config",
+    str(Path(__file__).parent / "small.yaml"),
+]
