@@ -1,0 +1,177 @@
+"""Captions of the world: wording, parsing, the vocabulary, and what is held out of training."""
+
+from __future__ import annotations
+
+import random
+import re
+
+from dreamfusion_pl.data.world.colors import COLORS, PATTERNS
+from dreamfusion_pl.data.world.objects import OBJECT_NAMES, OBJECTS
+from dreamfusion_pl.data.world.scenes import BASES, MOVABLES, RELATIONS, Item, WorldScene
+
+PREFIXES = ("", "a photo of", "a picture of", "a 3d model of", "a rendering of", "a toy of")
+ARTICLES = ("a", "the", "one")
+VIEW_WORDS = ("front view", "side view", "back view", "overhead view")
+COLOR_SYNONYMS = {"cyan": ("turquoise",), "gray": ("grey",), "purple": ("violet",)}
+PATTERN_SYNONYMS = {"spotted": ("dotted",), "checkered": ("checked",)}
+RELATION_SYNONYMS = {"on": ("on top of",), "next to": ("beside",)}
+
+
+def _spellings(names: tuple[str, ...], synonyms: dict[str, tuple[str, ...]]) -> dict[str, str]:
+    return {word: name for name in names for word in (name, *synonyms.get(name, ()))}
+
+
+OBJECT_WORDS = {word: item.name for item in OBJECTS.values() for word in item.words}
+COLOR_WORDS = _spellings(tuple(COLORS), COLOR_SYNONYMS)
+PATTERN_WORDS = _spellings(PATTERNS[1:], PATTERN_SYNONYMS)
+RELATION_WORDS = _spellings(RELATIONS, RELATION_SYNONYMS)
+VOCABULARY = sorted(
+    {
+        word
+        for phrases in (
+            OBJECT_WORDS,
+            COLOR_WORDS,
+            PATTERN_WORDS,
+            RELATION_WORDS,
+            PREFIXES,
+            ARTICLES,
+            VIEW_WORDS,
+            ("an", ","),
+        )
+        for phrase in phrases
+        for word in phrase.split()
+    }
+)
+
+
+def pair_held_out(name: str, color: str) -> bool:
+    """Whether the model never sees this object in this colour.
+
+    The rule: (5 * index of the object + 3 * index of the colour) mod 8 = 0, indices in the order of
+    ``OBJECTS`` and ``COLORS``: one pair in eight.
+    """
+    return (5 * OBJECT_NAMES.index(name) + 3 * tuple(COLORS).index(color)) % 8 == 0
+
+
+def relation_held_out(first: str, second: str) -> bool:
+    """Whether the model never sees these two objects related, in this order.
+
+    The rule: (index of the first + 2 * index of the second) mod 5 = 0: one pair in five.
+    """
+    return (OBJECT_NAMES.index(first) + 2 * OBJECT_NAMES.index(second)) % 5 == 0
+
+
+def held_out(scene: WorldScene) -> bool:
+    """Whether anything in the scene is held out of training."""
+    if any(pair_held_out(item.object, item.color) for item in scene.items):
+        return True
+    return bool(scene.relation) and relation_held_out(scene.items[0].object, scene.items[1].object)
+
+
+def view_words(elevation_deg: float, azimuth_deg: float) -> str:
+    """The words for a view (paper 3.2): overhead above 60 degrees, else by the azimuth's quadrant."""
+    if elevation_deg > 60.0:
+        return "overhead view"
+    turned = (azimuth_deg + 180.0) % 360.0 - 180.0
+    if abs(turned) <= 45.0:
+        return "front view"
+    return "back view" if abs(turned) >= 135.0 else "side view"
+
+
+def _article(word: str, rng: random.Random) -> str:
+    article = rng.choice(ARTICLES)
+    return "an" if article == "a" and word[0] in "aeiou" else article
+
+
+def _choose(name: str, synonyms: tuple[str, ...], rng: random.Random) -> str:
+    return name if rng.random() < 0.6 else rng.choice((name, *synonyms))
+
+
+def _phrase(item: Item, rng: random.Random, name_color: bool) -> str:
+    words = [_choose(item.color, COLOR_SYNONYMS.get(item.color, ()), rng)] if name_color else []
+    if item.pattern != "plain":
+        words.insert(rng.randrange(len(words) + 1), _choose(item.pattern, PATTERN_SYNONYMS.get(item.pattern, ()), rng))
+    words.append(_choose(item.object, OBJECTS[item.object].synonyms, rng))
+    phrase = " ".join(words)
+    return f"{_article(phrase, rng)} {phrase}"
+
+
+def describe(scene: WorldScene, rng: random.Random, view: str = "", name_colors: bool = True) -> str:
+    """One of many wordings of a scene.
+
+    Args:
+        scene: what to describe.
+        rng: chooses synonyms, articles and the prefix.
+        view: view words to append, or nothing.
+        name_colors: say the colours, or leave them open.
+    """
+    text = _phrase(scene.items[0], rng, name_colors)
+    if scene.relation:
+        relation = _choose(scene.relation, RELATION_SYNONYMS.get(scene.relation, ()), rng)
+        text = f"{text} {relation} {_phrase(scene.items[1], rng, name_colors)}"
+    prefix = rng.choice(PREFIXES) if rng.random() < 0.5 else ""
+    text = f"{prefix} {text}".strip()
+    return f"{text}, {view}" if view else text
+
+
+def plain_caption(scene: WorldScene) -> str:
+    """The shortest wording: "a red ball on a blue cube"."""
+
+    def phrase(item: Item) -> str:
+        words = [w for w in (item.pattern if item.pattern != "plain" else "", item.color, item.object) if w]
+        return f"{'an' if words[0][0] in 'aeiou' else 'a'} {' '.join(words)}"
+
+    return f" {scene.relation} ".join(phrase(item) for item in scene.items)
+
+
+def _match(words: dict[str, str]) -> str:
+    return "|".join(re.escape(w) for w in sorted(words, key=len, reverse=True))
+
+
+_ITEM = (
+    rf"(?:(?:an?|the|one)\s+)?(?:(?P<pattern_a>{_match(PATTERN_WORDS)})\s+)?(?P<color>{_match(COLOR_WORDS)})\s+"
+    rf"(?:(?P<pattern_b>{_match(PATTERN_WORDS)})\s+)?(?P<object>{_match(OBJECT_WORDS)})"
+)
+_PREFIX = rf"(?:(?:{_match({p: p for p in PREFIXES if p})})\s+)?"
+_ITEM_RE = re.compile(_ITEM)
+_RELATION_RE = re.compile(rf"\s+(?P<relation>{_match(RELATION_WORDS)})\s+")
+_PREFIX_RE = re.compile(_PREFIX)
+
+
+def _read_item(text: str, start: int) -> tuple[Item, int] | None:
+    found = _ITEM_RE.match(text, start)
+    if found is None:
+        return None
+    pattern = found["pattern_a"] or found["pattern_b"]
+    item = Item(
+        OBJECT_WORDS[found["object"]],
+        COLOR_WORDS[found["color"]],
+        PATTERN_WORDS[pattern] if pattern else "plain",
+    )
+    return item, found.end()
+
+
+def parse(prompt: str) -> WorldScene | None:
+    """Read a prompt back into a scene, or ``None`` where the world cannot show it exactly.
+
+    View words after a comma are ignored.
+    """
+    text = " ".join(prompt.lower().split(",")[0].strip(" .!").split())
+    prefix = _PREFIX_RE.match(text)
+    first = _read_item(text, prefix.end() if prefix else 0)
+    if first is None:
+        return None
+    if first[1] == len(text):
+        return WorldScene((first[0],))
+    relation = _RELATION_RE.match(text, first[1])
+    second = _read_item(text, relation.end()) if relation else None
+    if relation is None or second is None or second[1] != len(text):
+        return None
+    return WorldScene((first[0], second[0]), RELATION_WORDS[relation["relation"]])
+
+
+def related_pairs() -> list[tuple[str, str, str]]:
+    """Every (first, relation, second) that the world can show."""
+    on = [(a, "on", b) for a in MOVABLES for b in BASES if a != b]
+    beside = [(a, "next to", b) for a in MOVABLES for b in MOVABLES if a != b]
+    return on + beside

@@ -1,0 +1,273 @@
+"""Pictures and captions of the world for training a text-to-image model (seed 3.1)."""
+
+from __future__ import annotations
+
+import hashlib
+import multiprocessing
+import os
+import random
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple, final
+
+import numpy as np
+import torch
+from pytorch_lightning import LightningDataModule
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset
+
+from dreamfusion_pl.data import cameras
+from dreamfusion_pl.data.world import captions
+from dreamfusion_pl.data.world.colors import COLORS, PATTERNS
+from dreamfusion_pl.data.world.objects import OBJECT_NAMES
+from dreamfusion_pl.data.world.scenes import Item, Layout, WorldScene
+from dreamfusion_pl.data.world.tracer import compose, draw_layers
+from dreamfusion_pl.rng import generator
+from dreamfusion_pl.types import Views
+
+CHUNK = 16  # views of one layout that are traced together
+RELATED = 0.18  # share of pictures that show two objects
+PATTERNED = 0.15  # chance that an item carries a pattern
+VIEW_NAMED = 0.6  # share of captions that name the view
+COLOR_NAMED = 0.95  # share of captions that name the colours
+PAIRS = tuple(pair for pair in captions.related_pairs() if not captions.relation_held_out(pair[0], pair[2]))
+
+
+class PictureBatch(NamedTuple):
+    """Pictures with their captions."""
+
+    pictures: Tensor  # [B, H, W, 3] in [0, 1]
+    captions: list[str]
+
+
+class Layers(NamedTuple):
+    """Pictures before their colours are known, and what they show."""
+
+    layers: Tensor  # [N, H, W, 8] uint8, see tracer.draw_layers
+    layout: Tensor  # [N, 3] int64: first object, relation (-1, or a row of PAIRS), second object (-1: none)
+    patterns: Tensor  # [N, 2] int64, indices into PATTERNS
+    angles_deg: Tensor  # [N, 2] elevation and azimuth
+
+
+def sample_views(count: int, size: int, rng: torch.Generator, elevation_deg: tuple[float, float]) -> Views:
+    """Cameras and lights of the world's pictures.
+
+    The laws are the paper's (3.2, A.2); the ranges of distance and focal length are narrower, so that the object
+    fills a small picture, and a third of the pictures is lit by ambient light alone, like the albedo renders
+    that a distillation shows to the prior.
+
+    Args:
+        count: number of views B.
+        size: height and width in pixels.
+        rng: draws everything.
+        elevation_deg: lowest and highest elevation.
+    """
+    elevation = cameras.sample_elevations_deg(count, *elevation_deg, 0.3, rng)
+    azimuth = cameras.sample_azimuths_deg(count, False, rng)
+    origin = cameras.positions(elevation, azimuth, 1.4 + 0.2 * torch.rand(count, generator=rng))
+    origin = origin + 0.05 * (2.0 * torch.rand(count, 3, generator=rng) - 1.0)
+    target = 0.03 * torch.randn(count, 3, generator=rng)
+    up = torch.tensor([0.0, 0.0, 1.0]) + 0.02 * torch.randn(count, 3, generator=rng)
+    ambient = 0.2 + 0.3 * torch.rand(count, generator=rng)
+    ambient = torch.where(torch.rand(count, generator=rng) < 0.35, torch.ones(count), ambient)
+    return Views(
+        origin=origin,
+        rotation=cameras.look_at(origin, target, up),
+        focal=1.05 + 0.3 * torch.rand(count, generator=rng),
+        elevation_deg=elevation,
+        azimuth_deg=azimuth,
+        light=cameras.sample_lights(origin, 0.8, 1.5, rng),
+        ambient=ambient,
+        diffuse=1.0 - ambient,
+        textureless=torch.zeros(count, dtype=torch.bool),
+        background=torch.ones(count, 3),
+        jitter=torch.zeros(count, size, size),
+    )
+
+
+def trace_chunk(chunk: int, seed: int, size: int, elevation_deg: tuple[float, float], device: str) -> Layers:
+    """Trace ``CHUNK`` views of one random layout; a pure function of its arguments."""
+    rng = generator(seed, "world", step=chunk)
+    draws = torch.rand(4, generator=rng)
+    if draws[0] < RELATED:
+        pair = int(draws[1] * len(PAIRS))
+        first, relation, second = PAIRS[pair]
+        layout, code = Layout((first, second), relation), (OBJECT_NAMES.index(first), pair, OBJECT_NAMES.index(second))
+    else:
+        index = chunk % len(OBJECT_NAMES)
+        layout, code = Layout((OBJECT_NAMES[index],)), (index, -1, -1)
+    pattern = [1 + int(d / PATTERNED * (len(PATTERNS) - 1)) if d < PATTERNED else 0 for d in draws[2:]]
+    views = sample_views(CHUNK, size, rng, elevation_deg)
+    on_device = Views(*[field.to(device) for field in views])
+    layers = draw_layers(layout, tuple(PATTERNS[i] for i in pattern[: len(layout.objects)]), on_device)
+    return Layers(
+        (layers * 255.0).round().byte().cpu(),
+        torch.tensor(code).expand(CHUNK, 3),
+        torch.tensor(pattern).expand(CHUNK, 2),
+        torch.stack([views.elevation_deg, views.azimuth_deg], dim=-1),
+    )
+
+
+def _trace_numpy(arguments: tuple[int, int, int, tuple[float, float], str]) -> list[np.ndarray]:
+    torch.set_num_threads(1)
+    return [field.numpy() for field in trace_chunk(*arguments)]
+
+
+def trace_world(
+    count: int, size: int, seed: int, elevation_deg: tuple[float, float], device: str = "cpu", workers: int = 0
+) -> Layers:
+    """Trace about ``count`` pictures of the world.
+
+    Args:
+        count: number of pictures, rounded up to whole chunks.
+        size: height and width in pixels.
+        seed: seed of every draw.
+        elevation_deg: lowest and highest elevation.
+        device: where to trace.
+        workers: processes to spread the work over; 0 traces in this one.
+    """
+    jobs = [(chunk, seed, size, elevation_deg, device) for chunk in range(-(-count // CHUNK))]
+    if workers:
+        with multiprocessing.get_context("spawn").Pool(workers) as pool:
+            chunks = pool.map(_trace_numpy, jobs, chunksize=8)
+    else:
+        chunks = [_trace_numpy(job) for job in jobs]
+    return Layers(*[torch.from_numpy(np.concatenate(fields)) for fields in zip(*chunks, strict=True)])
+
+
+def scene_of(layers: Layers, index: int, colors: tuple[str, str]) -> WorldScene:
+    """What picture ``index`` shows when its items take the named colours."""
+    first, pair, second = layers.layout[index].tolist()
+    pattern = [PATTERNS[i] for i in layers.patterns[index].tolist()]
+    items = [Item(OBJECT_NAMES[first], colors[0], pattern[0])]
+    if pair < 0:
+        return WorldScene(tuple(items))
+    items.append(Item(OBJECT_NAMES[second], colors[1], pattern[1]))
+    return WorldScene(tuple(items), PAIRS[pair][1])
+
+
+def _allowed_color(name: str, rng: random.Random) -> str:
+    color = rng.choice(tuple(COLORS))
+    while captions.pair_held_out(name, color):
+        color = rng.choice(tuple(COLORS))
+    return color
+
+
+def color_scene(layers: Layers, index: int, rng: random.Random) -> WorldScene:
+    """Picture ``index`` in random colours, none of them held out for its object."""
+    first, _, second = layers.layout[index].tolist()
+    one = _allowed_color(OBJECT_NAMES[first], rng)
+    return scene_of(layers, index, (one, _allowed_color(OBJECT_NAMES[second], rng) if second >= 0 else one))
+
+
+def backgrounds(colors: Tensor, rng: torch.Generator) -> Tensor:
+    """Random solid backgrounds [B, 3] that tend to differ from the objects' colours [B, K, 3]."""
+    candidates = torch.rand(2, colors.shape[0], 3, generator=rng)
+    white = torch.rand(2, colors.shape[0], 1, generator=rng) < 0.15
+    candidates = torch.where(white, torch.ones(()), candidates)
+    gap = (candidates[:, :, None, :] - colors).abs().sum(dim=-1).amin(dim=-1)
+    return torch.where((gap[0] > gap[1])[:, None], candidates[0], candidates[1])
+
+
+def compose_batch(layers: Layers, indices: Tensor, scenes: list[WorldScene], rng: torch.Generator) -> Tensor:
+    """Pictures [B, H, W, 3] of the chosen layers in the scenes' colours over random backgrounds."""
+    names = [[scene.items[0].color, scene.items[-1].color] for scene in scenes]
+    colors = torch.tensor([[COLORS[name] for name in pair] for pair in names])
+    drawing = compose(layers.layers[indices].float() / 255.0, colors)
+    return drawing.over(backgrounds(colors, rng))
+
+
+class _Batches(IterableDataset):
+    """An endless stream of batches, each a pure function of (seed, rank, step)."""
+
+    def __init__(self, module: WorldPictures, layers: Layers) -> None:
+        self.module = module
+        self.layers = layers
+
+    def __iter__(self) -> Iterator[PictureBatch]:
+        step = self.module.first_step
+        while True:
+            yield self.module.batch(self.layers, step)
+            step += 1
+
+
+@final
+class WorldPictures(LightningDataModule):
+    """Captioned pictures of the procedural world, drawn once and recoloured at every visit.
+
+    Args:
+        batch_size: pictures in a batch.
+        size: height and width in pixels.
+        count: pictures to trace; each serves every colour and background.
+        seed: seed of geometry, cameras, lights, colours and wordings.
+        elevation_deg: lowest and highest camera elevation in degrees.
+        cache_dir: folder for traced pictures; default ``~/.cache/dreamfusion_pl`` (or ``XDG_CACHE_HOME``).
+    """
+
+    def __init__(
+        self,
+        batch_size: int = 64,
+        size: int = 32,
+        count: int = 32_000,
+        seed: int = 0,
+        elevation_deg: tuple[float, float] = (-10.0, 80.0),
+        cache_dir: str | None = None,
+    ) -> None:
+        super().__init__()
+        if min(batch_size, size, count) < 1:
+            raise ValueError(f"batch_size, size and count must be positive, got {batch_size}, {size}, {count}")
+        self.batch_size, self.size, self.count, self.seed = batch_size, size, count, seed
+        self.elevation_deg = (float(elevation_deg[0]), float(elevation_deg[1]))
+        default = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "dreamfusion_pl"
+        self.cache_dir = Path(cache_dir) if cache_dir else default
+        self._layers: Layers | None = None
+
+    @property
+    def first_step(self) -> int:
+        """The step whose batch comes first: where training stands."""
+        return self.trainer.global_step if self.trainer is not None else 0
+
+    @property
+    def cache_file(self) -> Path:
+        """Where the traced pictures lie; its name changes with the settings and with the world's source."""
+        digest = hashlib.blake2b(digest_size=6)
+        digest.update(repr((self.size, self.count, self.seed, self.elevation_deg)).encode())
+        for source in sorted(Path(__file__).parent.glob("*.py")):
+            digest.update(source.read_bytes())
+        return self.cache_dir / f"world-{self.size}-{self.count}-{digest.hexdigest()}.npz"
+
+    def prepare_data(self) -> None:
+        """Trace the pictures unless they are cached."""
+        if self.cache_file.exists():
+            return
+        self.cache_dir.mkdir(parents=True, exist_ok=True)
+        workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        layers = trace_world(self.count, self.size, self.seed, self.elevation_deg, workers=workers)
+        with tempfile.NamedTemporaryFile(dir=self.cache_dir, suffix=".part", delete=False) as file:
+            np.savez(file, **{name: field.numpy() for name, field in layers._asdict().items()})
+        os.replace(file.name, self.cache_file)
+
+    def setup(self, stage: str | None = None) -> None:
+        """Load the traced pictures."""
+        if self._layers is None:
+            with np.load(self.cache_file) as stored:
+                self._layers = Layers(*[torch.from_numpy(stored[name]) for name in Layers._fields])
+
+    def batch(self, layers: Layers, step: int) -> PictureBatch:
+        """The batch of a step: layers chosen, coloured, put before a background and captioned."""
+        rank = self.trainer.global_rank if self.trainer is not None else 0
+        rng = generator(self.seed, "pictures", rank, step)
+        words = random.Random(int(torch.randint(2**62, (), generator=rng)))
+        indices = torch.randint(len(layers.layout), (self.batch_size,), generator=rng)
+        scenes = [color_scene(layers, index, words) for index in indices.tolist()]
+        texts = []
+        for scene, (elevation, azimuth) in zip(scenes, layers.angles_deg[indices].tolist(), strict=True):
+            view = captions.view_words(elevation, azimuth) if words.random() < VIEW_NAMED else ""
+            texts.append(captions.describe(scene, words, view, name_colors=words.random() < COLOR_NAMED))
+        return PictureBatch(compose_batch(layers, indices, scenes, rng), texts)
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Batches without end; ``max_steps`` ends training."""
+        assert self._layers is not None, "setup() loads the pictures first"
+        return DataLoader(_Batches(self, self._layers), batch_size=None)
