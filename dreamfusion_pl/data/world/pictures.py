@@ -147,18 +147,19 @@ def scene_of(layers: Layers, index: int, colors: tuple[str, str]) -> WorldScene:
     return WorldScene(tuple(items), PAIRS[pair][1])
 
 
-def _allowed_color(name: str, rng: random.Random) -> str:
+def _color(name: str, rng: random.Random, held_out: bool) -> str:
     color = rng.choice(tuple(COLORS))
-    while captions.pair_held_out(name, color):
+    while not held_out and captions.pair_held_out(name, color):
         color = rng.choice(tuple(COLORS))
     return color
 
 
-def color_scene(layers: Layers, index: int, rng: random.Random) -> WorldScene:
-    """Picture ``index`` in random colours, none of them held out for its object."""
+def color_scene(layers: Layers, index: int, rng: random.Random, held_out: bool = False) -> WorldScene:
+    """Picture ``index`` in random colours; ``held_out`` also allows those kept from the prior."""
     first, _, second = layers.layout[index].tolist()
-    one = _allowed_color(OBJECT_NAMES[first], rng)
-    return scene_of(layers, index, (one, _allowed_color(OBJECT_NAMES[second], rng) if second >= 0 else one))
+    one = _color(OBJECT_NAMES[first], rng, held_out)
+    other = _color(OBJECT_NAMES[second], rng, held_out) if second >= 0 else one
+    return scene_of(layers, index, (one, other))
 
 
 def backgrounds(colors: Tensor, rng: torch.Generator) -> Tensor:
@@ -202,6 +203,7 @@ class WorldPictures(LightningDataModule):
         count: pictures to trace; each serves every colour and background.
         seed: seed of geometry, cameras, lights, colours and wordings.
         elevation_deg: lowest and highest camera elevation in degrees.
+        held_out: also show the colour-object pairs held out of the prior's training (for judges, not priors).
         cache_dir: folder for traced pictures; default ``~/.cache/dreamfusion_pl`` (or ``XDG_CACHE_HOME``).
     """
 
@@ -212,6 +214,7 @@ class WorldPictures(LightningDataModule):
         count: int = 32_000,
         seed: int = 0,
         elevation_deg: tuple[float, float] = (-10.0, 80.0),
+        held_out: bool = False,
         cache_dir: str | None = None,
     ) -> None:
         super().__init__()
@@ -219,6 +222,7 @@ class WorldPictures(LightningDataModule):
             raise ValueError(f"batch_size, size and count must be positive, got {batch_size}, {size}, {count}")
         self.batch_size, self.size, self.count, self.seed = batch_size, size, count, seed
         self.elevation_deg = (float(elevation_deg[0]), float(elevation_deg[1]))
+        self.held_out = held_out
         default = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "dreamfusion_pl"
         self.cache_dir = Path(cache_dir) if cache_dir else default
         self._layers: Layers | None = None
@@ -260,7 +264,7 @@ class WorldPictures(LightningDataModule):
         rng = generator(self.seed, "pictures", rank, step)
         words = random.Random(int(torch.randint(2**62, (), generator=rng)))
         indices = torch.randint(len(layers.layout), (self.batch_size,), generator=rng)
-        scenes = [color_scene(layers, index, words) for index in indices.tolist()]
+        scenes = [color_scene(layers, index, words, self.held_out) for index in indices.tolist()]
         texts = []
         for scene, (elevation, azimuth) in zip(scenes, layers.angles_deg[indices].tolist(), strict=True):
             view = captions.view_words(elevation, azimuth) if words.random() < VIEW_NAMED else ""

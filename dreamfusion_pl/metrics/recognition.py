@@ -1,0 +1,62 @@
+"""Whether a judge recognizes what was asked for, as a torchmetrics ``Metric``."""
+
+from __future__ import annotations
+
+from typing import final
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from dreamfusion_pl.data.world.objects import OBJECT_NAMES
+from dreamfusion_pl.metrics.classifier import COLOR_NAMES, WorldClassifier, load_classifier
+
+
+def recognized(classifier: WorldClassifier, pictures: Tensor, name: str, color: str) -> tuple[bool, bool]:
+    """Whether pictures of one object are named right by their mean log-probability.
+
+    Args:
+        classifier: the judge.
+        pictures: one object from several sides, [B, H, W, 3] in [0, 1].
+        name: the object asked for.
+        color: the colour asked for.
+
+    Returns:
+        (object right, colour right).
+    """
+    scores = classifier(pictures)
+    best_object = OBJECT_NAMES[int(scores.object.mean(dim=0).argmax())]
+    best_color = COLOR_NAMES[int(scores.color.mean(dim=0).argmax())]
+    return best_object == name, best_color == color
+
+
+@final
+class Recognition(Metric):
+    """Share of objects and of colours that the world classifier names right.
+
+    Args:
+        classifier: the judge; the packaged one by default.
+    """
+
+    full_state_update = False
+    objects_right: Tensor
+    colors_right: Tensor
+    total: Tensor
+
+    def __init__(self, classifier: WorldClassifier | None = None) -> None:
+        super().__init__()
+        self.classifier = classifier if classifier is not None else load_classifier()
+        for state in ("objects_right", "colors_right", "total"):
+            self.add_state(state, default=torch.tensor(0.0), dist_reduce_fx="sum")
+
+    def update(self, pictures: Tensor, name: str, color: str) -> None:
+        """Judge one object seen in pictures [B, H, W, 3]."""
+        with torch.no_grad():
+            right = recognized(self.classifier, pictures, name, color)
+        self.objects_right += float(right[0])
+        self.colors_right += float(right[1])
+        self.total += 1.0
+
+    def compute(self) -> dict[str, Tensor]:
+        """Shares in [0, 1] under ``object`` and ``color``."""
+        return {"object": self.objects_right / self.total, "color": self.colors_right / self.total}
