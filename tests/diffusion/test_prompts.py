@@ -1,0 +1,94 @@
+"""View-dependent prompts by hand-computed cases."""
+
+import pytest
+import torch
+from tiny_pipeline import save_tiny_pipeline
+
+from dreamfusion_pl.diffusion.pixel import PixelPrior
+from dreamfusion_pl.diffusion.prompts import (
+    VIEW_NAMES,
+    ViewDependentPrompts,
+    check_prompt,
+    unknown_words_warning,
+    view_index,
+)
+from dreamfusion_pl.types import Views
+
+
+@pytest.fixture(scope="module")
+def prior(tmp_path_factory):
+    return PixelPrior(str(save_tiny_pipeline(tmp_path_factory.mktemp("prior") / "tiny")), dtype="float32")
+
+
+def _views(elevation_deg, azimuth_deg) -> Views:
+    count, zero = len(azimuth_deg), torch.zeros(len(azimuth_deg))
+    return Views(
+        origin=torch.zeros(count, 3),
+        rotation=torch.eye(3).expand(count, 3, 3),
+        focal=zero,
+        elevation_deg=torch.tensor(elevation_deg),
+        azimuth_deg=torch.tensor(azimuth_deg),
+        light=torch.zeros(count, 3),
+        ambient=zero,
+        diffuse=zero,
+        textureless=zero.bool(),
+        background=torch.zeros(count, 3),
+        jitter=torch.zeros(count, 2, 2),
+    )
+
+
+@pytest.mark.parametrize(
+    ("elevation", "azimuth", "name"),
+    [
+        (0.0, 0.0, "front view"),
+        (0.0, 45.0, "front view"),
+        (0.0, 315.0, "front view"),
+        (0.0, 46.0, "side view"),
+        (0.0, 270.0, "side view"),
+        (0.0, 134.9, "side view"),
+        (0.0, 135.0, "back view"),
+        (0.0, 225.0, "back view"),
+        (60.0, 180.0, "back view"),
+        (60.1, 180.0, "overhead view"),
+        (-10.0, 359.0, "front view"),
+    ],
+)
+def test_view_names(elevation, azimuth, name):
+    index = view_index(torch.tensor([elevation]), torch.tensor([azimuth]), 60.0, 45.0, 135.0)
+    assert VIEW_NAMES[int(index)] == name
+
+
+def test_each_view_gets_the_embedding_of_its_prompt(prior):
+    prompts = ViewDependentPrompts(prior, " a red chair ", negative_prompt="blue")
+    condition = prompts(_views([0.0, 80.0, 10.0], [180.0, 0.0, 90.0]))
+    expected = prior.embed(["a red chair, back view", "a red chair, overhead view", "a red chair, side view"])
+    torch.testing.assert_close(condition.text, expected)
+    torch.testing.assert_close(condition.null, prior.embed(["blue"]))
+
+
+def test_without_view_dependence_all_views_get_the_prompt(prior):
+    condition = ViewDependentPrompts(prior, "a ball", view_dependent=False)(_views([0.0, 80.0], [180.0, 0.0]))
+    torch.testing.assert_close(condition.text, prior.embed(["a ball"]).expand(2, -1, -1))
+
+
+def test_thresholds_out_of_order_are_refused(prior):
+    with pytest.raises(ValueError, match="front_deg <= back_deg"):
+        ViewDependentPrompts(prior, "a ball", front_deg=100.0, back_deg=80.0)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "message"),
+    [("", "empty"), ("  \n", "empty"), (None, "must be a text"), (3, "must be a text"), ("?! 12", "no word")],
+)
+def test_bad_prompts_are_explained(prompt, message):
+    with pytest.raises(ValueError, match=f"{message}.*a red chair"):
+        check_prompt(prompt)
+
+
+def test_good_prompts_pass():
+    assert check_prompt(" ein Stühlchen ") == "ein Stühlchen"
+
+
+def test_the_warning_says_what_is_unknown_what_is_known_and_what_to_do():
+    text = unknown_words_warning(["zebra"], ["chair", "ball"], ["red"])
+    assert all(part in text for part in ("'zebra'", "chair, ball", "red", "--model.prior.init_args.model"))
