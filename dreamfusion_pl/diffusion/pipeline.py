@@ -1,0 +1,165 @@
+"""Builds and saves a small pixel-space text-to-image pipeline of the DeepFloyd IF kind (seed 3.1).
+
+The result is an ordinary ``diffusers.IFPipeline``: nothing of this package is needed to load it or to draw
+from it. The tokenizer knows whole words only, so that a prompt is read as a sequence of known words.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from diffusers import DDPMScheduler, IFPipeline, UNet2DConditionModel
+from transformers import T5Config, T5EncoderModel, T5Tokenizer
+
+MAX_TOKENS = 77  # IFPipeline pads every prompt to this length and shows the padding to the U-Net
+
+
+def build_tokenizer(vocabulary: Sequence[str]) -> T5Tokenizer:
+    """Return a tokenizer for which every word of the vocabulary is one token, and other text is ``<unk>``.
+
+    Args:
+        vocabulary: distinct lower-case words without spaces; punctuation marks are words of their own.
+
+    Raises:
+        ValueError: a word is empty, repeated, has a space or an upper-case letter.
+    """
+    bad = [word for word in vocabulary if not word or word.split() != [word] or word != word.lower()]
+    if bad or len(set(vocabulary)) != len(vocabulary):
+        raise ValueError(f"the vocabulary needs distinct lower-case words without spaces, got {bad or 'repetitions'}")
+    words = [word if not word.isalnum() and len(word) == 1 else f"▁{word}" for word in vocabulary]
+    pieces = [(piece, 0.0) for piece in ("<pad>", "</s>", "<unk>")] + [("▁", -2.0)] + [(word, -1.0) for word in words]
+    return T5Tokenizer(vocab=pieces, extra_ids=0, model_max_length=MAX_TOKENS)
+
+
+def build_text_encoder(num_tokens: int, width: int, num_layers: int) -> T5EncoderModel:
+    """Return a T5 encoder with random weights.
+
+    Args:
+        num_tokens: size of the tokenizer's table.
+        width: embedding width D, a multiple of 32.
+        num_layers: number of attention layers.
+    """
+    return T5EncoderModel(
+        T5Config(
+            vocab_size=num_tokens,
+            d_model=width,
+            d_kv=32,
+            num_heads=width // 32,
+            d_ff=2 * width,
+            num_layers=num_layers,
+            dropout_rate=0.0,
+            feed_forward_proj="gated-gelu",
+        )
+    )
+
+
+def build_unet(
+    size: int, channels: Sequence[int], layers_per_block: int, attention_size: int, text_width: int
+) -> UNet2DConditionModel:
+    """Return a U-Net with random weights, noise and variance out, attention at one resolution and in the middle.
+
+    Args:
+        size: height and width of the pictures, a multiple of ``2 ** (len(channels) - 1)``.
+        channels: width of each level, finest first; multiples of 8, of 64 where there is attention.
+        layers_per_block: residual blocks per level.
+        attention_size: height of the level that attends to the text.
+        text_width: width D of the text embedding.
+
+    Raises:
+        ValueError: no level has ``attention_size`` rows.
+    """
+    sizes = [size >> level for level in range(len(channels))]
+    if attention_size not in sizes or size % (1 << (len(channels) - 1)):
+        raise ValueError(f"attention_size={attention_size} must be one of the U-Net's resolutions, {sizes}")
+    attends = [rows == attention_size for rows in sizes]
+    return UNet2DConditionModel(
+        sample_size=size,
+        in_channels=3,
+        out_channels=6,
+        down_block_types=tuple("SimpleCrossAttnDownBlock2D" if a else "DownBlock2D" for a in attends),
+        mid_block_type="UNetMidBlock2DSimpleCrossAttn",
+        up_block_types=tuple("SimpleCrossAttnUpBlock2D" if a else "UpBlock2D" for a in reversed(attends)),
+        block_out_channels=tuple(channels),
+        layers_per_block=layers_per_block,
+        act_fn="silu",
+        norm_num_groups=8,
+        cross_attention_dim=text_width,
+        attention_head_dim=64,
+        resnet_time_scale_shift="scale_shift",
+        encoder_hid_dim=text_width,
+        encoder_hid_dim_type="text_proj",
+        addition_embed_type="text",
+        addition_embed_type_num_heads=text_width // 32,
+    )
+
+
+def build_scheduler() -> DDPMScheduler:
+    """Return the cosine noise schedule with learned variance and dynamic thresholding, as DeepFloyd IF has it."""
+    return DDPMScheduler(
+        num_train_timesteps=1000,
+        beta_schedule="squaredcos_cap_v2",
+        prediction_type="epsilon",
+        variance_type="learned_range",
+        clip_sample=True,
+        thresholding=True,
+        dynamic_thresholding_ratio=0.95,
+        sample_max_value=1.5,
+    )
+
+
+def assemble(
+    tokenizer: T5Tokenizer, text_encoder: T5EncoderModel, unet: UNet2DConditionModel, scheduler: DDPMScheduler
+) -> IFPipeline:
+    """Return the parts as a pipeline without safety checker and watermark."""
+    pipeline = IFPipeline(
+        tokenizer=tokenizer,
+        text_encoder=text_encoder,
+        unet=unet,
+        scheduler=scheduler,
+        safety_checker=None,
+        feature_extractor=None,
+        watermarker=None,
+        requires_safety_checker=False,
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def save_pipeline(pipeline: IFPipeline, folder: str | os.PathLike[str], dtype: torch.dtype = torch.float16) -> Path:
+    """Write the pipeline's folder in half precision; the folder is replaced in one step.
+
+    Args:
+        pipeline: weights to write; it is left as it was.
+        folder: destination; an older pipeline there is replaced.
+        dtype: precision on disk.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ValueError: the destination exists and is not a pipeline folder.
+    """
+    folder = Path(folder)
+    if folder.exists() and not (folder / "model_index.json").exists():
+        raise ValueError(f"{folder} exists and is not a pipeline folder: choose another output or remove it")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    half = {name: _copy(getattr(pipeline, name), dtype) for name in ("text_encoder", "unet")}
+    assemble(pipeline.tokenizer, half["text_encoder"], half["unet"], pipeline.scheduler).save_pretrained(staging / "new")
+    if folder.exists():
+        folder.replace(staging / "old")
+    (staging / "new").replace(folder)
+    shutil.rmtree(staging)
+    return folder
+
+
+def _copy(model: UNet2DConditionModel | T5EncoderModel, dtype: torch.dtype) -> UNet2DConditionModel | T5EncoderModel:
+    config = model.config
+    copy = type(model).from_config(config) if isinstance(model, UNet2DConditionModel) else type(model)(config)
+    copy.load_state_dict(model.state_dict())
+    return copy.to(dtype)
