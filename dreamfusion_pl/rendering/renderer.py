@@ -51,8 +51,8 @@ class Renderer(nn.Module):
 
     Args:
         num_samples: samples S on every ray.
-        normals: "exact", the gradient of density at every sample; "finite_difference", four more densities
-            per sample; "surface", four more densities per ray, at its expected depth, and shading of the
+        normals: "exact", the gradient of density at every sample; "finite_difference", six more densities
+            per sample; "surface", six more densities per ray, at its expected depth, and shading of the
             accumulated albedo (the cheapest).
         occupancy_resolution: cells along a side of the occupancy grid; 0 spreads samples over the bound.
         num_strata: pieces of every ray that are looked up in the occupancy grid.

@@ -80,7 +80,7 @@ def place_samples(
     """Spread samples evenly over the occupied length of every ray.
 
     The occupied pieces of a ray are laid end to end; sample i sits in the i-th of S equal strata of that
-    length, at the fraction ``jitter`` of the stratum. A ray with no occupied piece is sampled from near to far.
+    length, at the fraction ``jitter`` of the stratum. A ray with no occupied piece is sampled all along.
 
     Args:
         occupied: which of M equal pieces of a ray are occupied, bool [R, M].

@@ -15,7 +15,8 @@ from dreamfusion_pl.scene.base import DensityBias, LinearBias, Scene, positive_r
 class TriplaneScene(Scene):
     """Summed features of three axis-aligned planes, then an MLP.
 
-    ``tau = softplus(. + bias)``, ``rho = sigmoid(.)``. Everything runs with channels first, [C, P], the layout in which ``grid_sample`` answers.
+    ``tau = softplus(. + bias)``, ``rho = sigmoid(.)``. Everything runs with channels first, [C, P], the layout
+    in which ``grid_sample`` answers.
 
     Args:
         radius: radius of the bounding sphere, in world units; the planes span [-radius, radius].
@@ -60,9 +61,12 @@ class TriplaneScene(Scene):
             {"params": mlp, "lr": learning_rate * self.mlp_rate},
         ]
 
-    def _hidden(self, points: Tensor) -> Tensor:
-        """Hidden activations [width, P] at points [P, 3]."""
+    def features(self, points: Tensor) -> Tensor:
+        """Sum of the three planes' features at points [P, 3]: [C, P]."""
         unit = points / self.radius
         grid = torch.stack([unit[:, :2], unit[:, ::2], unit[:, 1:]])[:, None]
-        features = F.grid_sample(self.planes, grid, padding_mode="border", align_corners=True)
-        return torch.relu_(torch.addmm(self.hidden.bias[:, None], self.hidden.weight, features.sum(0)[:, 0]))
+        return F.grid_sample(self.planes, grid, padding_mode="border", align_corners=True).sum(0)[:, 0]
+
+    def _hidden(self, points: Tensor) -> Tensor:
+        """Hidden activations at points [P, 3]: [width, P]."""
+        return torch.relu_(torch.addmm(self.hidden.bias[:, None], self.hidden.weight, self.features(points)))

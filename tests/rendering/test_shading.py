@@ -1,0 +1,69 @@
+import math
+
+import pytest
+import torch
+
+from dreamfusion_pl.rendering.renderer import exact_normals
+from dreamfusion_pl.rendering.shading import facing_away, finite_difference_normals, lambert, outward
+from dreamfusion_pl.scene.base import GaussianBias, LinearBias
+
+
+@pytest.fixture
+def wall_points(sphere):
+    directions = torch.randn(50, 3, generator=torch.Generator().manual_seed(0))
+    return sphere.ball * torch.nn.functional.normalize(directions, dim=-1)
+
+
+def test_normals_of_a_sphere_point_outwards(sphere, wall_points):
+    expected = wall_points / sphere.ball
+    _, _, exact = exact_normals(sphere, wall_points, 0.0)
+    torch.testing.assert_close(exact, expected, atol=1e-4, rtol=0.0)
+    near = finite_difference_normals(lambda p: sphere.density(p, 0.0), wall_points, 0.0005)
+    torch.testing.assert_close(near, expected, atol=1e-2, rtol=0.0)
+
+
+def test_a_step_wider_than_the_wall_still_finds_the_direction(sphere, wall_points):
+    normals = finite_difference_normals(lambda p: sphere.density(p, 0.0), wall_points, 0.02)
+    assert ((normals * wall_points).sum(-1) / sphere.ball).min() > 0.8
+
+
+def test_finite_differences_converge_to_the_gradient_with_the_square_of_the_step():
+    points = 0.3 * torch.randn(40, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    field = GaussianBias(5.0, 0.3)
+    truth = points / points.norm(dim=-1, keepdim=True)
+    errors = [(finite_difference_normals(field, points, h) - truth).norm(dim=-1).mean() for h in (0.08, 0.04)]
+    assert errors[1] < 0.3 * errors[0] < 0.02
+
+
+def test_exact_normals_work_without_gradients_and_leave_no_graph(sphere, wall_points):
+    with torch.no_grad():
+        density, albedo, normal = exact_normals(sphere, wall_points, 0.0)
+    torch.testing.assert_close(normal, wall_points / sphere.ball, atol=1e-4, rtol=0.0)
+    assert not (density.requires_grad or albedo.requires_grad or normal.requires_grad)
+
+
+def test_a_vanishing_gradient_gives_a_finite_normal_with_a_finite_gradient():
+    gradient = torch.zeros(1, 3, requires_grad=True)
+    outward(gradient).sum().backward()
+    assert gradient.grad is not None and gradient.grad.isfinite().all()
+    assert torch.equal(outward(gradient), torch.zeros(1, 3))
+
+
+def test_lambert_by_hand():
+    normal = torch.tensor([0.0, 0.0, 1.0])
+    points = torch.tensor([0.0, 0.0, 1.0])
+    light = torch.tensor([[0.0, 0.0, 3.0], [2.0, 0.0, 3.0], [0.0, 0.0, -1.0]])
+    irradiance = lambert(normal, points, light, torch.tensor(0.1), torch.tensor(0.9))
+    torch.testing.assert_close(irradiance, torch.tensor([1.0, 0.1 + 0.9 * math.sqrt(0.5), 0.1]))
+
+
+def test_facing_away_counts_back_faces_only():
+    normal = torch.tensor([[0.0, 0.0, 1.0], [0.0, 0.0, -1.0], [1.0, 0.0, 0.0]])
+    assert facing_away(normal, torch.tensor([0.0, 0.0, -1.0])).tolist() == [0.0, 1.0, 0.0]
+
+
+def test_density_biases_by_hand():
+    points = torch.tensor([[0.0, 0.0, 0.0], [0.2, 0.0, 0.0], [0.0, 0.3, 0.4]])
+    gaussian = [5.0, 5.0 * math.exp(-0.5), 5.0 * math.exp(-0.5 * 6.25)]
+    torch.testing.assert_close(GaussianBias()(points), torch.tensor(gaussian))
+    torch.testing.assert_close(LinearBias()(points), torch.tensor([10.0, 6.0, 0.0]), atol=1e-4, rtol=0.0)
