@@ -1,1 +1,1 @@
-"""callbacks."""
+"""What happens around training: previews, checkpoints, turntable, mesh, progress (none of it is the algorithm)."""

@@ -1,0 +1,52 @@
+"""Checkpoints that survive a full disk and a killed process."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, final
+
+from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.callbacks import Checkpoint
+
+from dreamfusion_pl.callbacks import folder
+
+
+@final
+class LastCheckpoints(Checkpoint):
+    """Keeps ``checkpoints/last.ckpt`` and the one before, ``checkpoints/previous.ckpt``, in the run folder.
+
+    A checkpoint is written beside its place and then put there in one move, so that a complete one always exists.
+
+    Args:
+        every: steps between checkpoints; the last step always gets one.
+    """
+
+    def __init__(self, every: int = 100) -> None:
+        if every < 1:
+            raise ValueError(f"every is a number of steps, 1 or more, got {every}")
+        self.every = every
+        self._saved_step = -1
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Save when it is time."""
+        if trainer.global_step % self.every == 0:
+            self._save(trainer)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save at the end, while the raw weights are still beside the averaged ones."""
+        self._save(trainer)
+
+    def _save(self, trainer: Trainer) -> None:
+        if trainer.global_step == self._saved_step:
+            return
+        self._saved_step = trainer.global_step
+        checkpoints = folder.run_folder(trainer) / "checkpoints"
+        draft, last = checkpoints / "draft.tmp", checkpoints / "last.ckpt"
+        trainer.save_checkpoint(draft)
+        if trainer.is_global_zero:
+            if last.exists():
+                os.replace(last, checkpoints / "previous.ckpt")
+            os.replace(draft, last)
+        trainer.strategy.barrier("checkpoint")

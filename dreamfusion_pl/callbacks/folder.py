@@ -1,0 +1,31 @@
+"""Where a run's results go: its folder and its TensorBoard file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytorch_lightning import Trainer
+from pytorch_lightning.loggers import TensorBoardLogger
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard.writer import SummaryWriter
+
+PROMPT = "prompt.txt"
+RENDERS = "renders"
+TURNTABLE_VIDEO = "turntable.mp4"
+TURNTABLE_GIF = "turntable.gif"
+OBJECT = "object.glb"
+
+
+def run_folder(trainer: Trainer) -> Path:
+    """The run's folder; to be asked on every rank, since ranks agree on it."""
+    return Path(trainer.log_dir or trainer.default_root_dir)
+
+
+def tensorboard(trainer: Trainer) -> SummaryWriter | None:
+    """The run's TensorBoard writer, if it has one."""
+    for logger in trainer.loggers:
+        if isinstance(logger, TensorBoardLogger):
+            return logger.experiment
+    return None

@@ -1,0 +1,28 @@
+"""What the run was asked for: config.yaml, prompt.txt, and both as text in TensorBoard."""
+
+from __future__ import annotations
+
+from typing import final
+
+from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.cli import SaveConfigCallback
+
+from dreamfusion_pl.callbacks import folder
+
+
+@final
+class RunNotes(SaveConfigCallback):
+    """Saves the whole configuration of a run and its prompt in the run folder and in TensorBoard."""
+
+    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Add to Lightning's config.yaml: the prompt as a file, and both as TensorBoard texts."""
+        texts = {"configuration": self.parser.dump(self.config, skip_none=False)}
+        prompt = self.config.get("prompt")
+        if prompt is not None:
+            texts["prompt"] = prompt
+            (folder.run_folder(trainer) / folder.PROMPT).write_text(f"{prompt}\n", encoding="utf-8")
+        writer = folder.tensorboard(trainer)
+        if writer is not None:
+            for name, text in texts.items():
+                indented = text.replace("\n", "\n    ")
+                writer.add_text(name, f"    {indented}", 0)

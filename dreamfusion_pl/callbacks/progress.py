@@ -1,0 +1,105 @@
+"""What the terminal shows: one line of progress, and at the end where the results are."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Any, final
+
+from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.callbacks import ProgressBar
+from tqdm import tqdm
+
+from dreamfusion_pl.callbacks import folder
+
+
+@final
+class Progress(ProgressBar):
+    """Shows step, time left, speed, loss and the newest preview; a bar on a terminal, now and then a line elsewhere.
+
+    Args:
+        lines: how many lines a whole training prints where there is no terminal.
+    """
+
+    def __init__(self, lines: int = 10) -> None:
+        super().__init__()
+        self.lines = max(lines, 1)
+        self._enabled = True
+        self._bar: tqdm | None = None
+
+    def disable(self) -> None:
+        """Show nothing from now on."""
+        self._enabled = False
+
+    def enable(self) -> None:
+        """Show again."""
+        self._enabled = True
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Open the bar."""
+        self._begin, self._first = time.monotonic(), trainer.global_step
+        if self._enabled and trainer.is_global_zero and sys.stderr.isatty():
+            self._bar = tqdm(total=trainer.max_steps, initial=trainer.global_step, unit="step", dynamic_ncols=True)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Update what is shown; the loss is read only where it is shown."""
+        step = trainer.global_step
+        if not self._enabled or not trainer.is_global_zero:
+            return
+        if self._bar is not None:
+            self._bar.update(step - self._bar.n)
+            if step % 10 == 0:
+                self._bar.set_postfix_str(_state(trainer))
+        elif step % max(trainer.max_steps // self.lines, 1) == 0:
+            speed = (step - self._first) / (time.monotonic() - self._begin)
+            left = (trainer.max_steps - step) / speed
+            print(f"step {step}/{trainer.max_steps}, {_clock(left)} left, {speed:.1f} steps/s, {_state(trainer)}", flush=True)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Close the bar."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+        if self._enabled and trainer.is_global_zero:
+            print(f"trained {trainer.global_step} steps in {_clock(time.monotonic() - self._begin)}", flush=True)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Say where everything is."""
+        self._report(trainer)
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Say where the turntable is."""
+        self._report(trainer)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Say where the renders are, unless this is a validation during training."""
+        if trainer.state.fn == "validate":
+            self._report(trainer)
+
+    def _report(self, trainer: Trainer) -> None:
+        run = folder.run_folder(trainer)
+        if self._enabled and trainer.is_global_zero:
+            print(*results(run), sep="\n", flush=True)
+
+
+def results(run: Path) -> list[str]:
+    """What a run folder holds, one line each."""
+    lines = [("turntable", folder.TURNTABLE_GIF), ("video", folder.TURNTABLE_VIDEO), ("object", folder.OBJECT)]
+    found = [f"{name + ':':11}{run / file}" for name, file in lines if (run / file).exists()]
+    if (run / folder.RENDERS).is_dir():
+        found.append(f"{'renders:':11}{run / folder.RENDERS}")
+    return [*found, f"{'run folder:':11} {run}".replace("  ", " ")]
+
+
+def _state(trainer: Trainer) -> str:
+    parts = [f"{name} {value:.4g}" for name, value in trainer.progress_bar_metrics.items()]
+    previews = sorted((folder.run_folder(trainer) / folder.RENDERS).glob("*.png"))
+    return ", ".join([*parts, *(f"preview {path}" for path in previews[-1:])])
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(int(seconds + 0.5), 60)
+    return f"{minutes}:{seconds:02d}"

@@ -1,0 +1,64 @@
+"""Previews during training: colour, normals and opacity from fixed sides, on one sheet."""
+
+from __future__ import annotations
+
+from typing import Any, final
+
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from dreamfusion_pl.callbacks import folder
+from dreamfusion_pl.types import Rendering
+
+
+def sheet(rendering: Rendering) -> Tensor:
+    """Lay out B views side by side: a row of colours, a row of normals, a row of opacities.
+
+    Returns:
+        Picture [3 H, B W, 3] in [0, 1]; normals are shown as 0.5 n + 0.5 over white.
+    """
+    opacity = rendering.opacity[..., None]
+    normals = 0.5 * rendering.normal + 1.0 - 0.5 * opacity
+    rows = [rendering.rgb, normals, opacity.expand_as(normals)]
+    return torch.cat([torch.cat(list(row), dim=1) for row in rows]).clamp(0.0, 1.0)
+
+
+@final
+class Renders(Callback):
+    """Writes every validation's views to ``renders/step_000100.png`` and to TensorBoard.
+
+    The validation step renders with averaged weights where the trainer averages them.
+    """
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Forget the previous sheet."""
+        self._renderings: list[Rendering] = []
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Keep what the validation step rendered."""
+        self._renderings.append(outputs)
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the sheet."""
+        run = folder.run_folder(trainer)
+        if not trainer.is_global_zero or trainer.sanity_checking or not self._renderings:
+            return
+        from dreamfusion_pl.export import media
+
+        batches = zip(*self._renderings, strict=True)
+        picture = sheet(Rendering(*(torch.cat(fields) for fields in batches))).cpu()
+        self._renderings = []
+        (run / folder.RENDERS).mkdir(parents=True, exist_ok=True)
+        media.write_png(picture, run / folder.RENDERS / f"step_{trainer.global_step:06d}.png")
+        writer = folder.tensorboard(trainer)
+        if writer is not None:
+            writer.add_image("renders", picture, trainer.global_step, dataformats="HWC")

@@ -1,0 +1,28 @@
+"""How fast training is."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, final
+
+from pytorch_lightning import Callback, LightningModule, Trainer
+
+
+@final
+class Speed(Callback):
+    """Logs ``steps_per_second`` between one logged step and the next."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock."""
+        self._mark = (time.perf_counter(), trainer.global_step)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Log when other values are logged."""
+        now, step = time.perf_counter(), trainer.global_step
+        then, since = self._mark
+        if step > since and step % trainer.log_every_n_steps == 0:
+            self._mark = (now, step)
+            for logger in trainer.loggers:
+                logger.log_metrics({"steps_per_second": (step - since) / (now - then)}, step=step)

@@ -1,0 +1,81 @@
+"""The command line: ``python -m dreamfusion_pl COMMAND ...``.
+
+Nothing heavy is imported before it is known that the command needs it, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import NamedTuple
+
+
+class Command(NamedTuple):
+    """A command and the function that runs it."""
+
+    function: str  # "module:function", called with the words after the command, returns an exit status
+    help: str
+
+
+COMMANDS = {
+    "fit": Command("dreamfusion_pl.runs:fit", "make a 3D object from a sentence (or train a prior: denoiser.yaml)"),
+    "validate": Command("dreamfusion_pl.runs:validate", "render the preview sheet of a finished or running fit"),
+    "test": Command("dreamfusion_pl.runs:test", "film the turntable of a finished fit"),
+    "predict": Command("dreamfusion_pl.runs:predict", "render the turntable's views without writing them"),
+}
+
+_USAGE = """\
+usage: python -m dreamfusion_pl COMMAND [options]
+
+A sentence becomes a 3D object.
+
+  python -m dreamfusion_pl fit --prompt "a red chair"
+  python -m dreamfusion_pl test --ckpt_path lightning_logs/version_0
+
+commands:
+{commands}
+
+  --help     this text; after a command, all of its options
+  --version  the version
+
+Options of fit, validate, test and predict:
+  --prompt TEXT         what to make
+  --config FILE         YAML over the default configuration; may be repeated, later ones win
+  --ckpt_path PATH      checkpoint, run folder, or "last", to continue or to look at
+  --seed_everything N   seed of everything random
+  --print_config        show the whole configuration and stop
+  --trainer.max_steps N, --model.learning_rate X, ...   any constructor argument
+"""
+
+
+def usage() -> str:
+    """Return the overview that ``--help`` shows."""
+    return _USAGE.format(commands="\n".join(f"  {name:10} {command.help}" for name, command in COMMANDS.items()))
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Args:
+        args: the words after the program's name; None takes the process's own.
+
+    Returns:
+        The exit status: 0 done, 1 failed, 2 wrong usage.
+    """
+    words = list(sys.argv[1:] if args is None else args)
+    if not words or words[0] in ("-h", "--help"):
+        print(usage())
+        return 0 if words else 2
+    name, *rest = words
+    if name == "--version":
+        from importlib.metadata import version
+
+        print(version("dreamfusion_pl"))
+        return 0
+    if name not in COMMANDS:
+        known = ", ".join(COMMANDS)
+        print(f"dreamfusion_pl: error: no command {name!r}; the commands are: {known}", file=sys.stderr)
+        return 2
+    module, function = COMMANDS[name].function.split(":")
+    return getattr(importlib.import_module(module), function)(rest)
