@@ -15,8 +15,8 @@ from dreamfusion_pl.scene.base import DensityBias, LinearBias, Scene, positive_r
 class TriplaneScene(Scene):
     """Summed features of three axis-aligned planes, then an MLP.
 
-    ``tau = softplus(. + bias)``, ``rho = sigmoid(.)``. Everything runs with channels first, [C, P], the layout
-    in which ``grid_sample`` answers.
+    ``tau = softplus(. + bias)``, ``rho = sigmoid(.)``. Everything runs with channels first, [C, P],
+    the layout in which ``grid_sample`` answers.
 
     Args:
         radius: radius of the bounding sphere, in world units; the planes span [-radius, radius].
