@@ -1,0 +1,145 @@
+"""Extraction against an analytic sphere."""
+
+from typing import Any, final
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from dreamfusion_pl.export.mesh import EmptyFieldError, Mesh, extract, surface_density
+from dreamfusion_pl.scene.base import Scene
+
+CENTRE = torch.tensor([0.1, -0.05, 0.15])
+
+
+@final
+class Balls(Scene):
+    """Balls of uniform or soft-edged density; red where x > 0, blue elsewhere."""
+
+    radius = 1.0
+
+    def __init__(self, balls: list[tuple[Tensor, float]], inside: float = 60.0, edge: float = 0.0) -> None:
+        super().__init__()
+        self.balls, self.inside, self.edge = balls, inside, edge
+
+    def density(self, points: Tensor, progress: float) -> Tensor:
+        signed = torch.stack([(points - centre).norm(dim=-1) - size for centre, size in self.balls]).amin(0)
+        if self.edge == 0.0:
+            return self.inside * (signed < 0.0)
+        return self.inside * torch.sigmoid(-signed / self.edge)
+
+    def forward(self, points: Tensor, progress: float) -> tuple[Tensor, Tensor]:
+        red = (points[:, :1] > 0.0).float()
+        return self.density(points, progress), torch.cat([red, torch.zeros_like(red), 1.0 - red], dim=-1)
+
+    def param_groups(self, learning_rate: float) -> list[dict[str, Any]]:
+        return []
+
+
+def _volume(mesh: Mesh) -> float:
+    """Signed volume by the divergence theorem: positive if the faces look outward."""
+    a, b, c = mesh.vertices.double()[mesh.faces].unbind(1)
+    return float((a * torch.linalg.cross(b, c)).sum() / 6.0)
+
+
+def _is_closed(mesh: Mesh) -> bool:
+    """Every directed edge has its opposite exactly once."""
+    faces = mesh.faces.numpy()
+    edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
+    return sorted(map(tuple, edges.tolist())) == sorted(map(tuple, edges[:, ::-1].tolist()))
+
+
+@pytest.mark.parametrize(("inside", "edge"), [(60.0, 0.0), (2000.0, 0.0), (60.0, 0.01), (20.0, 0.01)])
+def test_a_sphere_is_found_closed_outward_and_coloured(inside, edge):
+    mesh = extract(Balls([(CENTRE, 0.4)], inside, edge))
+    error = (mesh.vertices - CENTRE).norm(dim=-1) - 0.4
+    assert float(error.abs().max()) < 0.03
+    assert -0.012 - np.log(2.0) / inside < float(error.mean()) < 0.012  # where rays are half opaque
+    assert _volume(mesh) == pytest.approx(4 / 3 * np.pi * 0.4**3, rel=0.16)
+    assert _is_closed(mesh)
+    expected = (mesh.vertices[:, 0] > 0).float()
+    torch.testing.assert_close(mesh.colors[:, 0], expected)
+    torch.testing.assert_close(mesh.colors[:, 2], 1.0 - expected)
+
+
+def test_a_given_threshold_is_the_level_of_the_surface():
+    edge, inside = 0.05, 100.0
+    for threshold in (10.0, 50.0, 90.0):
+        mesh = extract(Balls([(CENTRE, 0.4)], inside, edge), resolution=64, threshold=threshold)
+        expected = 0.4 + edge * np.log(inside / threshold - 1.0)  # where the sigmoid crosses the threshold
+        assert float((mesh.vertices - CENTRE).norm(dim=-1).mean()) == pytest.approx(expected, abs=0.005)
+
+
+def test_the_surface_lies_where_rays_become_half_opaque():
+    scene = Balls([(torch.zeros(3), 0.5)], inside=200.0, edge=0.04)
+    offsets = 1.6 * torch.rand(2000, 1, 2, generator=torch.Generator().manual_seed(0)) - 0.8
+    along = torch.linspace(1.0, -1.0, 2001)[None, :, None].expand(2000, -1, -1)
+    points = torch.cat([along, offsets.expand(-1, 2001, -1)], dim=-1)
+    density = scene.density(points, 1.0) * (points.norm(dim=-1) <= 1.0)
+    opacity = 1.0 - torch.exp(-1e-3 * density.cumsum(1))
+    first = (opacity > 0.5).int().argmax(1)[opacity[:, -1] > 0.5]
+    seen = points[opacity[:, -1] > 0.5, first].norm(dim=-1)
+    assert float(extract(scene).vertices.norm(dim=-1).mean()) == pytest.approx(
+        float(seen.median()), abs=0.015
+    )
+
+
+def test_floaters_go_and_second_objects_stay():
+    two = [(torch.tensor([0.4, 0.0, 0.0]), 0.3), (torch.tensor([-0.4, 0.0, 0.0]), 0.2)]
+    floater = (torch.tensor([0.0, 0.0, 0.7]), 0.04)
+    mesh = extract(Balls([*two, floater]))
+    assert float(mesh.vertices[:, 2].max()) < 0.35
+    assert _volume(mesh) == pytest.approx(4 / 3 * np.pi * (0.3**3 + 0.2**3), rel=0.08)
+
+
+def test_a_cavity_is_filled():
+    class Shell(Scene):
+        radius = 1.0
+
+        def density(self, points, progress):
+            return 80.0 * ((points.norm(dim=-1) - 0.45).abs() < 0.1)
+
+        def forward(self, points, progress):
+            return self.density(points, progress), torch.ones_like(points)
+
+        def param_groups(self, learning_rate):
+            return []
+
+    assert _volume(extract(Shell())) == pytest.approx(4 / 3 * np.pi * 0.55**3, rel=0.05)
+
+
+def test_a_field_that_fills_the_bounding_sphere_is_closed_at_it():
+    mesh = extract(Balls([(torch.zeros(3), 5.0)]), resolution=48)
+    assert _is_closed(mesh)
+    assert float(mesh.vertices.norm(dim=-1).mean()) == pytest.approx(1.0, abs=0.03)
+
+
+def test_a_faint_field_still_has_a_surface():
+    mesh = extract(Balls([(CENTRE, 0.4)], inside=0.3))
+    assert _volume(mesh) == pytest.approx(4 / 3 * np.pi * 0.4**3, rel=0.08)
+
+
+def test_an_empty_field_is_explained():
+    with pytest.raises(EmptyFieldError, match="no ray becomes opaque.*opacity regularizer"):
+        extract(Balls([(CENTRE, 0.4)], inside=1e-3))
+    with pytest.raises(EmptyFieldError, match="highest density is 60 and the surface's threshold is 70"):
+        extract(Balls([(CENTRE, 0.4)]), threshold=70.0)
+
+
+def test_a_field_that_is_not_finite_is_refused():
+    with pytest.raises(ValueError, match="not finite.*learning rate"):
+        extract(Balls([(CENTRE, 0.4)], inside=float("nan"), edge=0.1))
+
+
+@pytest.mark.parametrize("arguments", [{"resolution": 4}, {"threshold": 0.0}, {"threshold": -1.0}])
+def test_arguments_out_of_range_are_refused(arguments):
+    with pytest.raises(ValueError, match="the mesh's"):
+        extract(Balls([(CENTRE, 0.4)]), **arguments)
+
+
+def test_the_threshold_ignores_haze():
+    grid = torch.linspace(-1, 1, 48)
+    distance = torch.stack(torch.meshgrid(grid, grid, grid, indexing="ij")).norm(dim=0)
+    density = 50.0 * (distance < 0.4) + 0.1
+    assert 0.1 < surface_density(density, float(grid[1] - grid[0])) < 50.0
