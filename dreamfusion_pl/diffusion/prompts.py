@@ -107,5 +107,5 @@ def unknown_words_warning(words: Sequence[str], objects: Sequence[str], colors: 
         f"It knows these objects: {', '.join(objects)};\n"
         f"and these colours: {', '.join(colors)}.\n"
         "For any other prompt use a model from the hub, on a GPU: "
-        "--model.prior.init_args.model DeepFloyd/IF-I-M-v1.0"
+        "--model.prior.model DeepFloyd/IF-I-M-v1.0"
     )

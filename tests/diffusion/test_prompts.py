@@ -91,4 +91,4 @@ def test_good_prompts_pass():
 
 def test_the_warning_says_what_is_unknown_what_is_known_and_what_to_do():
     text = unknown_words_warning(["zebra"], ["chair", "ball"], ["red"])
-    assert all(part in text for part in ("'zebra'", "chair, ball", "red", "--model.prior.init_args.model"))
+    assert all(part in text for part in ("'zebra'", "chair, ball", "red", "--model.prior.model DeepFloyd"))
