@@ -59,14 +59,12 @@ def extract(
         raise ValueError(f"the mesh's threshold is a density > 0, or none to find it; got {threshold}")
     if not smoothing >= 0.0:
         raise ValueError(f"the mesh's smoothing is a length >= 0 in world units; got {smoothing}")
-    radius, cell = scene.radius, 2.0 * scene.radius / (COARSE - 1)
-    low = torch.full((3,), -radius)
-    coarse = _blur(_density_grid(scene, low, cell, [COARSE] * 3, progress), smoothing / cell)
+    coarse, cell = _coarse_density(scene, progress, smoothing)
     level = surface_density(coarse, cell) if threshold is None else threshold
     if not float(coarse.max()) > level:
         raise _empty(float(coarse.max()), level)
     near_surface = (coarse > 0.25 * level).nonzero()
-    start = low + cell * (near_surface.amin(0) - 2)
+    start = cell * (near_surface.amin(0) - 2) - scene.radius
     extent = cell * (near_surface.amax(0) - near_surface.amin(0) + 4)
     spacing = float(extent.max()) / (resolution - 1)
     shape = [math.ceil(side / spacing) + 1 for side in extent.tolist()]
@@ -74,6 +72,12 @@ def extract(
     vertices, faces = _visible_parts(*_marching_cubes(fine, level, smoothing / spacing))
     points = torch.from_numpy(vertices).float() * spacing + start
     return Mesh(points, torch.from_numpy(faces), _albedo(scene, points, progress))
+
+
+@torch.no_grad()
+def surface_threshold(scene: Scene, progress: float = 1.0, smoothing: float = 0.015) -> float:
+    """Return the density at which :func:`extract` puts the surface of a scene; arguments and errors as there."""
+    return surface_density(*_coarse_density(scene, progress, smoothing))
 
 
 def surface_density(density: Tensor, cell: float) -> float:
@@ -105,6 +109,13 @@ def surface_density(density: Tensor, cell: float) -> float:
     crossing = torch.searchsorted(rays.cummax(-1).values, candidates.expand(len(rays), -1).contiguous())
     errors = (seen - crossing).abs().clamp(max=4).float().mean(0)
     return float(candidates[errors <= 1.02 * errors.min()].log().mean().exp())
+
+
+def _coarse_density(scene: Scene, progress: float, smoothing: float) -> tuple[Tensor, float]:
+    """Smoothed density on a grid over the bounding sphere, and the distance of its points."""
+    cell = 2.0 * scene.radius / (COARSE - 1)
+    density = _density_grid(scene, torch.full((3,), -scene.radius), cell, [COARSE] * 3, progress)
+    return _blur(density, smoothing / cell), cell
 
 
 def _density_grid(scene: Scene, start: Tensor, spacing: float, shape: list[int], progress: float) -> Tensor:

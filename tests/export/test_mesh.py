@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dreamfusion_pl.export.mesh import EmptyFieldError, Mesh, extract, surface_density
+from dreamfusion_pl.export.mesh import EmptyFieldError, Mesh, extract, surface_density, surface_threshold
 from dreamfusion_pl.scene.base import Scene
 
 CENTRE = torch.tensor([0.1, -0.05, 0.15])
@@ -83,6 +83,12 @@ def test_the_surface_lies_where_rays_become_half_opaque():
     assert float(extract(scene).vertices.norm(dim=-1).mean()) == pytest.approx(
         float(seen.median()), abs=0.015
     )
+
+
+def test_the_threshold_of_a_scene_gives_the_same_surface():
+    scene = Balls([(CENTRE, 0.4)], edge=0.02)
+    found, given = extract(scene), extract(scene, threshold=surface_threshold(scene))
+    assert torch.equal(found.vertices, given.vertices)
 
 
 def test_floaters_go_and_second_objects_stay():
