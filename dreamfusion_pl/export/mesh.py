@@ -76,7 +76,7 @@ def extract(
 
 @torch.no_grad()
 def surface_threshold(scene: Scene, progress: float = 1.0, smoothing: float = 0.015) -> float:
-    """Return the density at which :func:`extract` puts the surface of a scene; arguments and errors as there."""
+    """Return the density at which :func:`extract` puts a scene's surface; arguments and errors as there."""
     return surface_density(*_coarse_density(scene, progress, smoothing))
 
 
