@@ -30,9 +30,12 @@ def build_tokenizer(vocabulary: Sequence[str]) -> T5Tokenizer:
     """
     bad = [word for word in vocabulary if not word or word.split() != [word] or word != word.lower()]
     if bad or len(set(vocabulary)) != len(vocabulary):
-        raise ValueError(f"the vocabulary needs distinct lower-case words without spaces, got {bad or 'repetitions'}")
+        raise ValueError(
+            f"the vocabulary needs distinct lower-case words without spaces, got {bad or 'a word twice'}"
+        )
     words = [word if not word.isalnum() and len(word) == 1 else f"▁{word}" for word in vocabulary]
-    pieces = [(piece, 0.0) for piece in ("<pad>", "</s>", "<unk>")] + [("▁", -2.0)] + [(word, -1.0) for word in words]
+    special = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -2.0)]
+    pieces = [*special, *((word, -1.0) for word in words)]
     return T5Tokenizer(vocab=pieces, extra_ids=0, model_max_length=MAX_TOKENS)
 
 
@@ -61,7 +64,9 @@ def build_text_encoder(num_tokens: int, width: int, num_layers: int) -> T5Encode
 def build_unet(
     size: int, channels: Sequence[int], layers_per_block: int, attention_size: int, text_width: int
 ) -> UNet2DConditionModel:
-    """Return a U-Net with random weights, noise and variance out, attention at one resolution and in the middle.
+    """Return a U-Net with random weights that gives noise and variance (6 channels).
+
+    It attends to the text at one resolution and in the middle only: at finer ones attention costs too much.
 
     Args:
         size: height and width of the pictures, a multiple of ``2 ** (len(channels) - 1)``.
@@ -99,7 +104,7 @@ def build_unet(
 
 
 def build_scheduler() -> DDPMScheduler:
-    """Return the cosine noise schedule with learned variance and dynamic thresholding, as DeepFloyd IF has it."""
+    """Return DeepFloyd IF's noise schedule: cosine, learned variance, dynamic thresholding."""
     return DDPMScheduler(
         num_train_timesteps=1000,
         beta_schedule="squaredcos_cap_v2",
@@ -130,36 +135,61 @@ def assemble(
     return pipeline
 
 
-def save_pipeline(pipeline: IFPipeline, folder: str | os.PathLike[str], dtype: torch.dtype = torch.float16) -> Path:
-    """Write the pipeline's folder in half precision; the folder is replaced in one step.
+def check_destination(folder: str | os.PathLike[str]) -> Path:
+    """Return the folder if a pipeline may be written there.
+
+    Raises:
+        ValueError: it exists and is not a pipeline's folder, or its parent is not writable.
+    """
+    folder = Path(folder).absolute()
+    if folder.exists() and not (folder / "model_index.json").exists():
+        raise ValueError(f"{folder} exists and is not a pipeline folder: choose another output or remove it")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder.parent).close()
+    except OSError as error:
+        raise ValueError(
+            f"{folder.parent} is not writable ({error.strerror}): choose another output"
+        ) from error
+    return folder
+
+
+def save_pipeline(
+    pipeline: IFPipeline, folder: str | os.PathLike[str], dtype: torch.dtype = torch.float16
+) -> Path:
+    """Write the pipeline's folder; it is there whole or not at all, and replaces an older one in one move.
+
+    The text encoder stays in single precision: it is small, and ``from_pretrained`` without a precision loads
+    it as it was stored, but the U-Net in single precision.
 
     Args:
         pipeline: weights to write; it is left as it was.
-        folder: destination; an older pipeline there is replaced.
-        dtype: precision on disk.
+        folder: destination.
+        dtype: the U-Net's precision on disk.
 
     Returns:
         The folder.
 
     Raises:
-        ValueError: the destination exists and is not a pipeline folder.
+        ValueError: nothing may be written there.
     """
-    folder = Path(folder)
-    if folder.exists() and not (folder / "model_index.json").exists():
-        raise ValueError(f"{folder} exists and is not a pipeline folder: choose another output or remove it")
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder = check_destination(folder)
     staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    half = {name: _copy(getattr(pipeline, name), dtype) for name in ("text_encoder", "unet")}
-    assemble(pipeline.tokenizer, half["text_encoder"], half["unet"], pipeline.scheduler).save_pretrained(staging / "new")
-    if folder.exists():
-        folder.replace(staging / "old")
-    (staging / "new").replace(folder)
-    shutil.rmtree(staging)
+    try:
+        unet = _in_precision(pipeline.unet, dtype)
+        whole = assemble(pipeline.tokenizer, pipeline.text_encoder, unet, pipeline.scheduler)
+        whole.save_pretrained(staging / "new")
+        if folder.exists():
+            folder.replace(staging / "old")
+        (staging / "new").replace(folder)
+    finally:
+        shutil.rmtree(staging)
     return folder
 
 
-def _copy(model: UNet2DConditionModel | T5EncoderModel, dtype: torch.dtype) -> UNet2DConditionModel | T5EncoderModel:
-    config = model.config
-    copy = type(model).from_config(config) if isinstance(model, UNet2DConditionModel) else type(model)(config)
-    copy.load_state_dict(model.state_dict())
-    return copy.to(dtype)
+def _in_precision(unet: UNet2DConditionModel, dtype: torch.dtype) -> UNet2DConditionModel:
+    copy = UNet2DConditionModel.from_config(unet.config)
+    copy.load_state_dict(unet.state_dict())
+    for parameter in copy.parameters():
+        parameter.data = parameter.data.to(dtype)
+    return copy

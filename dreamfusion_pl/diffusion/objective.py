@@ -1,0 +1,56 @@
+"""What training a diffusion model minimizes: timesteps, w(t) of seed eq. 1, the bound of the variance."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from dreamfusion_pl.diffusion.noise import per_row
+
+
+def stratified_timesteps(batch: int, num_timesteps: int, source: torch.Generator) -> Tensor:
+    """Return timesteps [B] (int64), one uniform draw in each of B equal parts of [0, num_timesteps)."""
+    offset = torch.rand(batch, generator=source, device=source.device)
+    strata = torch.arange(batch, device=source.device)
+    return ((strata + offset) / batch * num_timesteps).long().clamp_(max=num_timesteps - 1)
+
+
+def min_snr_weight(squared_alpha: Tensor, cap: float) -> Tensor:
+    """Return w(t) = min(SNR, cap) / SNR of the squared error of the noise (Hang et al. 2023).
+
+    Where there is little noise the error is about the finest detail and its gradients drown the rest; where
+    there is much, what the picture shows and its colours are decided, and the weight stays 1.
+
+    Args:
+        squared_alpha: alpha_t^2, [B], in (0, 1).
+        cap: SNR from which on the weight falls.
+    """
+    return (cap * (1.0 - squared_alpha) / squared_alpha).clamp(max=1.0)
+
+
+def variational_bound(eps_error: Tensor, variance: Tensor, t: Tensor, squared_alphas: Tensor) -> Tensor:
+    """Return KL(q(z_{t-1} | z_t, x) || p(z_{t-1} | z_t)) in bits per channel of a pixel.
+
+    Nichol and Dhariwal 2021, eq. 15: p's log variance lies between the posterior's and the forward step's.
+    The error of the mean is a given number here: the bound teaches the variance only. The term of t = 0 is 0,
+    since samplers add no noise there.
+
+    Args:
+        eps_error: eps_hat - eps, [B, 3, H, W], without gradient.
+        variance: the network's other channels, [B, 3, H, W]: -1 is the posterior's variance, +1 the step's.
+        t: timesteps [B] (int64).
+        squared_alphas: alpha_t^2 of all T timesteps, [T].
+
+    Returns:
+        Bits [B].
+    """
+    now, before = squared_alphas[t], squared_alphas[(t - 1).clamp(min=0)]
+    beta = (1.0 - now / before).clamp(min=1e-8)
+    low, high = per_row((beta * (1.0 - before) / (1.0 - now)).log()), per_row(beta.log())
+    squared_mean_error = per_row(beta.square() / ((1.0 - now) * (1.0 - beta))) * eps_error.square()
+    log_variance = low + 0.5 * (variance + 1.0) * (high - low)
+    gap = low - log_variance
+    nats = 0.5 * (gap.exp() - 1.0 - gap + squared_mean_error * (-log_variance).exp())
+    return torch.where(t > 0, nats.mean(dim=(1, 2, 3)) / math.log(2.0), 0.0)

@@ -1,0 +1,206 @@
+"""Training of a denoiser: objective against closed forms, exact resume, learning, the folder it writes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import torch
+import yaml
+from diffusers import DiffusionPipeline
+from PIL import Image
+from pytorch_lightning import Callback, Trainer
+from pytorch_lightning.loggers import TensorBoardLogger
+from torch import Tensor
+from torch.distributions import Normal, kl_divergence
+from torch.utils.data import DataLoader, IterableDataset
+
+from dreamfusion_pl.data.world.captions import VOCABULARY
+from dreamfusion_pl.diffusion.denoising import DenoiserTraining
+from dreamfusion_pl.diffusion.objective import min_snr_weight, stratified_timesteps, variational_bound
+from dreamfusion_pl.diffusion.pipeline import build_scheduler
+from dreamfusion_pl.rng import generator
+
+COLORS = {"red": (0.9, 0.1, 0.1), "blue": (0.1, 0.1, 0.9)}
+CONFIG = Path(__file__).parents[2] / "configs" / "denoiser.yaml"
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
+    pytest.mark.filterwarnings("ignore:.*LeafSpec"),
+    pytest.mark.filterwarnings("ignore:.*mid-epoch"),
+]
+
+
+class Batch(NamedTuple):
+    pictures: Tensor
+    captions: list[str]
+
+
+class Swatches(IterableDataset):
+    """Pictures of one colour, each batch a function of its step."""
+
+    def __init__(self, module: DenoiserTraining) -> None:
+        self.module, self.pixels = module, module.networks["unet"].config.sample_size
+
+    def __iter__(self) -> Iterator[Batch]:
+        step = self.module.trainer.global_step
+        while True:
+            picks = torch.rand(16, generator=generator(0, "swatches", step=step)) < 0.5
+            names = ["red" if pick else "blue" for pick in picks.tolist()]
+            colors = torch.tensor([COLORS[name] for name in names])
+            captions = [f"a {name} ball" for name in names]
+            yield Batch(colors[:, None, None, :].expand(-1, self.pixels, self.pixels, 3), captions)
+            step += 1
+
+
+def small(output: Path, **changes: object) -> DenoiserTraining:
+    arguments = dict(
+        vocabulary=["a", "red", "blue", "ball"],
+        output=str(output),
+        size=8,
+        channels=(8, 64),
+        attention_size=4,
+        text_width=32,
+        text_layers=1,
+        warmup_steps=10,
+        sample_prompts=("a red ball", "a blue ball"),
+        sample_every=0,
+        sample_steps=2,
+    )
+    return DenoiserTraining(**{**arguments, **changes})
+
+
+def fit(
+    model: DenoiserTraining, folder: Path, steps: int, save_at: int | None = None, resume: Path | None = None
+) -> Path:
+    """Train for ``steps``; return the checkpoint of step ``save_at``."""
+    checkpoint = folder / "stopped.ckpt"
+
+    class Save(Callback):
+        def on_train_batch_end(self, trainer: Trainer, *_: object) -> None:
+            if trainer.global_step == save_at:
+                trainer.save_checkpoint(checkpoint)
+
+    trainer = Trainer(
+        max_steps=steps,
+        max_epochs=-1,
+        accelerator="cpu",
+        gradient_clip_val=1.0,
+        logger=TensorBoardLogger(folder, name="", version=""),
+        callbacks=[Save()],
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        log_every_n_steps=1,
+    )
+    trainer.fit(model, DataLoader(Swatches(model), batch_size=None), ckpt_path=resume)
+    return checkpoint
+
+
+def test_timesteps_are_one_in_each_part_and_uniform() -> None:
+    draws = torch.stack([stratified_timesteps(10, 1000, generator(0, "t", step=i)) for i in range(500)])
+    assert (draws // 100 == torch.arange(10)).all()
+    assert draws.min() == 0 or draws.min() < 3
+    assert abs(float(draws.float().mean()) - 499.5) < 3.0
+
+
+def test_min_snr_weight() -> None:
+    squared_alpha = torch.tensor([0.1, 0.5, 5.0 / 6.0, 0.99])
+    expected = torch.tensor([1.0, 1.0, 1.0, 5.0 / 99.0])
+    torch.testing.assert_close(min_snr_weight(squared_alpha, 5.0), expected)
+
+
+@pytest.mark.parametrize("step", [1, 10, 500, 990])
+def test_variational_bound_is_the_divergence_of_the_two_gaussians(step: int) -> None:
+    scheduler, source = build_scheduler(), generator(0, "test")
+    table = scheduler.alphas_cumprod.double()
+    x, eps, eps_hat = (torch.randn(1, 3, 2, 2, generator=source).double() for _ in range(3))
+    variance = torch.rand(1, 3, 2, 2, generator=source).double() * 2.0 - 1.0
+    t = torch.tensor([step])
+    now, before = table[step], table[step - 1]
+    beta = 1.0 - now / before
+    z = now.sqrt() * x + (1.0 - now).sqrt() * eps
+
+    def posterior_mean(picture: Tensor) -> Tensor:
+        return (before.sqrt() * beta * picture + (1.0 - beta).sqrt() * (1.0 - before) * z) / (1.0 - now)
+
+    x_hat = (z - (1.0 - now).sqrt() * eps_hat) / now.sqrt()
+    scale = scheduler._get_variance(step, predicted_variance=variance).mul(0.5).exp()  # it returns the log
+    posterior = Normal(posterior_mean(x), (beta * (1.0 - before) / (1.0 - now)).sqrt())
+    expected = kl_divergence(posterior, Normal(posterior_mean(x_hat), scale)).mean() / math.log(2.0)
+    bits = variational_bound(eps_hat - eps, variance, t, table)
+    torch.testing.assert_close(bits, expected[None], rtol=1e-3, atol=1e-6)
+
+
+def test_variational_bound_vanishes_at_the_truth_and_at_t_0() -> None:
+    table = build_scheduler().alphas_cumprod
+    zero, low = torch.zeros(2, 3, 2, 2), -torch.ones(2, 3, 2, 2)
+    bits = variational_bound(zero, low, torch.tensor([0, 300]), table)
+    torch.testing.assert_close(bits, torch.zeros(2))
+    assert variational_bound(zero + 1.0, low, torch.tensor([0, 300]), table)[1] > 0.0
+
+
+def test_text_is_embedded_as_the_pipeline_does(tmp_path: Path) -> None:
+    model = small(tmp_path / "prior")
+    prompts = ["a red ball", "", " A Blue ball ", "a red ball"]
+    text, null = model.pipeline().encode_prompt(prompts)
+    with torch.no_grad():
+        embedded = model.embed(prompts)
+    torch.testing.assert_close(embedded, text)
+    torch.testing.assert_close(embedded[1], null[0])
+
+
+def test_same_seed_same_weights(tmp_path: Path) -> None:
+    first, second, other = (small(tmp_path, seed=seed).networks.state_dict() for seed in (0, 0, 1))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert not torch.equal(first["unet.conv_in.weight"], other["unet.conv_in.weight"])
+
+
+def test_resumed_training_is_the_uninterrupted_one(tmp_path: Path) -> None:
+    whole = small(tmp_path / "whole")
+    checkpoint = fit(whole, tmp_path / "a", steps=6, save_at=3)
+    resumed = small(tmp_path / "resumed", seed=0)
+    fit(resumed, tmp_path / "b", steps=6, resume=checkpoint)
+    expected, found = whole.state_dict(), resumed.state_dict()
+    assert int(found["average.n_averaged"]) == 6
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+
+
+def test_it_learns_and_writes_a_pipeline_that_draws_the_prompt(tmp_path: Path) -> None:
+    output = tmp_path / "prior"
+    tiny = {"size": 4, "attention_size": 2, "channels": (32, 64)}
+    fit(small(output, learning_rate=3e-3, average_decay=0.95, **tiny), tmp_path, steps=200)
+    pipeline = DiffusionPipeline.from_pretrained(output, low_cpu_mem_usage=False)
+    pipeline.set_progress_bar_config(disable=True)
+    pictures = pipeline(
+        ["a red ball", "a blue ball"],
+        num_inference_steps=20,
+        guidance_scale=3.0,
+        generator=torch.Generator().manual_seed(0),
+        output_type="np",
+        clean_caption=False,
+    ).images
+    red, blue = torch.as_tensor(pictures).mean(dim=(1, 2))
+    assert red[0] - red[2] > 0.3
+    assert blue[2] - blue[0] > 0.3
+
+
+def test_sample_grids_are_written(tmp_path: Path) -> None:
+    fit(small(tmp_path / "prior", sample_every=2), tmp_path, steps=4)
+    files = sorted((tmp_path / "samples").iterdir())
+    assert [file.name for file in files] == ["step_000002.png", "step_000004.png"]
+    with Image.open(files[0]) as picture:
+        assert picture.size == (16, 8)
+
+
+def test_an_output_that_is_something_else_is_refused_at_the_start(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(ValueError, match="not a pipeline folder"):
+        fit(small(tmp_path), tmp_path / "run", steps=1)
+
+
+def test_the_configuration_knows_every_word_of_the_captions() -> None:
+    vocabulary = yaml.safe_load(CONFIG.read_text(encoding="utf-8"))["model"]["init_args"]["vocabulary"]
+    assert vocabulary == list(VOCABULARY)
