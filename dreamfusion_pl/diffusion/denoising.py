@@ -174,7 +174,8 @@ class DenoiserTraining(LightningModule):
     def on_train_end(self) -> None:
         """Write the pipeline folder."""
         if self.trainer.is_global_zero:
-            pipelines.save_pipeline(self.pipeline(), self.output)
+            folder = pipelines.save_pipeline(self.pipeline(), self.output)
+            print(f"pipeline:   {folder}", flush=True)
 
     def pipeline(self) -> pipelines.IFPipeline:
         """Return the pipeline of the averaged weights; it shares them."""
