@@ -9,7 +9,7 @@ import torch
 
 from dreamfusion_pl.data.views import orbit
 from dreamfusion_pl.data.world import captions, primitives, sheet
-from dreamfusion_pl.data.world.colors import COLORS, PATTERNS, contrast
+from dreamfusion_pl.data.world.colors import COLORS, PATTERNS, ROLES, contrast
 from dreamfusion_pl.data.world.objects import OBJECT_NAMES, OBJECTS, distance, distances, frame
 from dreamfusion_pl.data.world.pictures import WorldPictures, sample_views, trace_chunk
 from dreamfusion_pl.data.world.scenes import Item, Layout, WorldScene, placements
@@ -207,9 +207,11 @@ def test_views_and_words_agree() -> None:
 
 def test_the_front_is_at_positive_x() -> None:
     """The truck's cab, in its colour, is in front of its box; the mug's handle is on +y."""
-    points = torch.tensor([[0.4, 0.0, -0.1], [-0.3, 0.0, 0.1]])
-    assert distances("truck", points)[1].tolist()[0] == 0
-    assert distance("mug", torch.tensor([[0.0, 0.46, 0.0]])) < 0.05 < distance("mug", torch.tensor([[0.0, -0.46, 0.0]]))
+    points = torch.tensor([[0.34, 0.0, -0.1], [-0.3, 0.0, 0.1]])
+    assert [ROLES[role] for role in distances("truck", points)[1]] == ["main", "light"]
+    sides = torch.tensor([[0.0, 0.38, 0.0], [0.0, 0.38, 0.28], [0.0, -0.37, 0.28]])  # handle, above it, wall
+    handle, above, wall = distance("mug", sides).tolist()
+    assert handle < 0.0 < 0.04 < above and wall < 0.0
 
 
 def test_sheet_command(tmp_path, capsys) -> None:  # noqa: ANN001
