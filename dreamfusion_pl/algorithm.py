@@ -75,14 +75,17 @@ class DreamFusion(LightningModule):
         self.save_hyperparameters("learning_rate", "betas", "seed")
         self.scene, self.background, self.renderer = scene, background, renderer
         self.prior, self.distillation = prior, distillation
-        self.prompt, self.prompts = prompt, ViewDependentPrompts(prior, prompt, negative_prompt, view_dependent)
+        self.prompt, self.prompts = (
+            prompt,
+            ViewDependentPrompts(prior, prompt, negative_prompt, view_dependent),
+        )
         self.opacity_weight, self.orientation_weight = opacity_weight, orientation_weight
         self.learning_rate, self.warmup, self.decay, self.betas = learning_rate, warmup, decay, betas
         self.occupancy_interval, self.seed = occupancy_interval, seed
         self.progress = 0.0
 
     def forward(self, views: Views, needs_normals: bool = True) -> Rendering:
-        """Render B views of the scene as it is now: x = g(theta); without normals if nothing asks for them."""
+        """Render B views of the scene as it is now: x = g(theta); without normals if nobody needs them."""
         return self.renderer(self.scene, self.background, views, self.progress, needs_normals)
 
     def training_step(self, views: Views, batch_idx: int) -> Tensor:
@@ -102,7 +105,10 @@ class DreamFusion(LightningModule):
         opacity = regularizers.opacity(rendering)
         orientation = regularizers.orientation(rendering)
         self.log_dict({"loss/opacity": opacity.detach(), "loss/orientation": orientation.detach()})
-        return self.opacity_weight(self.progress) * opacity + self.orientation_weight(self.progress) * orientation
+        return (
+            self.opacity_weight(self.progress) * opacity
+            + self.orientation_weight(self.progress) * orientation
+        )
 
     def validation_step(self, views: Views, batch_idx: int) -> Rendering:
         """Render the views of a validation sheet; the callbacks take them from here."""

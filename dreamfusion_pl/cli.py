@@ -10,6 +10,8 @@ import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from dreamfusion_pl import __version__
+
 
 class Command(NamedTuple):
     """A command and the function that runs it."""
@@ -19,10 +21,13 @@ class Command(NamedTuple):
 
 
 COMMANDS = {
-    "fit": Command("dreamfusion_pl.runs:fit", "make a 3D object from a sentence (or train a prior: denoiser.yaml)"),
-    "validate": Command("dreamfusion_pl.runs:validate", "render the preview sheet of a finished or running fit"),
-    "test": Command("dreamfusion_pl.runs:test", "film the turntable of a finished fit"),
-    "predict": Command("dreamfusion_pl.runs:predict", "render the turntable's views without writing them"),
+    "fit": Command(
+        "dreamfusion_pl.runs:fit", "make a 3D object from a sentence (or train a prior: denoiser.yaml)"
+    ),
+    "validate": Command("dreamfusion_pl.runs:validate", "render the preview sheet of a fit"),
+    "test": Command("dreamfusion_pl.runs:test", "film the turntable of a fit"),
+    "predict": Command("dreamfusion_pl.runs:predict", "render the turntable's views as pictures"),
+    "world": Command("dreamfusion_pl.data.world.sheet:main", "draw the objects that the embedded prior knows"),
 }
 
 _USAGE = """\
@@ -36,7 +41,7 @@ A sentence becomes a 3D object.
 commands:
 {commands}
 
-  --help     this text; after a command, all of its options
+  --help     this text
   --version  the version
 
 Options of fit, validate, test and predict:
@@ -46,12 +51,16 @@ Options of fit, validate, test and predict:
   --seed_everything N   seed of everything random
   --print_config        show the whole configuration and stop
   --trainer.max_steps N, --model.learning_rate X, ...   any constructor argument
+  --help all            every option of the command
+  --model.help dreamfusion_pl.algorithm.DreamFusion   (or another class) what its arguments mean
 """
 
 
 def usage() -> str:
     """Return the overview that ``--help`` shows."""
-    return _USAGE.format(commands="\n".join(f"  {name:10} {command.help}" for name, command in COMMANDS.items()))
+    return _USAGE.format(
+        commands="\n".join(f"  {name:10} {command.help}" for name, command in COMMANDS.items())
+    )
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -69,13 +78,16 @@ def main(args: Sequence[str] | None = None) -> int:
         return 0 if words else 2
     name, *rest = words
     if name == "--version":
-        from importlib.metadata import version
-
-        print(version("dreamfusion_pl"))
+        print(__version__)
         return 0
     if name not in COMMANDS:
         known = ", ".join(COMMANDS)
         print(f"dreamfusion_pl: error: no command {name!r}; the commands are: {known}", file=sys.stderr)
         return 2
+    if COMMANDS[name].function.startswith("dreamfusion_pl.runs:"):
+        if rest in (["--help"], ["-h"]):
+            print(usage())
+            return 0
+        rest = ["--help"] if rest == ["--help", "all"] else rest
     module, function = COMMANDS[name].function.split(":")
     return getattr(importlib.import_module(module), function)(rest)

@@ -39,8 +39,8 @@ class Arguments(NamedTuple):
 def arrange(args: list[str]) -> Arguments:
     """Sort out the configuration of a fit, validate, test or predict command.
 
-    A checkpoint brings the configuration of its run. Otherwise the packaged ``default.yaml`` lies under what is
-    given, unless that names a model class of its own.
+    A checkpoint brings the configuration of its run. Otherwise the packaged ``default.yaml`` lies under what
+    is given, unless that names a model class of its own.
 
     Args:
         args: the words after the command's name.
@@ -52,7 +52,9 @@ def arrange(args: list[str]) -> Arguments:
     checkpoints, rest = _take(rest, "--ckpt_path")
     given = [load(name) for name in names]
     checkpoint = find_checkpoint(checkpoints[-1]) if checkpoints else None
-    if any(word.split("=")[0] in ("--model", "--model.class_path") for word in rest) or any(map(_model, given)):
+    if any(word.split("=")[0] in ("--model", "--model.class_path") for word in rest) or any(
+        map(_model, given)
+    ):
         below = []
     elif checkpoint:
         below = _layers_of_run(checkpoint)
@@ -137,7 +139,7 @@ def find_checkpoint(name: str) -> Path:
 
 
 def _layers_of_run(checkpoint: Path) -> list[Config]:
-    """Configuration of the run that wrote a checkpoint: its config.yaml, else what the checkpoint itself holds."""
+    """Configuration of the run that wrote a checkpoint: its config.yaml, else the checkpoint's own."""
     saved = checkpoint.parent.parent / "config.yaml"
     if saved.is_file():
         tree = {key: value for key, value in load(str(saved)).tree.items() if key not in _ONE_COMMAND_ONLY}
@@ -147,7 +149,8 @@ def _layers_of_run(checkpoint: Path) -> list[Config]:
     stored = torch.load(checkpoint, map_location="cpu", weights_only=True).get("hyper_parameters", {})
     if "_class_path" not in stored:
         raise ValueError(
-            f"{checkpoint} holds no configuration and there is no {saved}: pass the --config that the run was made with"
+            f"{checkpoint} holds no configuration and there is no {saved}: "
+            "pass the --config that the run was made with"
         )
     init = {key: value for key, value in stored.items() if not key.startswith("_") and key not in _LINKED}
     tree = {"model": {"class_path": stored["_class_path"], "init_args": init}}

@@ -15,7 +15,7 @@ from dreamfusion_pl.callbacks import folder
 class LastCheckpoints(Checkpoint):
     """Keeps ``checkpoints/last.ckpt`` and the one before, ``checkpoints/previous.ckpt``, in the run folder.
 
-    A checkpoint is written beside its place and then put there in one move, so that a complete one always exists.
+    A checkpoint is written beside its place and put there in one move: a complete one always exists.
 
     Args:
         every: steps between checkpoints; the last step always gets one.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import final
 
 from pytorch_lightning import Callback, LightningModule, Trainer
@@ -19,7 +20,9 @@ class MeshExport(Callback):
 
     def __init__(self, resolution: int = 96) -> None:
         if resolution < 8:
-            raise ValueError(f"resolution is the number of grid cells along a side, 8 or more, got {resolution}")
+            raise ValueError(
+                f"resolution is the number of grid cells along a side, 8 or more, got {resolution}"
+            )
         self.resolution = resolution
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -34,10 +37,12 @@ class MeshExport(Callback):
         try:
             mesh = extract(pl_module.scene, self.resolution, progress=pl_module.progress)
         except ValueError as error:
-            print(f"Warning: no mesh was written: {error}")
+            print(f"dreamfusion_pl: warning: no mesh was written: {error}", file=sys.stderr)
             return
         write_mesh(mesh, run / folder.OBJECT)
         writer = folder.tensorboard(trainer)
         if writer is not None:
             colors = (mesh.colors * 255.0).round().clamp(0, 255).byte()
-            writer.add_mesh("object", mesh.vertices[None], colors[None], mesh.faces[None], global_step=trainer.global_step)
+            writer.add_mesh(
+                "object", mesh.vertices[None], colors[None], mesh.faces[None], global_step=trainer.global_step
+            )

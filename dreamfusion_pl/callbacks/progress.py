@@ -16,7 +16,7 @@ from dreamfusion_pl.callbacks import folder
 
 @final
 class Progress(ProgressBar):
-    """Shows step, time left, speed, loss and the newest preview; a bar on a terminal, now and then a line elsewhere.
+    """Shows step, time left, speed, loss and the newest preview; a bar on a terminal, a few lines elsewhere.
 
     Args:
         lines: how many lines a whole training prints where there is no terminal.
@@ -40,7 +40,9 @@ class Progress(ProgressBar):
         """Open the bar."""
         self._begin, self._first = time.monotonic(), trainer.global_step
         if self._enabled and trainer.is_global_zero and sys.stderr.isatty():
-            self._bar = tqdm(total=trainer.max_steps, initial=trainer.global_step, unit="step", dynamic_ncols=True)
+            self._bar = tqdm(
+                total=trainer.max_steps, initial=trainer.global_step, unit="step", dynamic_ncols=True
+            )
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -56,7 +58,11 @@ class Progress(ProgressBar):
         elif step % max(trainer.max_steps // self.lines, 1) == 0:
             speed = (step - self._first) / (time.monotonic() - self._begin)
             left = (trainer.max_steps - step) / speed
-            print(f"step {step}/{trainer.max_steps}, {_clock(left)} left, {speed:.1f} steps/s, {_state(trainer)}", flush=True)
+            print(
+                f"step {step}/{trainer.max_steps}, {_clock(left)} left, "
+                f"{speed:.1f} steps/s, {_state(trainer)}",
+                flush=True,
+            )
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Close the bar."""
@@ -64,7 +70,9 @@ class Progress(ProgressBar):
             self._bar.close()
             self._bar = None
         if self._enabled and trainer.is_global_zero:
-            print(f"trained {trainer.global_step} steps in {_clock(time.monotonic() - self._begin)}", flush=True)
+            print(
+                f"trained {trainer.global_step} steps in {_clock(time.monotonic() - self._begin)}", flush=True
+            )
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Say where everything is."""
@@ -72,6 +80,10 @@ class Progress(ProgressBar):
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Say where the turntable is."""
+        self._report(trainer)
+
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Say where the pictures are."""
         self._report(trainer)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -87,11 +99,14 @@ class Progress(ProgressBar):
 
 def results(run: Path) -> list[str]:
     """What a run folder holds, one line each."""
-    lines = [("turntable", folder.TURNTABLE_GIF), ("video", folder.TURNTABLE_VIDEO), ("object", folder.OBJECT)]
-    found = [f"{name + ':':11}{run / file}" for name, file in lines if (run / file).exists()]
-    if (run / folder.RENDERS).is_dir():
-        found.append(f"{'renders:':11}{run / folder.RENDERS}")
-    return [*found, f"{'run folder:':11} {run}".replace("  ", " ")]
+    names = {
+        "turntable": folder.TURNTABLE_GIF,
+        "video": folder.TURNTABLE_VIDEO,
+        "object": folder.OBJECT,
+        "renders": folder.RENDERS,
+        "run folder": ".",
+    }
+    return [f"{name + ':':12}{run / place}" for name, place in names.items() if (run / place).exists()]
 
 
 def _state(trainer: Trainer) -> str:

@@ -28,7 +28,8 @@ def sheet(rendering: Rendering) -> Tensor:
 class Renders(Callback):
     """Writes every validation's views to ``renders/step_000100.png`` and to TensorBoard.
 
-    The validation step renders with averaged weights where the trainer averages them.
+    The validation step renders with averaged weights where the trainer averages them. Predicted views become
+    files of their own, ``renders/azimuth_090.png``.
     """
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -46,6 +47,23 @@ class Renders(Callback):
     ) -> None:
         """Keep what the validation step rendered."""
         self._renderings.append(outputs)
+
+    def on_predict_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Write every view."""
+        from dreamfusion_pl.export import media
+
+        renders = folder.run_folder(trainer) / folder.RENDERS
+        renders.mkdir(parents=True, exist_ok=True)
+        for azimuth_deg, picture in zip(batch.azimuth_deg.tolist(), outputs.rgb, strict=True):
+            media.write_png(picture, renders / f"azimuth_{azimuth_deg:03.0f}.png")
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the sheet."""

@@ -71,7 +71,7 @@ def _uniform(count: int, limits: tuple[float, float], generator: torch.Generator
 class ViewLoader:
     """Views as a function of their index, for the trainer.
 
-    It keeps no state between steps: asked again at step k, it yields what an uninterrupted run yields from there.
+    It keeps no state between steps: started at step k, it yields what an uninterrupted run yields from k on.
 
     Args:
         views: maps an index to that step's views.
@@ -94,7 +94,7 @@ class ViewLoader:
 
 @final
 class RandomViews(LightningDataModule):
-    """Random cameras, lights, shading modes and backgrounds for training; fixed rings for looking at the result.
+    """Random cameras, lights, shading modes and backgrounds for training; fixed rings to look at the result.
 
     Every draw depends on (seed, rank, step) only: ranks differ and a resumed run continues exactly.
 
@@ -170,7 +170,9 @@ class RandomViews(LightningDataModule):
             ("light_distance", light_distance, 0.0),
         ]:
             if not floor <= limits[0] <= limits[1]:
-                raise ValueError(f"{name} is a range [low, high] with {floor} <= low <= high, got {list(limits)}")
+                raise ValueError(
+                    f"{name} is a range [low, high] with {floor} <= low <= high, got {list(limits)}"
+                )
         if elevation_deg[1] > 90.0:
             raise ValueError(f"elevation_deg ends at 90 (straight above), got {elevation_deg[1]}")
         self.views_per_step, self.resolution, self.seed = views_per_step, resolution, seed
@@ -196,7 +198,9 @@ class RandomViews(LightningDataModule):
         generator = rng.generator(self.seed, "views", rank, step)
         count = self.views_per_step
         azimuth = cameras.sample_azimuths_deg(count, self.spread, generator)
-        elevation = cameras.sample_elevations_deg(count, *self.elevation_deg, self.area_probability, generator)
+        elevation = cameras.sample_elevations_deg(
+            count, *self.elevation_deg, self.area_probability, generator
+        )
         origin = cameras.positions(elevation, azimuth, _uniform(count, self.distance, generator))
         origin = origin + self.position_noise * (2.0 * torch.rand(count, 3, generator=generator) - 1.0)
         target = self.target_noise * torch.randn(count, 3, generator=generator)

@@ -1,0 +1,71 @@
+"""The command line's ``fit`` as a function, and what it returns."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import final
+
+from jsonargparse import ArgumentError
+
+from dreamfusion_pl.algorithm import DreamFusion
+from dreamfusion_pl.callbacks import folder
+from dreamfusion_pl.diffusion.prompts import check_prompt
+from dreamfusion_pl.runs import RunCommand
+from dreamfusion_pl.terminal import plain, quieten, use_all_cores
+
+
+@final
+class Result:
+    """A finished object.
+
+    Args:
+        model: the trained model, with averaged weights.
+        run: its run folder.
+    """
+
+    def __init__(self, model: DreamFusion, run: Path) -> None:
+        self.model, self.run = model, run
+
+    @property
+    def turntable(self) -> Path:
+        """The object turning, an animated GIF; an MP4 lies beside it."""
+        return self.run / folder.TURNTABLE_GIF
+
+    def save(self, path: str | Path, resolution: int = 96) -> Path:
+        """Write the object as a mesh with colours.
+
+        Args:
+            path: a .glb, .obj or .ply file.
+            resolution: grid points along the object's longest side, 8 or more.
+
+        Returns:
+            The path.
+
+        Raises:
+            ValueError: the suffix is none of these, or the scene is empty.
+            OSError: the file cannot be written.
+        """
+        from dreamfusion_pl.export.files import write_mesh
+        from dreamfusion_pl.export.mesh import extract
+
+        return write_mesh(extract(self.model.scene, resolution, progress=self.model.progress), path)
+
+
+def generate(
+    prompt: str, steps: int | None, seed: int, configs: Sequence[str], options: Sequence[str]
+) -> Result:
+    """See :func:`dreamfusion_pl.generate`."""
+    words = [f"--config={config}" for config in configs]
+    words += [f"--prompt={check_prompt(prompt)}", f"--seed_everything={seed}", *options]
+    if steps is not None:
+        words.append(f"--trainer.max_steps={steps}")
+    use_all_cores()
+    try:
+        with warnings.catch_warnings():
+            quieten()
+            command = RunCommand("fit", words)
+    except ArgumentError as error:
+        raise ValueError(plain(error)) from error
+    return Result(command.model, folder.run_folder(command.trainer))

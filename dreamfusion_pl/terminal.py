@@ -1,0 +1,92 @@
+"""Manners of the command line: errors in one message, no noise, all cores."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import sys
+import warnings
+from collections.abc import Callable
+
+import torch
+from jsonargparse import ArgumentError
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
+
+_BOOKKEEPING = re.compile(
+    r"Does not validate against|Subtypes: |Errors:|Expected a <class 'NoneType'>|"
+    r"Problem with given class_path|Given value|Parser key"
+)
+_USELESS_ADVICE = (  # about the insides of Lightning and jsonargparse, or about what is meant to be so
+    r"(?s).*isinstance.treespec, LeafSpec.* is deprecated",
+    r"\s*By default only one JsonargparseDeprecationWarning",
+    r"\s*``ArgumentParser.add_instantiator`` was deprecated",
+    r".*does not have many workers",
+    r".*WeightAveraging callback, but loading a checkpoint outside",
+)
+
+
+def guarded(action: Callable[[], object], command: str) -> int:
+    """Run ``action``; turn what the user can put right into one message with its cause and cure.
+
+    Args:
+        action: what the command does.
+        command: its name.
+
+    Returns:
+        Exit status: 0 done, 1 failed, 2 wrong usage.
+    """
+    quieten()
+    use_all_cores()
+    try:
+        action()
+    except ArgumentError as error:
+        return complain(
+            f"{plain(error)}\nAll options: python -m dreamfusion_pl {command} --help all, or --print_config", 2
+        )
+    except MisconfigurationException as error:
+        return complain(
+            f"{error}\nIs that device in this machine? --trainer.accelerator auto takes what is there", 2
+        )
+    except ValueError as error:
+        return complain(plain(error), 2)
+    except torch.OutOfMemoryError as error:
+        return complain(
+            f"{error}\nTake fewer views or samples: --data.views_per_step, --model.renderer.num_samples", 1
+        )
+    except OSError as error:
+        return complain(f"{error}\nIs there space left, and may this folder be written?", 1)
+    return 0
+
+
+def complain(message: str, status: int) -> int:
+    """Print an error message; return ``status``."""
+    print(f"dreamfusion_pl: error: {message}", file=sys.stderr)
+    return status
+
+
+def plain(error: Exception) -> str:
+    """Say what the parser says without its bookkeeping, as in ``model.scene.resolution: Expected a int``."""
+    lines = [line.strip().removeprefix("- ") for line in str(error).splitlines()]
+    keys = [line.split('"')[1] for line in lines if line.startswith('Parser key "')]
+    rest = [line for line in lines if line and not _BOOKKEEPING.match(line)]
+    given = [line.removeprefix("Given value: ") for line in lines if line.startswith("Given value: ")]
+    if keys and given and rest and "Got value" not in rest[-1] and "{" not in given[0]:
+        rest.append(f"Got value: {given[0]}")
+    message = re.sub(r"<class '([\w.]+)'>", r"\1", ". ".join(rest) if keys else "\n".join(rest))
+    return f"{'.'.join(keys)}: {message}" if keys else message
+
+
+def use_all_cores() -> None:
+    """Compute on the cores that this process may use, unless OMP_NUM_THREADS says otherwise."""
+    if "OMP_NUM_THREADS" not in os.environ:
+        allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        torch.set_num_threads(allowed or 1)
+
+
+def quieten() -> None:
+    """Keep advice that is of no use to the user off the terminal."""
+    for name in ("pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for message in _USELESS_ADVICE:
+        warnings.filterwarnings("ignore", message=message)
