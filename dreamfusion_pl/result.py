@@ -66,6 +66,6 @@ def generate(
         with warnings.catch_warnings():
             quieten()
             command = RunCommand("fit", words)
-    except ArgumentError as error:
+    except (ArgumentError, ValueError) as error:
         raise ValueError(plain(error)) from error
     return Result(command.model, folder.run_folder(command.trainer))

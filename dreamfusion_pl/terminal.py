@@ -20,7 +20,7 @@ _BOOKKEEPING = re.compile(
 _USELESS_ADVICE = (  # about the insides of Lightning and jsonargparse, or about what is meant to be so
     r"(?s).*isinstance.treespec, LeafSpec.* is deprecated",
     r"\s*By default only one JsonargparseDeprecationWarning",
-    r"\s*``ArgumentParser.add_instantiator`` was deprecated",
+    r"(?s).* was deprecated in v4\..* and will be removed in v5",
     r".*does not have many workers",
     r".*WeightAveraging callback, but loading a checkpoint outside",
 )
@@ -42,7 +42,7 @@ def guarded(action: Callable[[], object], command: str) -> int:
         action()
     except ArgumentError as error:
         return complain(
-            f"{plain(error)}\nAll options: python -m dreamfusion_pl {command} --help all, or --print_config", 2
+            f"{plain(error)}\nOptions: python -m dreamfusion_pl {command} --help all, or --print_config", 2
         )
     except MisconfigurationException as error:
         return complain(

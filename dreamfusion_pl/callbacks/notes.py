@@ -16,11 +16,12 @@ class RunNotes(SaveConfigCallback):
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Add to Lightning's config.yaml: the prompt as a file, and both as TensorBoard texts."""
-        texts = {"configuration": self.parser.dump(self.config, skip_none=False)}
+        run = folder.run_folder(trainer)
+        texts = {"configuration": (run / self.config_filename).read_text(encoding="utf-8")}
         prompt = self.config.get("prompt")
         if prompt is not None:
             texts["prompt"] = prompt
-            (folder.run_folder(trainer) / folder.PROMPT).write_text(f"{prompt}\n", encoding="utf-8")
+            (run / folder.PROMPT).write_text(f"{prompt}\n", encoding="utf-8")
         writer = folder.tensorboard(trainer)
         if writer is not None:
             for name, text in texts.items():

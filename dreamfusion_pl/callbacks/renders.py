@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, final
 
 import torch
@@ -9,7 +10,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from dreamfusion_pl.callbacks import folder
-from dreamfusion_pl.types import Rendering
+from dreamfusion_pl.types import Rendering, Views
 
 
 def sheet(rendering: Rendering) -> Tensor:
@@ -22,6 +23,11 @@ def sheet(rendering: Rendering) -> Tensor:
     normals = 0.5 * rendering.normal + 1.0 - 0.5 * opacity
     rows = [rendering.rgb, normals, opacity.expand_as(normals)]
     return torch.cat([torch.cat(list(row), dim=1) for row in rows]).clamp(0.0, 1.0)
+
+
+def on_device(views: Views, device: torch.device) -> Views:
+    """Copy views to a device."""
+    return Views(*(field.to(device) for field in views))
 
 
 @final
@@ -67,16 +73,32 @@ class Renders(Callback):
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the sheet."""
-        run = folder.run_folder(trainer)
-        if not trainer.is_global_zero or trainer.sanity_checking or not self._renderings:
+        if trainer.is_global_zero and not trainer.sanity_checking and self._renderings:
+            self._write(trainer, self._renderings)
+        self._renderings = []
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the finished object's sheet, unless the last step was validated."""
+        if not trainer.is_global_zero or self._path(trainer).exists():
             return
+        with torch.no_grad():
+            sheets = [
+                pl_module.validation_step(on_device(views, pl_module.device), index)
+                for index, views in enumerate(trainer.datamodule.val_dataloader())
+            ]
+        self._write(trainer, sheets)
+
+    def _path(self, trainer: Trainer) -> Path:
+        return folder.run_folder(trainer) / folder.RENDERS / f"step_{trainer.global_step:06d}.png"
+
+    def _write(self, trainer: Trainer, renderings: list[Rendering]) -> None:
         from dreamfusion_pl.export import media
 
-        batches = zip(*self._renderings, strict=True)
+        batches = zip(*renderings, strict=True)
         picture = sheet(Rendering(*(torch.cat(fields) for fields in batches))).cpu()
-        self._renderings = []
-        (run / folder.RENDERS).mkdir(parents=True, exist_ok=True)
-        media.write_png(picture, run / folder.RENDERS / f"step_{trainer.global_step:06d}.png")
+        path = self._path(trainer)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        media.write_png(picture, path)
         writer = folder.tensorboard(trainer)
         if writer is not None:
             writer.add_image("renders", picture, trainer.global_step, dataformats="HWC")

@@ -9,7 +9,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from dreamfusion_pl.callbacks import folder
-from dreamfusion_pl.types import Views
+from dreamfusion_pl.callbacks.renders import on_device
 
 
 @final
@@ -32,8 +32,8 @@ class Turntable(Callback):
             return
         with torch.no_grad():
             for index, views in enumerate(trainer.datamodule.test_dataloader()):
-                on_device = Views(*(field.to(pl_module.device) for field in views))
-                self._frames.append(pl_module.test_step(on_device, index).rgb.cpu())
+                rendering = pl_module.test_step(on_device(views, pl_module.device), index)
+                self._frames.append(rendering.rgb.cpu())
         self._write(trainer)
 
     def on_test_batch_end(
@@ -75,4 +75,4 @@ def _show(trainer: Trainer, gif: bytes, frames: Tensor) -> None:
     _, height, width, colors = frames.shape
     image = Summary.Image(height=height, width=width, colorspace=colors, encoded_image_string=gif)
     summary = Summary(value=[Summary.Value(tag="turntable", image=image)])
-    writer.file_writer.add_summary(summary, trainer.global_step)
+    writer._get_file_writer().add_summary(summary, trainer.global_step)

@@ -1,0 +1,123 @@
+import math
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from dreamfusion_pl.data.cameras import pixel_rays
+from dreamfusion_pl.data.views import RandomViews, orbit, ring
+
+
+def drawn(steps: int = 200, progress: float = 1.0, **arguments):
+    views = RandomViews(**arguments)
+    batches = [views.draw(step, progress, resolution=2) for step in range(steps)]
+    return type(batches[0])(*(torch.cat(fields) for fields in zip(*batches, strict=True)))
+
+
+def same(a, b) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+def test_a_draw_depends_on_seed_rank_and_step_only():
+    views = RandomViews(seed=3)
+    first = views.draw(5, 0.5, 4, rank=1)
+    torch.rand(7)
+    assert same(first, RandomViews(seed=3).draw(5, 0.5, 4, rank=1))
+    for other in (views.draw(6, 0.5, 4, 1), views.draw(5, 0.5, 4, 0), RandomViews(seed=4).draw(5, 0.5, 4, 1)):
+        assert not torch.equal(first.origin, other.origin)
+        assert not torch.equal(first.jitter, other.jitter)
+
+
+def test_draws_stay_in_their_ranges():
+    views = drawn(elevation_deg=(-10, 80), distance=(1.2, 1.4), position_noise=0.1, focal=(0.8, 0.9))
+    assert views.elevation_deg.min() >= -10 and views.elevation_deg.max() <= 80
+    assert views.azimuth_deg.min() >= 0 and views.azimuth_deg.max() < 360
+    assert views.origin.norm(dim=-1).min() >= 1.2 - 0.1 * math.sqrt(3)
+    assert views.origin.norm(dim=-1).max() <= 1.4 + 0.1 * math.sqrt(3)
+    assert views.focal.min() >= 0.8 and views.focal.max() <= 0.9
+    assert views.jitter.min() >= 0 and views.jitter.max() < 1
+    assert views.background.min() >= 0 and views.background.max() <= 1
+
+
+def test_without_noise_the_camera_looks_at_the_origin():
+    views = drawn(20, position_noise=0.0, target_noise=0.0, up_noise=0.0)
+    toward = -views.rotation[:, :, 2]
+    torch.testing.assert_close(toward, -torch.nn.functional.normalize(views.origin, dim=-1))
+
+
+def test_spread_puts_one_view_in_every_sector():
+    views = RandomViews(views_per_step=4, spread=True)
+    for step in range(20):
+        azimuth = views.draw(step, 0.0, 1).azimuth_deg.sort().values
+        gaps = torch.cat([azimuth.diff(), azimuth[:1] + 360 - azimuth[-1:]])
+        assert gaps.max() <= 180.0 + 1e-3
+
+
+def test_shading_schedule():
+    early = drawn(progress=0.05, albedo_fraction=0.1)
+    assert bool((early.ambient == 1).all() and (early.diffuse == 0).all() and not early.textureless.any())
+    late = drawn(progress=0.1, albedo_fraction=0.1, shaded_probability=0.75, textureless_probability=0.5)
+    shaded = late.diffuse > 0
+    assert abs(shaded.float().mean() - 0.75) < 0.06
+    assert abs(late.textureless[shaded].float().mean() - 0.5) < 0.08
+    assert not late.textureless[~shaded].any()
+    torch.testing.assert_close(late.ambient[shaded].unique(), torch.tensor([0.1]))
+    torch.testing.assert_close(late.diffuse[shaded].unique(), torch.tensor([0.9]))
+
+
+def test_orbit_by_hand():
+    views = orbit([0.0, 90.0, 450.0], elevation_deg=0.0, distance=2.0, focal=1.0, height=3, width=3)
+    torch.testing.assert_close(views.origin[0], torch.tensor([2.0, 0.0, 0.0]))
+    torch.testing.assert_close(views.origin[1], torch.tensor([0.0, 2.0, 0.0]), atol=1e-6, rtol=0)
+    torch.testing.assert_close(views.origin[2], views.origin[1])
+    centre = pixel_rays(views.origin, views.rotation, views.focal, 3, 3).directions[:, 1, 1]
+    torch.testing.assert_close(centre, -views.origin / 2.0)
+    assert bool((views.ambient == 1).all() and (views.diffuse == 0).all() and (views.jitter == 0.5).all())
+
+
+def trainer_at(step: int, rank: int = 0, accumulated: int = 1):
+    prior = SimpleNamespace(resolution=5)
+    return SimpleNamespace(
+        global_step=step,
+        max_steps=10,
+        accumulate_grad_batches=accumulated,
+        global_rank=rank,
+        lightning_module=SimpleNamespace(prior=prior),
+    )
+
+
+def test_the_train_loader_continues_at_the_trainers_step():
+    whole, resumed = RandomViews(), RandomViews()
+    whole.trainer, resumed.trainer = trainer_at(0), trainer_at(3)
+    uninterrupted = iter(whole.train_dataloader())
+    expected = [next(uninterrupted) for _ in range(5)][3:]
+    continued = iter(resumed.train_dataloader())
+    for views in expected:
+        assert same(views, next(continued))
+    assert expected[0].jitter.shape == (4, 5, 5)  # the prior's resolution
+
+
+def test_rings():
+    views = RandomViews(num_val_views=3, num_test_views=10, views_per_step=4, look_resolution=6)
+    (sheet,) = views.val_dataloader()
+    assert sheet.azimuth_deg.tolist() == [0.0, 120.0, 240.0]
+    frames = list(views.test_dataloader())
+    assert [len(batch.origin) for batch in frames] == [4, 4, 2]
+    torch.testing.assert_close(torch.cat([batch.azimuth_deg for batch in frames]), ring(10))
+    assert frames[0].jitter.shape == (4, 6, 6)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"views_per_step": 0},
+        {"distance": (2.0, 1.0)},
+        {"distance": (0.0, 1.0)},
+        {"elevation_deg": (0.0, 95.0)},
+        {"elevation_deg": (-100.0, 0.0)},
+        {"resolution": 0},
+    ],
+)
+def test_impossible_arguments(arguments):
+    with pytest.raises(ValueError, match=next(iter(arguments))):
+        RandomViews(**arguments)

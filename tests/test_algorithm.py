@@ -1,0 +1,129 @@
+import copy
+
+import pytest
+import torch
+from fakes import ColorPrior, small_model
+from pytorch_lightning import Trainer
+from pytorch_lightning.callbacks import Checkpoint, EMAWeightAveraging
+
+from dreamfusion_pl.callbacks.checkpoints import LastCheckpoints
+from dreamfusion_pl.data.views import RandomViews, orbit
+
+
+def trainer(steps: int, **arguments) -> Trainer:
+    defaults = {"callbacks": [], "enable_checkpointing": None}
+    return Trainer(
+        **(defaults | arguments),
+        max_steps=steps,
+        max_epochs=-1,
+        accelerator="cpu",
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        limit_val_batches=0,
+        inference_mode=False,
+    )
+
+
+def views(seed: int = 0) -> RandomViews:
+    return RandomViews(views_per_step=2, look_resolution=8, num_val_views=2, seed=seed)
+
+
+def test_it_learns_the_colour_that_the_prior_likes():
+    model = small_model()
+    before = color(model)
+    trainer(60, enable_checkpointing=False).fit(model, datamodule=views())
+    after = color(model)
+    target = torch.tensor([0.9, 0.1, 0.1])
+    assert (after - target).abs().max() < 0.5 * (before - target).abs().max()
+
+
+def color(model) -> torch.Tensor:
+    rendering = model(orbit([0.0, 90.0, 180.0], 10.0, 1.5, 1.1, 8, 8))
+    weight = rendering.opacity.detach()[..., None] + 1e-6
+    return (rendering.albedo.detach() * weight).sum((0, 1, 2)) / weight.sum()
+
+
+def test_the_prior_is_no_part_of_the_module():
+    model = small_model()
+    assert copy.deepcopy(model).prior is model.prior
+    names = [name for name, _ in model.named_modules()]
+    assert not any("prior" in name for name in names)
+    assert not any("prior" in key for key in model.state_dict())
+
+
+def test_what_is_logged():
+    fitted = trainer(3, enable_checkpointing=False)
+    fitted.fit(small_model(), datamodule=views())
+    metrics = fitted.callback_metrics
+    for name in ("loss", "loss/distillation", "loss/opacity", "loss/orientation", "gradient_norm"):
+        assert bool(metrics[name].isfinite()), name
+    assert 0.0 < metrics["opacity"] < 1.0
+    assert metrics["learning_rate"] == pytest.approx(0.03)
+
+
+def run(folder, steps, callbacks=(), ckpt_path=None):
+    model = small_model()
+    if ckpt_path:  # nothing of a fresh model may survive the checkpoint
+        torch.nn.init.zeros_(model.scene.planes)
+    average = EMAWeightAveraging(decay=0.9, use_buffers=False)
+    fitted = trainer(steps, callbacks=[average, *callbacks], default_root_dir=folder)
+    fitted.fit(model, datamodule=views(), ckpt_path=ckpt_path)
+    return model
+
+
+def test_resuming_is_exact(tmp_path):
+    class Stop(Checkpoint):  # runs after the others, so that they have saved
+        def on_train_batch_end(self, trainer, *_):
+            if trainer.global_step == 3:
+                trainer.should_stop = True
+
+    whole = run(tmp_path / "whole", 6, [LastCheckpoints(100)])
+    run(tmp_path / "part", 6, [LastCheckpoints(3), Stop()])
+    checkpoint = tmp_path / "part" / "checkpoints" / "last.ckpt"
+    assert torch.load(checkpoint, weights_only=True)["global_step"] == 3
+    resumed = run(tmp_path / "rest", 6, [LastCheckpoints(100)], checkpoint)
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[name]), name
+
+
+def test_seeds_differ_and_repeat():
+    states = []
+    for seed in (0, 0, 1):
+        model = small_model(0)
+        model.seed = seed
+        trainer(2, enable_checkpointing=False).fit(model, datamodule=views(seed))
+        states.append(model.state_dict()["scene.planes"])
+    assert torch.equal(states[0], states[1])
+    assert not torch.equal(states[0], states[2])
+
+
+def test_progress_and_prompt_are_in_the_checkpoint(tmp_path):
+    run(tmp_path, 4, [LastCheckpoints(100)])
+    checkpoint = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
+    assert checkpoint["progress"] == 1.0
+    assert checkpoint["prompt"] == "a red ball"
+    again = small_model(5)
+    again.on_load_checkpoint(checkpoint)
+    assert again.progress == 1.0
+
+
+def test_steps_must_be_known():
+    endless = trainer(-1, enable_checkpointing=False)
+    with pytest.raises(ValueError, match="max_steps"):
+        endless.fit(small_model(), datamodule=views())
+
+
+def test_learning_rate_follows_both_factors():
+    from dreamfusion_pl.schedule import Cosine, Linear
+
+    model = small_model(prior=ColorPrior())
+    model.warmup, model.decay = Linear(0.0, 1.0, end=0.5), Cosine(1.0, 0.0)
+    fitted = trainer(4, enable_checkpointing=False)
+    fitted.fit(model, datamodule=views())
+    factor = model.lr_schedulers().lr_lambdas[0]
+    assert factor(0) == 0.0
+    assert factor(1) == pytest.approx(0.5 * Cosine(1.0, 0.0)(0.25))
+    assert factor(2) == pytest.approx(0.5)
+    assert factor(4) == pytest.approx(0.0, abs=1e-12)
