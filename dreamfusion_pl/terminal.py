@@ -40,6 +40,8 @@ def guarded(action: Callable[[], object], command: str) -> int:
     use_all_cores()
     try:
         action()
+    except SystemExit as end:  # --help and --print_config end so
+        return int(end.code or 0)
     except ArgumentError as error:
         return complain(
             f"{plain(error)}\nOptions: python -m dreamfusion_pl {command} --help all, or --print_config", 2

@@ -46,6 +46,8 @@ class LastCheckpoints(Checkpoint):
         draft, last = checkpoints / "draft.tmp", checkpoints / "last.ckpt"
         trainer.save_checkpoint(draft)
         if trainer.is_global_zero:
+            if not draft.exists():  # Lightning only logs it when it may not write
+                raise OSError(f"the checkpoint {draft} could not be written")
             if last.exists():
                 os.replace(last, checkpoints / "previous.ckpt")
             os.replace(draft, last)

@@ -1,0 +1,81 @@
+"""The rooms of the house: an import goes only downwards, and heavy imports stay where they are needed."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import dreamfusion_pl
+
+PACKAGE = Path(dreamfusion_pl.__file__).parent
+# Ground floor first: a room may import from those before it, and from itself.
+FLOORS = [
+    {"types", "schedule", "rng"},
+    {"diffusion", "scene"},
+    {"distillation", "rendering"},
+    {"data.cameras"},
+    {"data.world", "data.views"},
+    {"algorithm", "export", "metrics"},
+    {"callbacks"},
+    {"configs", "terminal"},
+    {"runs"},
+    {"result"},
+    {"__init__"},
+    {"cli"},
+    {"__main__"},
+]
+FREE = {"dreamfusion_pl", "dreamfusion_pl.__version__"}  # a version is no dependency
+HEAVY = {"diffusers", "transformers", "trimesh", "skimage", "ray", "tensorboard", "torch", "pytorch_lightning"}
+
+
+def room(module: str) -> str:
+    parts = module.removeprefix("dreamfusion_pl").lstrip(".").split(".")
+    return ".".join(parts[:2]) if parts[0] == "data" and len(parts) > 1 else parts[0] or "__init__"
+
+
+def floor(name: str) -> int:
+    levels = [level for level, rooms in enumerate(FLOORS) if name in rooms]
+    assert levels, f"the room {name!r} is not on any floor of the house: add it to FLOORS"
+    return levels[0]
+
+
+def module_of(path: Path) -> str:
+    return ".".join(["dreamfusion_pl", *path.relative_to(PACKAGE).with_suffix("").parts]).removesuffix(".__init__")
+
+
+def imports(path: Path) -> list[str]:
+    found = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            found += [f"{node.module}.{alias.name}" for alias in node.names]
+    return [name for name in found if name.startswith("dreamfusion_pl") and name not in FREE]
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_go_downwards(path):
+    here = room(module_of(path))
+    if path.name == "__init__.py" and path.parent != PACKAGE:
+        assert not imports(path), "a room's __init__ imports nothing"
+        return
+    for name in imports(path):
+        there = room(name)
+        allowed = there == here or floor(there) < floor(here)
+        assert allowed, f"{module_of(path)} ({here}) must not import {name} ({there})"
+
+
+def test_the_command_line_starts_light():
+    code = f"import sys, dreamfusion_pl.cli; print(sorted(set(sys.modules) & {HEAVY!r}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=PACKAGE.parent)
+    assert done.stdout.strip() == "[]", done.stdout + done.stderr
+
+
+def test_a_run_loads_priors_and_exports_only_when_it_uses_them():
+    optional = {"diffusers", "trimesh", "skimage", "ray"}
+    code = f"import sys, dreamfusion_pl.runs; print(sorted(set(sys.modules) & {optional!r}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=PACKAGE.parent)
+    assert done.stdout.strip() == "[]", done.stdout + done.stderr

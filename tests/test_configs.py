@@ -1,0 +1,80 @@
+import pytest
+import yaml
+
+from dreamfusion_pl import configs
+from dreamfusion_pl.cli import main
+
+ALL = sorted(path.name for path in configs.PACKAGED.glob("*.yaml"))
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_every_yaml_is_accepted(name, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert main(["fit", "--config", name, "--prompt", "a red chair", "--print_config"]) == 0
+    printed = yaml.safe_load(capsys.readouterr().out)
+    assert printed["model"]["class_path"].startswith("dreamfusion_pl.")
+    assert printed["trainer"]["max_steps"] > 0
+
+
+def layers(*args: str) -> list[str]:
+    return [layer.name.rpartition("/")[2] for layer in configs.arrange(list(args)).layers]
+
+
+@pytest.fixture
+def folder(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "overlay.yaml").write_text("trainer: {max_steps: 3}\n")
+    (tmp_path / "alone.yaml").write_text("model: {class_path: some.Model}\n")
+    return tmp_path
+
+
+def test_the_default_lies_under_overlays_but_not_under_other_models(folder):
+    assert layers() == ["default.yaml"]
+    assert layers("--config", "overlay.yaml") == ["default.yaml", "overlay.yaml"]
+    assert layers("--config=overlay.yaml", "-c", "overlay.yaml") == ["default.yaml", "overlay.yaml", "overlay.yaml"]
+    assert layers("--config", "alone.yaml") == ["alone.yaml"]
+    assert layers("--model", "some.Model", "--config", "overlay.yaml") == ["overlay.yaml"]
+
+
+def test_files_come_before_options_whatever_their_order(folder):
+    flat = configs.arrange(["--trainer.max_steps", "5", "--config", "overlay.yaml"]).flat()
+    assert flat[-2:] == ["--trainer.max_steps", "5"]
+    assert flat[2:4] == ["--config", "overlay.yaml"]
+
+
+def test_files_of_the_working_folder_win_over_packaged_ones(folder):
+    assert configs.find("configs/default.yaml") == configs.PACKAGED / "default.yaml"
+    (folder / "default.yaml").write_text("{}")
+    assert configs.find("default.yaml").resolve() == folder / "default.yaml"
+
+
+@pytest.mark.parametrize("text", ["a: [", "just words", "- a list", "3"])
+def test_what_is_no_mapping_is_refused(folder, text):
+    (folder / "bad.yaml").write_text(text)
+    with pytest.raises(ValueError, match="bad.yaml"):
+        configs.load("bad.yaml")
+
+
+def test_a_missing_file_names_the_packaged_ones(folder):
+    with pytest.raises(ValueError, match="default.yaml"):
+        configs.load("missing.yaml")
+
+
+def test_checkpoints_are_found_by_file_folder_and_last(folder):
+    for version in (0, 1):
+        checkpoints = folder / "lightning_logs" / f"version_{version}" / "checkpoints"
+        checkpoints.mkdir(parents=True)
+        (checkpoints / "last.ckpt").touch()
+        (checkpoints.parent / "config.yaml").write_text(f"prompt: number {version}\nverbose: true\n")
+    newest = configs.find_checkpoint("last")
+    assert newest == configs.find_checkpoint("lightning_logs/version_1")
+    assert newest == configs.find_checkpoint(str(newest))
+    arranged = configs.arrange(["--ckpt_path", "lightning_logs/version_0"])
+    assert [layer.tree for layer in arranged.layers] == [{"prompt": "number 0"}]
+    with pytest.raises(ValueError, match="no checkpoint at 'version_7'"):
+        configs.find_checkpoint("version_7")
+
+
+def test_empty_leaves():
+    tree = {"a": {}, "b": None, "c": {"d": {"e": None, "f": 1}}, "g": [], "h": 0}
+    assert list(configs.empty_leaves(tree)) == [("a",), ("b",), ("c", "d", "e")]
