@@ -2,9 +2,11 @@
 
 World axes: right-handed, +z up, +x is the object's front. Azimuth 0 looks at the front from +x and grows
 counter-clockwise seen from above; elevation is measured from the xy-plane. Degrees in configuration and in
-names ending in ``_deg``, radians inside functions. Lengths are world units: objects fit in a ball of radius 0.5.
+names ending in ``_deg``, radians inside functions. Lengths are world units: objects fit in a ball of radius
+0.5.
 
-Camera axes (OpenGL): +x right, +y up, the camera looks along -z. ``rotation`` maps camera to world directions.
+Camera axes (OpenGL): +x right, +y up, the camera looks along -z. ``rotation`` maps camera to world
+directions.
 Images: float in [0, 1], ``[B, H, W, 3]``, row 0 on top. A prior's own layout and range stay inside the prior.
 
 Shape letters: B views, H W image rows and columns, R rays, S samples on a ray, P points, C channels,

@@ -15,8 +15,8 @@ def sample_elevations_deg(
 ) -> Tensor:
     """Draw elevations: uniform in angle, or with ``area_probability`` uniform in area on the sphere.
 
-    The paper uses [-10, 90] degrees and probability 0.5; its area branch covers the upper half-sphere only, so
-    that branch starts at elevation 0 (or at ``low_deg`` where that is higher).
+    The paper uses [-10, 90] degrees and probability 0.5; its area branch covers the upper half-sphere only,
+    so that branch starts at elevation 0 (or at ``low_deg`` where that is higher).
 
     Returns:
         Elevations in degrees, [B], within [low_deg, high_deg].
@@ -52,13 +52,15 @@ def positions(elevation_deg: Tensor, azimuth_deg: Tensor, distance: Tensor) -> T
 def look_at(origin: Tensor, target: Tensor, up: Tensor) -> Tensor:
     """Camera-to-world rotations that look from ``origin`` to ``target``, all [B, 3] -> [B, 3, 3].
 
-    Columns are right, up, back. Straight above the target, where ``up`` has no direction in the image, the top
-    of the picture is turned away from the front (-x).
+    Columns are right, up, back. Straight above the target, where ``up`` has no direction in the image, the
+    top of the picture is turned away from the front (-x).
     """
     back = torch.nn.functional.normalize(origin - target, dim=-1)
     fallback = torch.tensor([-1.0, 0.0, 0.0], device=origin.device, dtype=origin.dtype).expand_as(back)
     parallel = torch.linalg.cross(up, back).norm(dim=-1, keepdim=True) < 1e-4
-    right = torch.nn.functional.normalize(torch.linalg.cross(torch.where(parallel, fallback, up), back), dim=-1)
+    right = torch.nn.functional.normalize(
+        torch.linalg.cross(torch.where(parallel, fallback, up), back), dim=-1
+    )
     return torch.stack([right, torch.linalg.cross(back, right), back], dim=-1)
 
 

@@ -60,7 +60,11 @@ class DenoiserTraining(LightningModule):
         sample_every: steps between sample grids; 0 draws none.
         sample_steps: denoising steps of a sample.
         guidance_scale: omega of the samples: (1 + omega) eps(y) - omega eps().
+        initial: pipeline folder, or "builtin", whose weights training starts from; None: random ones.
         seed: key of the initial weights and of every draw.
+
+    Raises:
+        ValueError: ``initial`` is no pipeline folder, or has other layers or another vocabulary.
     """
 
     def __init__(
@@ -84,6 +88,7 @@ class DenoiserTraining(LightningModule):
         sample_every: int = 500,
         sample_steps: int = 25,
         guidance_scale: float = 3.0,
+        initial: str | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -99,6 +104,8 @@ class DenoiserTraining(LightningModule):
             text_encoder = pipelines.build_text_encoder(len(self.tokenizer), text_width, text_layers)
             unet = pipelines.build_unet(size, channels, layers_per_block, attention_size, text_width)
         self.networks = nn.ModuleDict({"text_encoder": text_encoder, "unet": unet})
+        if initial is not None:
+            pipelines.load_weights(initial, self.tokenizer, self.networks)
         self.average = AveragedModel(self.networks, multi_avg_fn=_averaging(average_decay))
         self.average.requires_grad_(False)
         self.register_buffer("squared_alphas", self.scheduler.alphas_cumprod.clone(), persistent=False)

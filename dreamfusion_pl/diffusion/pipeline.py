@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 from diffusers import DDPMScheduler, IFPipeline, UNet2DConditionModel
+from torch import nn
 from transformers import T5Config, T5EncoderModel, T5Tokenizer
 
 MAX_TOKENS = 77  # IFPipeline pads every prompt to this length and shows the padding to the U-Net
@@ -133,6 +134,33 @@ def assemble(
     )
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
+
+
+def load_weights(folder: str, tokenizer: T5Tokenizer, networks: nn.ModuleDict) -> None:
+    """Load a pipeline folder's weights into networks that were built here.
+
+    Args:
+        folder: a folder written by :func:`save_pipeline`, or "builtin".
+        tokenizer: has to be the folder's: the embedding's rows are its tokens.
+        networks: "text_encoder" and "unet", changed in place.
+
+    Raises:
+        ValueError: there is no pipeline, or its networks have other shapes or another vocabulary.
+    """
+    path = Path(__file__).parent / "builtin" if folder == "builtin" else Path(folder)
+    if not (path / "model_index.json").is_file():
+        raise ValueError(f"there is no pipeline folder at {path}; correct `initial` or leave it out")
+    if T5Tokenizer.from_pretrained(path / "tokenizer").get_vocab() != tokenizer.get_vocab():
+        raise ValueError(f"the pipeline at {path} has another vocabulary; start from random weights")
+    stored = {
+        "text_encoder": T5EncoderModel.from_pretrained(path / "text_encoder"),
+        "unet": UNet2DConditionModel.from_pretrained(path / "unet", low_cpu_mem_usage=False),
+    }
+    for name, model in stored.items():
+        try:
+            networks[name].load_state_dict(model.float().state_dict())
+        except RuntimeError as error:
+            raise ValueError(f"the {name} at {path} has other layers than asked for: {error}") from error
 
 
 def check_destination(folder: str | os.PathLike[str]) -> Path:

@@ -75,8 +75,8 @@ def cube(half: float, resolution: int) -> Tensor:
 def align(solid: Solid, truth: Distance, half: float = 0.6, yaws: int = 24) -> Alignment:
     """Find the similarity that overlaps the truth with the result best.
 
-    Every azimuth of a ring is tried with matched bounding boxes, then the best four are refined by Nelder-Mead
-    over yaw, scale and offset, on a thinned grid.
+    Every azimuth of a ring is tried with matched bounding boxes, then the best four are refined by
+    Nelder-Mead over yaw, scale and offset, on a thinned grid.
 
     Args:
         solid: the result, not empty.

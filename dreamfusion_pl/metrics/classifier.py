@@ -1,4 +1,4 @@
-"""The judge: a small network, trained apart from any prior, that names object and colour of a world picture."""
+"""The judge: a small network, trained apart from any prior, that names what a world picture shows."""
 
 from __future__ import annotations
 
@@ -47,7 +47,9 @@ class WorldClassifier(nn.Module):
 
     def __init__(self, width: int = 32) -> None:
         super().__init__()
-        self.features = nn.Sequential(_block(3, width), _block(width, 2 * width), _block(2 * width, 4 * width))
+        self.features = nn.Sequential(
+            _block(3, width), _block(width, 2 * width), _block(2 * width, 4 * width)
+        )
         self.neck = nn.Sequential(nn.Flatten(), nn.Dropout(0.2), nn.Linear(4 * width * 16, 256), nn.SiLU())
         self.object = nn.Linear(256, len(OBJECT_NAMES))
         self.color = nn.Linear(256, len(COLOR_NAMES))
@@ -70,7 +72,9 @@ def load_classifier(path: str | Path = WEIGHTS) -> WorldClassifier:
     from safetensors.torch import load_file
 
     if not Path(path).is_file():
-        raise ValueError(f"no classifier weights at {path}; train them with `fit --config configs/classifier.yaml`")
+        raise ValueError(
+            f"no classifier weights at {path}; train them with `fit --config configs/classifier.yaml`"
+        )
     classifier = WorldClassifier()
     classifier.load_state_dict({name: value.float() for name, value in load_file(path).items()})
     return classifier.eval().requires_grad_(False)
@@ -115,7 +119,7 @@ class ClassifierTraining(LightningModule):
             weights = {name: value.half().cpu() for name, value in self.classifier.state_dict().items()}
             save_file(weights, self.output)
 
-    def configure_optimizers(self) -> dict:  # type: ignore[type-arg]
+    def configure_optimizers(self) -> dict:
         """AdamW with one cycle over the run."""
         optimizer = torch.optim.AdamW(self.parameters(), self.learning_rate, weight_decay=0.01)
         cycle = torch.optim.lr_scheduler.OneCycleLR(

@@ -33,7 +33,7 @@ def solid_of(scene: Scene, threshold: float, resolution: int = 64, progress: flo
 
 
 def chamfer_distance(first: Tensor, second: Tensor) -> float:
-    """Symmetric Chamfer distance of two point sets [P, 3] and [Q, 3]: the mean of both mean nearest distances."""
+    """Symmetric Chamfer distance of point sets [P, 3] and [Q, 3]: the mean of both mean nearest distances."""
     from scipy.spatial import cKDTree
 
     a, b = first.double().numpy(), second.double().numpy()

@@ -2,10 +2,12 @@
 
     python tests/benchmarks/main_job.py --out runs --seeds 2 --jobs 2 [any option of fit]
 
-Every result is made by the command that a user types, in a process of its own. Then geometry is compared after
+Every result is made by the command that a user types, in a process of its own. Then geometry is compared
+after
 alignment, albedo in matching views, and the world classifier looks from eight sides. The ceiling is the same
 scene class fitted with squared error to true pictures for the same number of steps; the floor scores results
-against the objects of other prompts. Writes ``results.json`` and prints a table; finished parts are not repeated.
+against the objects of other prompts. Writes ``results.json`` and prints a table; finished parts are not
+repeated.
 """
 
 from __future__ import annotations
@@ -21,7 +23,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
+import yaml
 from prompts import HELD_OUT, PROMPTS
+from pytorch_lightning.cli import instantiate_class
 from torch import Tensor
 
 from dreamfusion_pl.algorithm import DreamFusion
@@ -57,7 +61,9 @@ def scene_of(prompt: str) -> WorldScene:
 
 def fit_all(out: Path, seeds: int, jobs: int, options: Sequence[str]) -> None:
     """Run every fit that has not finished, ``jobs`` at a time with an equal share of the cores."""
-    todo = [(p, s) for s in range(seeds) for p in PROMPTS if not (folder_of(out, p, s) / "object.glb").exists()]
+    todo = [
+        (p, s) for s in range(seeds) for p in PROMPTS if not (folder_of(out, p, s) / "object.glb").exists()
+    ]
     environment = dict(os.environ, OMP_NUM_THREADS=str(max(1, (os.cpu_count() or 1) // jobs)))
 
     def run(job: tuple[str, int]) -> None:
@@ -65,10 +71,26 @@ def fit_all(out: Path, seeds: int, jobs: int, options: Sequence[str]) -> None:
         target = folder_of(out, prompt, seed)
         target.parent.mkdir(parents=True, exist_ok=True)
         start = time.time()
-        command = [sys.executable, "-m", "dreamfusion_pl", "fit", "--prompt", prompt, "--seed_everything", str(seed)]
-        where = ["--trainer.logger.init_args.save_dir", str(target.parent), "--trainer.logger.init_args.name", ""]
+        command = [
+            sys.executable,
+            "-m",
+            "dreamfusion_pl",
+            "fit",
+            "--prompt",
+            prompt,
+            "--seed_everything",
+            str(seed),
+        ]
+        where = [
+            "--trainer.logger.init_args.save_dir",
+            str(target.parent),
+            "--trainer.logger.init_args.name",
+            "",
+        ]
         version = ["--trainer.logger.init_args.version", target.name]
-        log = subprocess.run([*command, *where, *version, *options], env=environment, capture_output=True, text=True)
+        log = subprocess.run(
+            [*command, *where, *version, *options], env=environment, capture_output=True, text=True
+        )
         if log.returncode:
             print(f"{prompt} seed {seed} failed ({log.returncode}):\n{log.stderr[-2000:]}", flush=True)
         print(f"{prompt}, seed {seed}: {time.time() - start:.0f} s", flush=True)
@@ -121,19 +143,16 @@ def judge(model: DreamFusion, prompt: str, other: str) -> dict[str, float | bool
     }
 
 
-def ceiling(prompt: str, template: DreamFusion, steps: int) -> DreamFusion:
-    """Fit the template's scene class to true pictures with squared error, same views, optimizer and steps."""
-    import copy
-
-    scene = scene_of(prompt)
-    model = copy.deepcopy(template)
+def ceiling(prompt: str, run: Path) -> DreamFusion:
+    """Fit the run's scene class to true pictures with squared error: same views, optimizer and steps."""
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    scene, model, steps = scene_of(prompt), load(run), config["trainer"]["max_steps"]
     torch.manual_seed(0)
-    model.scene = type(template.scene)(radius=template.scene.radius)
-    model.renderer.occupancy = type(model.renderer.occupancy)(32)
-    views = RandomViews(4, elevation_deg=(-10, 80), area_probability=0.3, distance=(1.4, 1.6), focal=(1.05, 1.35),
-                        position_noise=0.05, target_noise=0.03, shaded_probability=0.0)  # fmt: skip
-    groups = model.scene.param_groups(model.learning_rate)
-    optimizer = torch.optim.Adam(groups, lr=model.learning_rate, betas=model.betas)
+    model.scene = instantiate_class((), config["model"]["init_args"]["scene"])
+    occupancy = model.renderer.occupancy
+    model.renderer.occupancy = type(occupancy)(occupancy.resolution) if occupancy else None
+    views = RandomViews(**{**config["data"]["init_args"], "shaded_probability": 0.0})
+    optimizer = torch.optim.Adam(model.scene.param_groups(model.learning_rate), betas=model.betas)
     rates = [group["lr"] for group in optimizer.param_groups]
     for step in range(steps):
         model.progress = step / steps
@@ -142,10 +161,11 @@ def ceiling(prompt: str, template: DreamFusion, steps: int) -> DreamFusion:
             group["lr"] = rate * factor
         if step % model.occupancy_interval == 0:
             model.renderer.update_occupancy(model.scene, model.progress, generator(0, "occupancy", step=step))
-        batch = views.draw(step, model.progress, 32)
-        loss = (model(batch, needs_normals=False).rgb - render_world(scene, batch).over(batch.background)).square()
+        batch = views.draw(step, model.progress, model.prior.resolution)
+        truth = render_world(scene, batch).over(batch.background)
+        loss = 1000.0 * (model(batch, needs_normals=False).rgb - truth).square().mean()
         optimizer.zero_grad()
-        (1000.0 * loss.mean()).backward()
+        loss.backward()
         optimizer.step()
     model.progress = 1.0
     return model
@@ -172,11 +192,15 @@ def summary(rows: list[dict], label: str) -> str:
 
 def main() -> None:
     """Run what is missing, judge everything, print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--jobs", type=int, default=1)
-    parser.add_argument("--steps", type=int, default=400, help="steps of the ceiling's fits, those of the runs")
+    parser.add_argument(
+        "--steps", type=int, default=400, help="steps of the ceiling's fits, those of the runs"
+    )
     options, fit_options = parser.parse_known_args()
     fit_all(options.out, options.seeds, options.jobs, fit_options)
     torch.set_num_threads(os.cpu_count() or 1)
@@ -194,7 +218,7 @@ def main() -> None:
             if seed == 0:
                 known = run / "ceiling.json"
                 if not known.exists():
-                    known.write_text(json.dumps(judge(ceiling(prompt, load(run), options.steps), prompt, prompt)))
+                    known.write_text(json.dumps(judge(ceiling(prompt, run), prompt, prompt)))
                 ceilings.append(json.loads(known.read_text()))
     unseen = [row for row in rows if row["prompt"] in HELD_OUT]
     (options.out / "results.json").write_text(json.dumps({"results": rows, "ceiling": ceilings}, indent=1))

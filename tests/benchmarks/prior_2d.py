@@ -2,8 +2,8 @@
 
     python tests/benchmarks/prior_2d.py [--model FOLDER] [--omega 4] [--steps 50] [--sheet samples.png]
 
-The pictures are drawn by ``diffusers.DiffusionPipeline`` alone, as anybody would. Prompts are distinct pairs of
-object and colour, chosen with a fixed seed; pairs held out of training are reported apart.
+The pictures are drawn by ``diffusers.DiffusionPipeline`` alone, as anybody would. Prompts are distinct pairs
+of object and colour, chosen with a fixed seed; pairs held out of training are reported apart.
 """
 
 from __future__ import annotations
@@ -32,7 +32,9 @@ def main() -> None:
     """Draw, judge, print."""
     from diffusers import DiffusionPipeline
 
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     packaged = Path(__file__).parents[2] / "dreamfusion_pl" / "diffusion" / "builtin"
     parser.add_argument("--model", default=str(packaged))
     parser.add_argument("--count", type=int, default=200)
@@ -70,7 +72,9 @@ def main() -> None:
         )
         for i, scene in enumerate(scenes)
     ]
-    print(f"{len(scenes)} samples in {time.time() - start:.0f} s, omega {options.omega}, {options.steps} steps")
+    print(
+        f"{len(scenes)} samples in {time.time() - start:.0f} s, omega {options.omega}, {options.steps} steps"
+    )
     groups = {"all": right, "seen": [r for r in right if not r[2]], "held out": [r for r in right if r[2]]}
     for label, rows in groups.items():
         if rows:

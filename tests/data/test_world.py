@@ -30,7 +30,9 @@ def test_every_object_fills_the_ball_and_its_distance_never_jumps(name: str) -> 
     nudged = points + 1e-3 * torch.randn(points.shape, generator=rng)
     before, after = distance(name, points), distance(name, nudged)
     slope = (after - before).abs() / (nudged - points).norm(dim=-1)
-    assert slope[before.abs() < 0.05].quantile(0.99) < 1.35  # a distance near the surface, a rough bound elsewhere
+    assert (
+        slope[before.abs() < 0.05].quantile(0.99) < 1.35
+    )  # a distance near the surface, a rough bound elsewhere
     assert slope.max() < 12.0
     inside = points[before < 0]
     assert len(inside) > 10 and inside.norm(dim=-1).max() < 0.56
@@ -89,7 +91,9 @@ def test_pictures_show_the_solid_that_the_distance_describes() -> None:
         assert (alpha[view, row, column] > 0).float().mean() > 0.99  # every point of the solid is covered
         covered = torch.zeros(48, 48, dtype=torch.bool)
         covered[row, column] = True
-        assert (covered & (alpha[view] > 0.99)).sum() > 0.9 * (alpha[view] > 0.99).sum()  # and nothing else is
+        assert (covered & (alpha[view] > 0.99)).sum() > 0.9 * (
+            alpha[view] > 0.99
+        ).sum()  # and nothing else is
 
 
 def test_albedo_follows_the_named_colour_and_the_parts() -> None:

@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from dreamfusion_pl.data.world.captions import VOCABULARY
 from dreamfusion_pl.diffusion.denoising import DenoiserTraining
 from dreamfusion_pl.diffusion.objective import min_snr_weight, stratified_timesteps, variational_bound
-from dreamfusion_pl.diffusion.pipeline import build_scheduler
+from dreamfusion_pl.diffusion.pipeline import build_scheduler, save_pipeline
 from dreamfusion_pl.rng import generator
 
 COLORS = {"red": (0.9, 0.1, 0.1), "blue": (0.1, 0.1, 0.9)}
@@ -204,3 +204,16 @@ def test_an_output_that_is_something_else_is_refused_at_the_start(tmp_path: Path
 def test_the_configuration_knows_every_word_of_the_captions() -> None:
     vocabulary = yaml.safe_load(CONFIG.read_text(encoding="utf-8"))["model"]["init_args"]["vocabulary"]
     assert vocabulary == list(VOCABULARY)
+
+
+def test_training_continues_from_a_pipeline_folder(tmp_path):
+    first = small(tmp_path / "first")
+    save_pipeline(first.pipeline(), tmp_path / "first")
+    second = small(tmp_path / "second", seed=5, initial=str(tmp_path / "first"))
+    for name, value in first.networks.state_dict().items():
+        assert torch.allclose(second.networks.state_dict()[name], value, atol=2e-3, rtol=2e-3), name
+        assert torch.equal(second.average.module.state_dict()[name], second.networks.state_dict()[name])
+    with pytest.raises(ValueError, match="no pipeline folder"):
+        small(tmp_path / "third", initial=str(tmp_path / "missing"))
+    with pytest.raises(ValueError, match="other layers"):
+        small(tmp_path / "third", channels=(64, 64), initial=str(tmp_path / "first"))

@@ -108,7 +108,9 @@ def windmill(p: Tensor) -> Parts:
 def tent(p: Tensor) -> Parts:
     """A ridge tent with a dark opening."""
     cloth = sdf.wedge(p, ((-0.7, -0.5), (0.7, -0.5), (0.0, 0.5)), 0.8, axis=0)
-    opening = sdf.wedge(p - p.new_tensor((0.79, 0, 0)), ((-0.3, -0.48), (0.3, -0.48), (0.0, 0.2)), 0.04, axis=0)
+    opening = sdf.wedge(
+        p - p.new_tensor((0.79, 0, 0)), ((-0.3, -0.48), (0.3, -0.48), (0.0, 0.2)), 0.04, axis=0
+    )
     return [(cloth, MAIN), (opening, "dark")]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+from collections.abc import Mapping
 
 from dreamfusion_pl.data.world.colors import COLORS, PATTERNS
 from dreamfusion_pl.data.world.objects import OBJECT_NAMES, OBJECTS
@@ -17,7 +18,7 @@ PATTERN_SYNONYMS = {"spotted": ("dotted",), "checkered": ("checked",)}
 RELATION_SYNONYMS = {"on": ("on top of",), "next to": ("beside",)}
 
 
-def _spellings(names: tuple[str, ...], synonyms: dict[str, tuple[str, ...]]) -> dict[str, str]:
+def _spellings(names: tuple[str, ...], synonyms: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
     return {word: name for name in names for word in (name, *synonyms.get(name, ()))}
 
 
@@ -90,7 +91,9 @@ def _choose(name: str, synonyms: tuple[str, ...], rng: random.Random) -> str:
 def _phrase(item: Item, rng: random.Random, name_color: bool) -> str:
     words = [_choose(item.color, COLOR_SYNONYMS.get(item.color, ()), rng)] if name_color else []
     if item.pattern != "plain":
-        words.insert(rng.randrange(len(words) + 1), _choose(item.pattern, PATTERN_SYNONYMS.get(item.pattern, ()), rng))
+        words.insert(
+            rng.randrange(len(words) + 1), _choose(item.pattern, PATTERN_SYNONYMS.get(item.pattern, ()), rng)
+        )
     words.append(_choose(item.object, OBJECTS[item.object].synonyms, rng))
     phrase = " ".join(words)
     return f"{_article(phrase, rng)} {phrase}"

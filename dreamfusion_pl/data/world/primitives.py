@@ -112,7 +112,9 @@ def wedge(p: Tensor, corners: Sequence[Sequence[float]], half: float, axis: int 
 def pyramid(p: Tensor, base: float, height: float) -> Tensor:
     """Square pyramid on z = 0 with half-base ``base`` (bound)."""
     slant = math.hypot(base, height)
-    side = (torch.maximum(p[..., 0].abs(), p[..., 1].abs()) * height + p[..., 2] * base - base * height) / slant
+    side = (
+        torch.maximum(p[..., 0].abs(), p[..., 1].abs()) * height + p[..., 2] * base - base * height
+    ) / slant
     return torch.maximum(side, -p[..., 2])
 
 

@@ -26,7 +26,9 @@ def main(args: Sequence[str]) -> int:
         prog="python -m dreamfusion_pl world", description="Draw a contact sheet of the procedural world."
     )
     parser.add_argument("--out", type=Path, default=Path("world.png"), help="picture to write")
-    parser.add_argument("--prompt", action="append", help="draw this instead of every object; may be repeated")
+    parser.add_argument(
+        "--prompt", action="append", help="draw this instead of every object; may be repeated"
+    )
     parser.add_argument("--size", type=int, default=64, help="pixels of one view")
     parser.add_argument("--views", type=int, default=4, help="random views of each object")
     parser.add_argument("--seed", type=int, default=0, help="seed of views, lights and colours")

@@ -79,8 +79,8 @@ def draw_layers(layout: Layout, patterns: tuple[str, ...], views: Views, supersa
         supersample: rays a pixel in each direction.
 
     Returns:
-        Layers [B, H, W, 8]: irradiance of the main and of the contrast colour of item 0, then of item 1; shaded
-        accents in RGB; alpha. All in [0, 1] where ambient and diffuse light sum to at most 1.
+        Layers [B, H, W, 8]: irradiance of the main and of the contrast colour of item 0, then of item 1;
+        shaded accents in RGB; alpha. All in [0, 1] where ambient and diffuse light sum to at most 1.
     """
     batch, height, width = views.jitter.shape
     rays = pixel_rays(views.origin, views.rotation, views.focal, height * supersample, width * supersample)
