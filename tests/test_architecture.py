@@ -27,7 +27,16 @@ FLOORS = [
     {"__main__"},
 ]
 FREE = {"dreamfusion_pl", "dreamfusion_pl.__version__"}  # a version is no dependency
-HEAVY = {"diffusers", "transformers", "trimesh", "skimage", "ray", "tensorboard", "torch", "pytorch_lightning"}
+HEAVY = {
+    "diffusers",
+    "transformers",
+    "trimesh",
+    "skimage",
+    "ray",
+    "tensorboard",
+    "torch",
+    "pytorch_lightning",
+}
 
 
 def room(module: str) -> str:
@@ -42,7 +51,9 @@ def floor(name: str) -> int:
 
 
 def module_of(path: Path) -> str:
-    return ".".join(["dreamfusion_pl", *path.relative_to(PACKAGE).with_suffix("").parts]).removesuffix(".__init__")
+    return ".".join(["dreamfusion_pl", *path.relative_to(PACKAGE).with_suffix("").parts]).removesuffix(
+        ".__init__"
+    )
 
 
 def imports(path: Path) -> list[str]:
@@ -56,7 +67,9 @@ def imports(path: Path) -> list[str]:
     return [name for name in found if name.startswith("dreamfusion_pl") and name not in FREE]
 
 
-@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
+@pytest.mark.parametrize(
+    "path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE))
+)
 def test_imports_go_downwards(path):
     here = room(module_of(path))
     if path.name == "__init__.py" and path.parent != PACKAGE:

@@ -31,7 +31,11 @@ def folder(monkeypatch, tmp_path):
 def test_the_default_lies_under_overlays_but_not_under_other_models(folder):
     assert layers() == ["default.yaml"]
     assert layers("--config", "overlay.yaml") == ["default.yaml", "overlay.yaml"]
-    assert layers("--config=overlay.yaml", "-c", "overlay.yaml") == ["default.yaml", "overlay.yaml", "overlay.yaml"]
+    assert layers("--config=overlay.yaml", "-c", "overlay.yaml") == [
+        "default.yaml",
+        "overlay.yaml",
+        "overlay.yaml",
+    ]
     assert layers("--config", "alone.yaml") == ["alone.yaml"]
     assert layers("--model", "some.Model", "--config", "overlay.yaml") == ["overlay.yaml"]
 

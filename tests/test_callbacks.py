@@ -1,0 +1,142 @@
+import numpy as np
+import pytest
+import torch
+from fakes import small_model
+from pytorch_lightning import Callback, Trainer
+from pytorch_lightning.callbacks import EMAWeightAveraging
+
+from dreamfusion_pl.callbacks import folder
+from dreamfusion_pl.callbacks.checkpoints import LastCheckpoints
+from dreamfusion_pl.callbacks.mesh import MeshExport
+from dreamfusion_pl.callbacks.progress import Progress, results
+from dreamfusion_pl.callbacks.renders import Renders, sheet
+from dreamfusion_pl.callbacks.turntable import Turntable
+from dreamfusion_pl.data.views import RandomViews, orbit
+from dreamfusion_pl.types import Rendering
+
+
+def fit(root, callbacks, steps=4, model=None, **arguments):
+    model = model or small_model()
+    trainer = Trainer(
+        max_steps=steps,
+        max_epochs=-1,
+        accelerator="cpu",
+        logger=False,
+        default_root_dir=root,
+        callbacks=callbacks,
+        enable_progress_bar=any(isinstance(callback, Progress) for callback in callbacks),
+        enable_checkpointing=any(isinstance(callback, LastCheckpoints) for callback in callbacks) or False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        check_val_every_n_epoch=None,
+        inference_mode=False,
+        **arguments,
+    )
+    views = RandomViews(views_per_step=2, look_resolution=16, num_val_views=2, num_test_views=4)
+    trainer.fit(model, datamodule=views)
+    return model
+
+
+def test_sheet_by_hand():
+    one = torch.ones(2, 3, 5)
+    rendering = Rendering(
+        rgb=torch.rand(2, 3, 5, 3),
+        albedo=torch.zeros(2, 3, 5, 3),
+        opacity=torch.stack([one[0], 0.0 * one[0]]),
+        depth=one,
+        normal=torch.stack([torch.tensor([0.0, 0.0, -1.0]).expand(3, 5, 3), torch.zeros(3, 5, 3)]),
+        weights=one[..., None],
+        facing=one[..., None],
+    )
+    picture = sheet(rendering)
+    assert picture.shape == (9, 10, 3)
+    assert torch.equal(picture[:3, 5:], rendering.rgb[1])
+    torch.testing.assert_close(picture[3, 0], torch.tensor([0.5, 0.5, 0.0]))  # opaque, facing down
+    torch.testing.assert_close(picture[3, 5], torch.ones(3))  # nothing there: white
+    assert bool((picture[6:, :5] == 1).all()) and bool((picture[6:, 5:] == 0).all())
+
+
+def test_previews_show_averaged_weights(tmp_path):
+    class Probe(Callback):
+        def on_validation_batch_end(self, trainer, pl_module, outputs, batch, *_):
+            self.shown = pl_module.scene.planes.detach().clone()
+
+        def on_train_batch_end(self, trainer, pl_module, *_):
+            self.raw = pl_module.scene.planes.detach().clone()
+
+    probe, average = Probe(), EMAWeightAveraging(decay=0.5, use_buffers=False)
+    model = fit(tmp_path, [average, probe, Renders()], val_check_interval=4)
+    assert not torch.equal(probe.shown, probe.raw)
+    assert torch.equal(probe.shown, model.scene.planes)  # which training ends with
+    assert (tmp_path / folder.RENDERS / "step_000004.png").exists()
+
+
+def test_the_turntable_shows_the_scene_as_it_ended(tmp_path):
+    from PIL import Image
+
+    model = fit(tmp_path, [Turntable(frames_per_second=5)], val_check_interval=100)
+    with Image.open(tmp_path / folder.TURNTABLE_GIF) as film:
+        assert film.n_frames == 4 and film.size == (16, 16)
+        film.seek(0)
+        pixels = np.array(film.convert("RGB"))
+    with torch.no_grad():
+        first = model(orbit([0.0], 15.0, 1.25, 1.025, 16, 16)).rgb[0]
+    shown = torch.from_numpy(pixels) / 255.0
+    assert (shown - first).abs().mean() < 0.03
+
+
+def test_mesh_of_an_empty_scene_is_a_warning(tmp_path, capsys):
+    class Emptied(Callback):
+        def on_train_end(self, trainer, pl_module):
+            torch.nn.init.constant_(pl_module.scene.output.bias, -100.0)
+
+    fit(tmp_path, [Emptied(), MeshExport(resolution=16)], val_check_interval=100)
+    assert "no mesh was written" in capsys.readouterr().err
+    assert not (tmp_path / folder.OBJECT).exists()
+
+
+def test_mesh(tmp_path):
+    fit(tmp_path, [MeshExport(resolution=16)], val_check_interval=100)
+    assert (tmp_path / folder.OBJECT).read_bytes()[:4] == b"glTF"
+
+
+def test_checkpoints_keep_the_one_before(tmp_path):
+    fit(tmp_path, [LastCheckpoints(every=2)], steps=5, val_check_interval=100)
+    stored = {path.name: torch.load(path, weights_only=True) for path in (tmp_path / "checkpoints").iterdir()}
+    assert {name: checkpoint["global_step"] for name, checkpoint in stored.items()} == {
+        "last.ckpt": 5,
+        "previous.ckpt": 4,
+    }
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_the_last_one(tmp_path, monkeypatch):
+    fit(tmp_path, [LastCheckpoints()], val_check_interval=100)
+    before = (tmp_path / "checkpoints" / "last.ckpt").read_bytes()
+    monkeypatch.setattr(Trainer, "save_checkpoint", lambda *_: None)
+    with pytest.raises(OSError, match="could not be written"):
+        fit(tmp_path, [LastCheckpoints()], val_check_interval=100)
+    assert (tmp_path / "checkpoints" / "last.ckpt").read_bytes() == before
+
+
+def test_progress_prints_few_lines_without_a_terminal(tmp_path, capsys):
+    fit(tmp_path, [Renders(), Progress(lines=2)], steps=10, val_check_interval=5)
+    lines = capsys.readouterr().out.splitlines()
+    steps = [line for line in lines if line.startswith("step ")]
+    assert [line.split(",")[0] for line in steps] == ["step 5/10", "step 10/10"]
+    assert "left" in steps[0] and "loss" in steps[0]
+    assert "preview" in steps[1] and "step_000005.png" in steps[1]
+
+
+def test_results_name_only_what_is_there(tmp_path):
+    (tmp_path / folder.OBJECT).touch()
+    assert results(tmp_path) == [f"object:     {tmp_path / 'object.glb'}", f"run folder: {tmp_path}"]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [lambda: LastCheckpoints(0), lambda: Turntable(0), lambda: MeshExport(4)],
+    ids=["every", "fps", "cells"],
+)
+def test_impossible_arguments(make):
+    with pytest.raises(ValueError, match="or more"):
+        make()

@@ -1,0 +1,248 @@
+"""The command line in one process, with a run that takes a second; and bad input."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from dreamfusion_pl import configs, generate
+from dreamfusion_pl.algorithm import DreamFusion
+from dreamfusion_pl.cli import main
+
+ROOT = Path(__file__).parent.parent
+SMALL = ["--config", str(Path(__file__).parent / "small.yaml")]
+RUN = Path("lightning_logs/version_0")
+
+
+@pytest.fixture
+def folder(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A folder in which a fit has ended."""
+    folder = tmp_path_factory.mktemp("finished")
+    before = os.getcwd()
+    os.chdir(folder)
+    try:
+        assert main(["fit", *SMALL, "--prompt", "a red ball", "--trainer.max_steps", "5"]) == 0
+    finally:
+        os.chdir(before)
+    return folder
+
+
+def test_a_fit_delivers_everything(finished):
+    run = finished / RUN
+    assert (run / "prompt.txt").read_text() == "a red ball\n"
+    assert yaml.safe_load((run / "config.yaml").read_text())["prompt"] == "a red ball"
+    assert (run / "object.glb").read_bytes()[:4] == b"glTF"
+    assert (run / "turntable.gif").read_bytes()[:6] == b"GIF89a"
+    assert (run / "turntable.mp4").read_bytes()[4:8] == b"ftyp"
+    assert sorted(path.name for path in (run / "renders").iterdir()) == [
+        "step_000002.png",
+        "step_000004.png",
+        "step_000005.png",
+    ]
+    assert (run / "checkpoints" / "last.ckpt").stat().st_size < 1e6
+    assert list(run.glob("events.out.tfevents.*"))
+
+
+def test_tensorboard_has_it_all(finished):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(finished / RUN), size_guidance={"images": 0, "tensors": 0})
+    events.Reload()
+    tags = events.Tags()
+    wanted = {"loss", "loss/distillation", "loss/opacity", "loss/orientation", "gradient_norm"}
+    assert wanted | {"opacity", "learning_rate", "steps_per_second"} <= set(tags["scalars"])
+    assert {"renders", "turntable"} <= set(tags["images"])
+    assert events.Images("turntable")[0].encoded_image_string[:6] == b"GIF89a"
+    assert {"prompt/text_summary", "configuration/text_summary"} <= set(tags["tensors"])
+    assert any(tag.startswith("object") for tag in tags["tensors"])
+
+
+@pytest.mark.parametrize("name", ["lightning_logs/version_0", str(RUN / "checkpoints" / "last.ckpt"), "last"])
+def test_a_run_is_looked_at_without_its_yaml(finished, monkeypatch, capsys, name):
+    monkeypatch.chdir(finished)
+    assert main(["test", "--ckpt_path", name]) == 0
+    place = capsys.readouterr().out.splitlines()[0]
+    assert place.startswith("turntable:") and Path(place.split()[-1]).exists()
+
+
+def test_validate_and_predict(finished, monkeypatch, capsys):
+    monkeypatch.chdir(finished)
+    for command, pictures in [
+        ("validate", ["step_000000.png"]),
+        ("predict", ["azimuth_000.png", "azimuth_090.png"]),
+    ]:
+        assert main([command, "--ckpt_path", str(RUN)]) == 0
+        run = Path(capsys.readouterr().out.splitlines()[-1].split()[-1])
+        found = sorted(path.name for path in (run / "renders").iterdir())
+        assert found[: len(pictures)] == pictures or command == "validate" and len(found) == 1
+
+
+def test_a_checkpoint_alone_is_enough(finished, monkeypatch, folder):
+    alone = folder / "alone.ckpt"
+    alone.write_bytes((finished / RUN / "checkpoints" / "last.ckpt").read_bytes())
+    assert (
+        main(["test", "--ckpt_path", str(alone), "--data.num_test_views", "2", "--data.look_resolution", "8"])
+        == 0
+    )
+    model = DreamFusion.load_from_checkpoint(alone)
+    assert model.prompt == "a red ball" and model.progress == 1.0
+    stored = torch.load(alone, weights_only=True)["state_dict"]
+    assert torch.equal(model.scene.planes, stored["scene.planes"])
+
+
+def test_options_win_over_what_the_checkpoint_was_made_with(finished, monkeypatch, capsys):
+    monkeypatch.chdir(finished)
+    args = ["fit", "--ckpt_path", str(RUN), "--model.learning_rate", "0.5", "--print_config"]
+    assert main(args) == 0
+    printed = yaml.safe_load(capsys.readouterr().out)
+    assert printed["model"]["init_args"]["learning_rate"] == 0.5
+    assert printed["prompt"] == "a red ball"
+
+
+def test_a_finished_run_goes_on(finished, monkeypatch, capsys):
+    monkeypatch.chdir(finished)
+    assert main(["fit", "--ckpt_path", str(RUN), "--trainer.max_steps", "7"]) == 0
+    out = capsys.readouterr().out
+    assert "step 6/7" in out and "step 5/7" not in out
+
+
+def test_generate_is_the_same_path(finished, folder):
+    result = generate("a red ball", steps=5, configs=SMALL[1:])
+    same = torch.load(finished / RUN / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    assert torch.equal(result.model.scene.planes, same["scene.planes"])
+    assert result.turntable.read_bytes()[:6] == b"GIF89a"
+    assert result.save("ball.obj").read_text().count("\nf ") > 10
+    with pytest.raises(ValueError, match="empty"):
+        generate("  ")
+    with pytest.raises(ValueError, match="text"):
+        generate(12)
+    with pytest.raises(ValueError, match="max_stepz"):
+        generate("a ball", options=["--trainer.max_stepz", "3"])
+
+
+BAD = [
+    ([], "--prompt"),
+    (["--prompt", ""], "empty"),
+    (["--prompt", " \t"], "empty"),
+    (["--prompt", "?!"], "no word"),
+    (["--prompt", "a ball", "--config", "missing.yaml"], "default.yaml"),
+    (["--prompt", "a ball", "--config", "unknown.yaml"], "max_stepz"),
+    (["--prompt", "a ball", "--config", "deep.yaml"], "resolutoin"),
+    (["--prompt", "a ball", "--config", "empty.yaml"], "feild"),
+    (["--prompt", "a ball", "--config", "null.yaml"], "'feild' is not accepted"),
+    (
+        ["--prompt", "a ball", "--config", "type.yaml"],
+        "model.scene.resolution: Expected a int. Got value: big",
+    ),
+    (["--config", "number.yaml"], "prompt: Expected a str"),
+    (["--prompt", "a ball", "--config", "list.yaml"], "mapping"),
+    (["--prompt", "a ball", "--config", "broken.yaml"], "YAML"),
+    (["--prompt", "a ball", "--trainer.max_steps", "many"], "trainer.max_steps: Expected a int"),
+    (["--prompt", "a ball", "--trainer.max_steps", "-1"], "max_steps"),
+    (["--prompt", "a ball", "--model.learning_rate", "-1"], "learning_rate"),
+    (["--prompt", "a ball", "--trainer.logger.init_args.save_dir", "taken"], "cannot be written"),
+    (["--prompt", "a ball", "--bogus"], "bogus"),
+    (["--prompt", "a ball", "--ckpt_path", "nowhere"], "no checkpoint"),
+]
+FILES = {
+    "unknown.yaml": "trainer: {max_stepz: 3}",
+    "deep.yaml": "model: {init_args: {scene: {init_args: {resolutoin: 3}}}}",
+    "empty.yaml": "feild: {}",
+    "null.yaml": "model: {init_args: {feild: }}",
+    "type.yaml": "model: {init_args: {scene: {init_args: {resolution: big}}}}",
+    "number.yaml": "prompt: 12",
+    "list.yaml": "- a",
+    "broken.yaml": "a: [",
+    "taken": "a file where a folder should be",
+}
+
+
+@pytest.mark.parametrize(("args", "expected"), BAD, ids=[" ".join(args[-2:]) or "nothing" for args, _ in BAD])
+def test_bad_input_gets_one_message(folder, capsys, args, expected):
+    for name, text in FILES.items():
+        (folder / name).write_text(text)
+    assert main(["fit", *SMALL, *args]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("dreamfusion_pl: error: ") and expected in err
+    assert "Traceback" not in err and len(err) < 600
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the device is there")
+def test_a_device_that_is_not_there(folder, capsys):
+    assert main(["fit", *SMALL, "--prompt", "a ball", "--trainer.accelerator", "gpu"]) == 2
+    err = capsys.readouterr().err
+    assert "gpu" in err and "--trainer.accelerator auto" in err
+
+
+def test_looking_needs_something_to_look_at(folder, capsys):
+    assert main(["test", *SMALL]) == 2
+    assert "--ckpt_path" in capsys.readouterr().err
+
+
+def test_unknown_command(capsys):
+    assert main(["paint"]) == 2
+    assert "fit" in capsys.readouterr().err
+    assert main([]) == 2
+
+
+def test_words_that_the_prior_does_not_know(folder, capsys):
+    args = [
+        "fit",
+        *SMALL,
+        "--prompt",
+        "a zorp chair",
+        "--trainer.max_steps",
+        "1",
+        "--model.prior",
+        "PixelPrior",
+    ]
+    assert main([*args, "--data.resolution", "8"]) == 0
+    err = capsys.readouterr().err
+    assert "'zorp'" in err and "chair" in err and "--model.prior" in err
+
+
+def test_help_is_quick():
+    begin = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-m", "dreamfusion_pl", "--help"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0 and "--prompt" in done.stdout
+    assert time.monotonic() - begin < 2.0
+
+
+def test_from_any_folder_and_without_noise(folder):
+    words = [*SMALL, "--prompt", "a red ball", "--trainer.max_steps", "2"]
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-m", "dreamfusion_pl", "fit", *words],
+        capture_output=True,
+        text=True,
+        env=environment,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    lines = done.stdout.splitlines()
+    assert [line.split(":")[0] for line in lines[-5:]] == [
+        "turntable",
+        "video",
+        "object",
+        "renders",
+        "run folder",
+    ]
+    assert all(line.startswith(("step ", "trained ")) for line in lines[:-5])
+
+
+def test_configurations_are_packaged():
+    assert {"default.yaml", "denoiser.yaml"} <= {path.name for path in configs.PACKAGED.iterdir()}
