@@ -241,7 +241,7 @@ def test_from_any_folder_and_without_noise(folder):
         "renders",
         "run folder",
     ]
-    assert all(line.startswith(("step ", "trained ")) for line in lines[:-5])
+    assert all(line.startswith(("step ", "done: ")) for line in lines[:-5])
 
 
 def test_configurations_are_packaged():

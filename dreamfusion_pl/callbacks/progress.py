@@ -71,7 +71,7 @@ class Progress(ProgressBar):
             self._bar = None
         if self._enabled and trainer.is_global_zero:
             print(
-                f"trained {trainer.global_step} steps in {_clock(time.monotonic() - self._begin)}", flush=True
+                f"done: {trainer.global_step} steps in {_clock(time.monotonic() - self._begin)}", flush=True
             )
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
