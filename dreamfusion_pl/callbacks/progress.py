@@ -74,6 +74,17 @@ class Progress(ProgressBar):
                 f"done: {trainer.global_step} steps in {_clock(time.monotonic() - self._begin)}", flush=True
             )
 
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Close the bar; after Ctrl-C, say how to continue."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+        if isinstance(exception, KeyboardInterrupt):
+            run = folder.run_folder(trainer)
+            saved = (run / "checkpoints" / "last.ckpt").exists()
+            cure = f"continue with fit --ckpt_path {run}" if saved else "there is no checkpoint yet"
+            print(f"interrupted at step {trainer.global_step}; {cure}", file=sys.stderr)
+
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Say where everything is."""
         self._report(trainer)
