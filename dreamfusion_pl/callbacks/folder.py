@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 from pytorch_lightning import Trainer
 from pytorch_lightning.loggers import TensorBoardLogger
@@ -18,9 +19,18 @@ TURNTABLE_GIF = "turntable.gif"
 OBJECT = "object.glb"
 
 
+_KNOWN: WeakKeyDictionary[Trainer, Path] = WeakKeyDictionary()
+
+
 def run_folder(trainer: Trainer) -> Path:
-    """The run's folder; to be asked on every rank, since ranks agree on it."""
-    return Path(trainer.log_dir or trainer.default_root_dir)
+    """The run's folder.
+
+    The first call has to come from every rank, since ranks agree on it: ``RunNotes`` makes it at setup.
+    Later ones may come from one rank alone, where ``trainer.log_dir`` would wait for the others.
+    """
+    if trainer not in _KNOWN:
+        _KNOWN[trainer] = Path(trainer.log_dir or trainer.default_root_dir)
+    return _KNOWN[trainer]
 
 
 def tensorboard(trainer: Trainer) -> SummaryWriter | None:

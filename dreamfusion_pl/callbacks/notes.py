@@ -14,6 +14,11 @@ from dreamfusion_pl.callbacks import folder
 class RunNotes(SaveConfigCallback):
     """Saves the whole configuration of a run and its prompt in the run folder and in TensorBoard."""
 
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Let all ranks agree on the run folder, then save."""
+        folder.run_folder(trainer)
+        super().setup(trainer, pl_module, stage)
+
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Add to Lightning's config.yaml: the prompt as a file, and both as TensorBoard texts."""
         run = folder.run_folder(trainer)

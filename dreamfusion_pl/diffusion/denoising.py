@@ -173,6 +173,10 @@ class DenoiserTraining(LightningModule):
         """
         pipelines.check_destination(self.output)
 
+    def on_fit_start(self) -> None:
+        """Ask for the run folder on every rank: ranks agree on it, and only one of them draws samples."""
+        self.run_folder = Path(self.trainer.log_dir or self.trainer.default_root_dir)
+
     def on_train_batch_end(self, *_: object) -> None:
         """Draw the sample grid when it is due."""
         if self.sample_every and self.global_step % self.sample_every == 0 and self.trainer.is_global_zero:
@@ -202,8 +206,7 @@ class DenoiserTraining(LightningModule):
         row = torch.cat(list(torch.as_tensor(pictures)), dim=1)
         if isinstance(self.logger, TensorBoardLogger):
             self.logger.experiment.add_image("samples", row, self.global_step, dataformats="HWC")
-        run = Path(self.trainer.log_dir or self.trainer.default_root_dir)
-        _write_png(row, run / "samples" / f"step_{self.global_step:06d}.png")
+        _write_png(row, self.run_folder / "samples" / f"step_{self.global_step:06d}.png")
 
 
 def _averaging(decay: float) -> Callable[[Any, Any, Any], None]:
