@@ -46,6 +46,7 @@ setup(
         "tokenizers>=0.22",
         "safetensors>=0.5",
         "jsonargparse[signatures]>=4.53,<5",
+        "pytorch-optimizer>=4.1",
         "pyyaml>=6.0",
         "tensorboard>=2.19",
         "imageio>=2.37",

@@ -6,6 +6,7 @@ from typing import Any, final
 
 import torch
 from pytorch_lightning import LightningModule
+from pytorch_lightning.cli import OptimizerCallable
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
@@ -34,17 +35,18 @@ class DreamFusion(LightningModule):
         distillation: the loss that the prior gives to rendered pictures.
         opacity_weight: weight of the opacity loss over training.
         orientation_weight: weight of the orientation loss over training.
-        learning_rate: highest learning rate of Adam; the scene may scale it per part.
+        learning_rate: highest learning rate; the scene may scale it per part.
         warmup: factor on the learning rate over training that rises to 1.
         decay: factor on the learning rate over training that falls from 1.
-        betas: Adam's decay rates, each in [0, 1).
+        optimizer: makes the optimizer of parameter groups that have their learning rates.
         occupancy_interval: steps between two updates of the renderer's occupancy grid, 1 or more.
         negative_prompt: text of the unconditional branch of classifier-free guidance.
         view_dependent: whether the prompt says from where the object is seen.
         seed: seed of every draw of the distillation.
 
     Raises:
-        ValueError: if the prompt is empty or no text, or the learning rate or the interval is not positive.
+        ValueError: if the prompt is empty or no text, the learning rate or the interval is not positive, or
+            the prior cannot serve the distillation.
     """
 
     def __init__(
@@ -60,7 +62,7 @@ class DreamFusion(LightningModule):
         learning_rate: float,
         warmup: Schedule,
         decay: Schedule,
-        betas: tuple[float, float] = (0.9, 0.99),
+        optimizer: OptimizerCallable = torch.optim.Adam,
         occupancy_interval: int = 16,
         negative_prompt: str = "",
         view_dependent: bool = True,
@@ -72,7 +74,8 @@ class DreamFusion(LightningModule):
                 "learning_rate must be above 0 and occupancy_interval 1 or more, "
                 f"got {learning_rate} and {occupancy_interval}"
             )
-        self.save_hyperparameters("learning_rate", "betas", "seed")
+        distillation.check(prior)
+        self.save_hyperparameters("learning_rate", "seed")
         self.scene, self.background, self.renderer = scene, background, renderer
         self.prior, self.distillation = prior, distillation
         self.prompt, self.prompts = (
@@ -80,7 +83,8 @@ class DreamFusion(LightningModule):
             ViewDependentPrompts(prior, prompt, negative_prompt, view_dependent),
         )
         self.opacity_weight, self.orientation_weight = opacity_weight, orientation_weight
-        self.learning_rate, self.warmup, self.decay, self.betas = learning_rate, warmup, decay, betas
+        self.learning_rate, self.warmup, self.decay = learning_rate, warmup, decay
+        self.make_optimizer = optimizer
         self.occupancy_interval, self.seed = occupancy_interval, seed
         self.progress = 0.0
 
@@ -123,12 +127,12 @@ class DreamFusion(LightningModule):
         return self(views)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Adam over the scene and the background, with the learning rate a function of progress."""
+        """The optimizer over scene and background, with the learning rate a function of progress."""
         groups = self.scene.param_groups(self.learning_rate)
         background = list(self.background.parameters())
         if background:
             groups.append({"params": background, "lr": self.learning_rate})
-        optimizer = torch.optim.Adam(groups, lr=self.learning_rate, betas=self.betas)
+        optimizer = self.make_optimizer(groups)
         steps = self.trainer.max_steps
 
         def factor(step: int) -> float:

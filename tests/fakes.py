@@ -11,6 +11,7 @@ from torch import Tensor
 from dreamfusion_pl.algorithm import DreamFusion
 from dreamfusion_pl.diffusion.noise import NoiseSchedule, SigmaSquared, per_row
 from dreamfusion_pl.diffusion.prior import DiffusionPrior
+from dreamfusion_pl.distillation.base import Distillation
 from dreamfusion_pl.distillation.sds import ScoreDistillation
 from dreamfusion_pl.rendering.renderer import Renderer
 from dreamfusion_pl.scene.background import SolidBackground
@@ -27,6 +28,8 @@ class ColorPrior(DiffusionPrior):
         spread: standard deviation of the pictures around it, in [-1, 1] units.
         resolution: side of the pictures in pixels.
     """
+
+    differentiable = True
 
     def __init__(
         self, rgb: tuple[float, float, float] = (0.9, 0.1, 0.1), spread: float = 0.1, resolution: int = 8
@@ -52,7 +55,9 @@ class ColorPrior(DiffusionPrior):
         return sigma * (z_t - alpha * self.mean) / variance
 
 
-def small_model(seed: int = 0, prior: DiffusionPrior | None = None) -> DreamFusion:
+def small_model(
+    seed: int = 0, prior: DiffusionPrior | None = None, distillation: Distillation | None = None
+) -> DreamFusion:
     """A DreamFusion that takes a step in milliseconds; parameters depend on ``seed``."""
     torch.manual_seed(seed)
     return DreamFusion(
@@ -61,7 +66,7 @@ def small_model(seed: int = 0, prior: DiffusionPrior | None = None) -> DreamFusi
         background=SolidBackground(),
         renderer=Renderer(num_samples=8, occupancy_resolution=8, num_strata=16),
         prior=prior or ColorPrior(),
-        distillation=ScoreDistillation(4.0, SigmaSquared()),
+        distillation=distillation or ScoreDistillation(4.0, SigmaSquared()),
         opacity_weight=Constant(0.1),
         orientation_weight=Constant(0.01),
         learning_rate=0.03,

@@ -12,12 +12,12 @@ import dreamfusion_pl
 PACKAGE = Path(dreamfusion_pl.__file__).parent
 # Ground floor first: a room may import from those before it, and from itself.
 FLOORS = [
-    {"types", "schedule", "rng"},
+    {"types", "schedule", "rng", "optimizers"},
     {"diffusion", "scene"},
     {"distillation", "rendering"},
     {"data.cameras"},
-    {"data.world", "data.views"},
-    {"algorithm", "export", "metrics"},
+    {"data.world", "data.views", "data.steps"},
+    {"algorithm", "playground", "export", "metrics"},
     {"callbacks"},
     {"configs", "terminal"},
     {"runs"},

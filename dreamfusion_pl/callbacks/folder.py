@@ -17,6 +17,7 @@ RENDERS = "renders"
 TURNTABLE_VIDEO = "turntable.mp4"
 TURNTABLE_GIF = "turntable.gif"
 OBJECT = "object.glb"
+TRAJECTORY = "trajectory.png"
 
 
 _KNOWN: WeakKeyDictionary[Trainer, Path] = WeakKeyDictionary()

@@ -114,6 +114,7 @@ def results(run: Path) -> list[str]:
         "turntable": folder.TURNTABLE_GIF,
         "video": folder.TURNTABLE_VIDEO,
         "object": folder.OBJECT,
+        "trajectory": folder.TRAJECTORY,
         "renders": folder.RENDERS,
         "run folder": ".",
     }

@@ -32,6 +32,8 @@ class PixelPrior(DiffusionPrior):
         ValueError: ``model`` is not there or not an ``IFPipeline``; the message says what to do.
     """
 
+    differentiable = True
+
     def __init__(
         self,
         model: str = "builtin",

@@ -22,6 +22,7 @@ class DiffusionPrior(ABC):
     schedule: NoiseSchedule
     resolution: int  # side h = w of z in the model's own grid
     channels: int  # C of z
+    differentiable: bool  # whether gradients flow through ``predict`` into z_t
 
     def __deepcopy__(self, memo: dict[int, object]) -> Self:
         return self
@@ -48,7 +49,7 @@ class DiffusionPrior(ABC):
 
     @abstractmethod
     def predict(self, z_t: Tensor, t: Tensor, text: Tensor) -> Tensor:
-        """Predict the noise, conditional on a text, in one call; differentiable in z_t.
+        """Predict the noise, conditional on a text, in one call; in z_t's graph if ``differentiable``.
 
         Args:
             z_t: noisy pictures [N, C, h, w].

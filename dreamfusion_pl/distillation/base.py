@@ -1,18 +1,28 @@
-"""The role of a distillation, and the one surrogate loss (seed 3.2)."""
+"""The role of a distillation, the times it draws, and the one surrogate loss (seed 3.2)."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import final
 
 import torch
 from torch import Tensor
 
 from dreamfusion_pl.diffusion.prior import DiffusionPrior
+from dreamfusion_pl.schedule import Constant, Schedule
 from dreamfusion_pl.types import Condition
 
 
 class Distillation(ABC):
     """Turns what a prior thinks of rendered pictures into a loss."""
+
+    @abstractmethod
+    def check(self, prior: DiffusionPrior) -> None:
+        """Refuse a prior that cannot serve this distillation, before training starts.
+
+        Raises:
+            ValueError: why it cannot, and what to take instead.
+        """
 
     @abstractmethod
     def __call__(
@@ -35,6 +45,47 @@ class Distillation(ABC):
         Returns:
             Scalar, a mean over views.
         """
+
+
+@final
+class TimeRange:
+    """The law of t: uniform between ``t_min`` and a highest time that may fall during training.
+
+    Args:
+        t_min: lowest time, in [0, 1).
+        t_max: highest time, in (t_min, 1].
+
+    Raises:
+        ValueError: the range is empty or leaves [0, 1] at some progress.
+    """
+
+    def __init__(self, t_min: float, t_max: Schedule | float) -> None:
+        self.t_min = t_min
+        self.t_max = t_max if isinstance(t_max, Schedule) else Constant(t_max)
+        for highest in (self.t_max(0.0), self.t_max(0.5), self.t_max(1.0)):
+            if not 0.0 <= t_min < highest <= 1.0:
+                raise ValueError(f"need 0 <= t_min < t_max <= 1 throughout, got {t_min} and {highest}")
+
+    def draw(self, count: int, progress: float, generator: torch.Generator) -> Tensor:
+        """Draw t ~ U(t_min, t_max(progress)), [count], on the generator's device."""
+        uniform = torch.rand(count, generator=generator, device=generator.device)
+        return self.t_min + (self.t_max(progress) - self.t_min) * uniform
+
+
+def draw_noise(z: Tensor, generator: torch.Generator) -> Tensor:
+    """Draw eps ~ N(0, I) of z's shape, device and precision from the generator."""
+    return torch.randn(z.shape, generator=generator, device=generator.device).to(z)
+
+
+def check_guidance(guidance_scale: float) -> float:
+    """Return the guidance scale.
+
+    Raises:
+        ValueError: it is negative.
+    """
+    if guidance_scale < 0.0:
+        raise ValueError(f"guidance_scale is omega >= 0 (0 is no guidance), got {guidance_scale}")
+    return guidance_scale
 
 
 def surrogate(z: Tensor, gradient: Tensor) -> Tensor:

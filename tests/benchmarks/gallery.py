@@ -1,6 +1,6 @@
 """The README's picture: finished runs from four sides, two runs a row.
 
-    python tests/benchmarks/gallery.py RUN... --out docs/objects.png
+python tests/benchmarks/gallery.py RUN... --out docs/objects.png
 """
 
 from __future__ import annotations

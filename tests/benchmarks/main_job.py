@@ -152,7 +152,7 @@ def ceiling(prompt: str, run: Path) -> DreamFusion:
     occupancy = model.renderer.occupancy
     model.renderer.occupancy = type(occupancy)(occupancy.resolution) if occupancy else None
     views = RandomViews(**{**config["data"]["init_args"], "shaded_probability": 0.0})
-    optimizer = torch.optim.Adam(model.scene.param_groups(model.learning_rate), betas=model.betas)
+    optimizer = model.make_optimizer(model.scene.param_groups(model.learning_rate))
     rates = [group["lr"] for group in optimizer.param_groups]
     for step in range(steps):
         model.progress = step / steps

@@ -1,0 +1,59 @@
+"""Optimizers that ``torch.optim`` does not have."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.optim import Optimizer
+
+
+def shampoo(
+    params: Any,
+    lr: float = 1e-4,
+    betas: tuple[float, float] = (0.9, 0.9),
+    exponent: int = 2,
+    block_size: int = 128,
+    epsilon: float = 1e-6,
+    refresh_every: int = 10,
+) -> Optimizer:
+    """Return Shampoo with the paper's settings (A.2), from the library pytorch-optimizer (Apache-2.0).
+
+    Of the well-kept libraries it alone has what the paper's Distributed Shampoo has: blocks, an exponent of
+    its own, a decaying second moment and grafting. The step's length is that of sign descent (the SQRT_N
+    graft of the reference implementation). The library's inverse roots start from a draw of the global random
+    state, which is seeded with the step's number before every step, so that a resumed run goes on exactly.
+
+    Args:
+        params: parameters or groups of them, each of which may have an ``lr`` of its own.
+        lr: learning rate.
+        betas: decay of the momentum and of the statistics, each in [0, 1).
+        exponent: the preconditioners are the statistics to the power of -1 / ``exponent``.
+        block_size: larger matrices are preconditioned in blocks of this side.
+        epsilon: added to the statistics' diagonal.
+        refresh_every: steps between two computations of the preconditioners.
+    """
+    from pytorch_optimizer import ScalableShampoo
+    from pytorch_optimizer.optimizer.utils.graft import LayerWiseGrafting, SQRTNGraft
+    from pytorch_optimizer.optimizer.utils.partition import BlockPartitioner, PreConditionerType
+    from pytorch_optimizer.optimizer.utils.preconditioner import PreConditioner
+
+    # Its state holds these objects, and checkpoints are read with weights_only: only named classes pass.
+    torch.serialization.add_safe_globals([PreConditioner, BlockPartitioner, SQRTNGraft, PreConditionerType])
+    optimizer = ScalableShampoo(
+        params,
+        lr=lr,
+        betas=betas,
+        inverse_exponent_override=exponent,
+        block_size=block_size,
+        preconditioning_compute_steps=refresh_every,
+        start_preconditioning_step=refresh_every,
+        graft_type=LayerWiseGrafting.SQRTN,
+        matrix_eps=epsilon,
+    )
+    optimizer.register_step_pre_hook(_seed_with_step)
+    return optimizer
+
+
+def _seed_with_step(optimizer: Optimizer, *_: Any) -> None:
+    torch.manual_seed(int(optimizer.param_groups[0].get("step", 0)))

@@ -1,0 +1,87 @@
+"""A distillation on its own: x = g(theta) without a renderer, to watch what it does (seed 3.2, 3.3)."""
+
+from __future__ import annotations
+
+from typing import final
+
+import torch
+from pytorch_lightning import LightningModule
+from pytorch_lightning.cli import OptimizerCallable
+from torch import Tensor
+
+from dreamfusion_pl import rng
+from dreamfusion_pl.diffusion.closed_form import ClosedFormPrior
+from dreamfusion_pl.diffusion.prior import DiffusionPrior
+from dreamfusion_pl.distillation.base import Distillation
+from dreamfusion_pl.scene.pictures import Parametrization
+from dreamfusion_pl.types import Condition
+
+
+@final
+class Playground(LightningModule):
+    """Optimizes pictures or points with a distillation and a prior; every view has the same prompt.
+
+    Args:
+        prompt: what the prior is asked for.
+        parametrization: g(theta).
+        prior: the frozen model.
+        distillation: the loss that the prior gives.
+        optimizer: makes the optimizer.
+        seed: seed of every draw of the distillation.
+
+    Raises:
+        ValueError: the prior cannot serve the distillation, or does not know the prompt.
+    """
+
+    def __init__(
+        self,
+        prompt: str,
+        parametrization: Parametrization,
+        prior: DiffusionPrior,
+        distillation: Distillation,
+        optimizer: OptimizerCallable = torch.optim.Adam,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        distillation.check(prior)
+        self.parametrization, self.prior, self.distillation = parametrization, prior, distillation
+        self.prompt, self.make_optimizer, self.seed = prompt, optimizer, seed
+        self._condition = Condition(text=prior.embed([prompt]), null=prior.embed([""]))
+
+    def training_step(self, batch: int, batch_idx: int) -> Tensor:
+        """Return the distillation's loss of all pictures."""
+        progress = min(self.global_step / self.trainer.max_steps, 1.0)
+        z = self.prior.encode(self.parametrization(), progress)
+        condition = Condition(self.text(len(z)), self._condition.null.to(z.device))
+        generator = rng.generator(self.seed, "distillation", self.global_rank, self.global_step)
+        loss = self.distillation(z, condition, self.prior, progress, generator)
+        self.log("loss", loss.detach(), prog_bar=True)
+        if isinstance(self.prior, ClosedFormPrior):
+            self.log("log_density", self.log_density(z.detach()).mean())
+        return loss
+
+    def text(self, count: int) -> Tensor:
+        """The prompt's embedding for ``count`` rows, [count, T, D], on the module's device."""
+        return self._condition.text.to(self.device).expand(count, -1, -1)
+
+    def log_density(self, z: Tensor) -> Tensor:
+        """Log density of data z [N, C, h, w] under the prompt, [N], in nats; of closed-form priors only."""
+        assert isinstance(self.prior, ClosedFormPrior)
+        return self.prior.log_density(z, z.new_zeros(len(z)), self.text(len(z)))
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """The optimizer over theta."""
+        return self.make_optimizer(self.parametrization.parameters())
+
+    def setup(self, stage: str) -> None:
+        """Check that the length of training is known.
+
+        Raises:
+            ValueError: the trainer has no ``max_steps``.
+        """
+        if stage == "fit" and self.trainer.max_steps < 1:
+            raise ValueError("the number of steps must be known: pass --trainer.max_steps 300 or similar")
+
+    def on_fit_start(self) -> None:
+        """Move the prior, which Lightning does not see."""
+        self.prior.to(self.device)
