@@ -20,7 +20,7 @@ FLOORS = [
     {"algorithm", "playground", "export", "metrics"},
     {"callbacks"},
     {"configs", "terminal"},
-    {"runs"},
+    {"runs", "evaluation"},
     {"result"},
     {"__init__"},
     {"cli"},

@@ -17,6 +17,8 @@ from diffusers import DDPMScheduler, IFPipeline, UNet2DConditionModel
 from torch import nn
 from transformers import T5Config, T5EncoderModel, T5Tokenizer
 
+from dreamfusion_pl.diffusion.quiet import quiet
+
 MAX_TOKENS = 77  # IFPipeline pads every prompt to this length and shows the padding to the U-Net
 
 
@@ -152,10 +154,11 @@ def load_weights(folder: str, tokenizer: T5Tokenizer, networks: nn.ModuleDict) -
         raise ValueError(f"there is no pipeline folder at {path}; correct `initial` or leave it out")
     if T5Tokenizer.from_pretrained(path / "tokenizer").get_vocab() != tokenizer.get_vocab():
         raise ValueError(f"the pipeline at {path} has another vocabulary; start from random weights")
-    stored = {
-        "text_encoder": T5EncoderModel.from_pretrained(path / "text_encoder"),
-        "unet": UNet2DConditionModel.from_pretrained(path / "unet", low_cpu_mem_usage=False),
-    }
+    with quiet():
+        stored = {
+            "text_encoder": T5EncoderModel.from_pretrained(path / "text_encoder"),
+            "unet": UNet2DConditionModel.from_pretrained(path / "unet", low_cpu_mem_usage=False),
+        }
     for name, model in stored.items():
         try:
             networks[name].load_state_dict(model.float().state_dict())

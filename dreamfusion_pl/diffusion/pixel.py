@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, Self, final
 
@@ -12,6 +10,7 @@ from torch import Tensor
 
 from dreamfusion_pl.diffusion.noise import NoiseSchedule, eps_from_v, eps_from_x0, per_row
 from dreamfusion_pl.diffusion.prior import DiffusionPrior
+from dreamfusion_pl.diffusion.quiet import quiet
 
 BUILTIN = Path(__file__).parent / "builtin"
 MAX_TOKENS = 77  # the padded text length that IFPipeline hands to its text encoder
@@ -54,7 +53,7 @@ class PixelPrior(DiffusionPrior):
 
     def to(self, device: torch.device | str) -> Self:
         dtype = _resolve_dtype(self._dtype, torch.device(device))
-        with _quiet():
+        with quiet():
             self._pipeline.unet.to(device=device, dtype=dtype, memory_format=self._layout)
             self._pipeline.text_encoder.to(device=device, dtype=dtype)
         self.schedule.to(device)
@@ -122,7 +121,7 @@ def _cpu_has_bfloat16() -> bool:
 
 
 def _load(model: str, dtype: torch.dtype) -> Any:
-    with _quiet():
+    with quiet():
         from diffusers import IFPipeline
 
         location = str(BUILTIN) if model == "builtin" else model
@@ -158,23 +157,3 @@ def _check(model: str, location: str) -> None:
     kind = index["_class_name"]
     if kind != "IFPipeline":
         raise ValueError(f"the prior {model!r} is a {kind}, but PixelPrior needs an IFPipeline. {cure}.")
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the loaders' progress bars and advice about optional packages off the terminal."""
-    import diffusers.utils.logging as diffusers_log
-    import transformers.utils.logging as transformers_log
-
-    logs = (diffusers_log, transformers_log)
-    before = [(log, log.get_verbosity(), log.is_progress_bar_enabled()) for log in logs]
-    for log in logs:
-        log.set_verbosity_error()
-        log.disable_progress_bar()
-    try:
-        yield
-    finally:
-        for log, verbosity, had_bar in before:
-            log.set_verbosity(verbosity)
-            if had_bar:
-                log.enable_progress_bar()

@@ -9,10 +9,10 @@ import argparse
 from pathlib import Path
 
 import torch
-from main_job import GRAY, load
 from PIL import Image
 
 from dreamfusion_pl.data.views import orbit
+from dreamfusion_pl.evaluation.runs import GRAY, load
 
 
 def main() -> None:

@@ -15,41 +15,22 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
-import sys
-import time
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
 import yaml
+from fits import Fit, run_fits
 from prompts import HELD_OUT, PROMPTS
 from pytorch_lightning.cli import instantiate_class
-from torch import Tensor
 
 from dreamfusion_pl.algorithm import DreamFusion
-from dreamfusion_pl.data.views import RandomViews, orbit
+from dreamfusion_pl.data.views import RandomViews
 from dreamfusion_pl.data.world.captions import held_out, parse
 from dreamfusion_pl.data.world.scenes import WorldScene
 from dreamfusion_pl.data.world.tracer import render_world
-from dreamfusion_pl.export.mesh import extract, surface_threshold
-from dreamfusion_pl.metrics.alignment import Alignment, align
-from dreamfusion_pl.metrics.classifier import load_classifier
-from dreamfusion_pl.metrics.geometry import (
-    albedo_error,
-    chamfer_distance,
-    distance_surface,
-    overlap,
-    solid_of,
-    surface_points,
-)
-from dreamfusion_pl.metrics.recognition import recognized
+from dreamfusion_pl.evaluation.judgement import judge, overlap_with
+from dreamfusion_pl.evaluation.runs import load
 from dreamfusion_pl.rng import generator
-from dreamfusion_pl.types import Views
-
-AZIMUTHS = [45.0 * i for i in range(8)]
-GRAY = (0.72, 0.72, 0.72)
 
 
 def scene_of(prompt: str) -> WorldScene:
@@ -59,87 +40,19 @@ def scene_of(prompt: str) -> WorldScene:
     return scene
 
 
-def fit_all(out: Path, seeds: int, jobs: int, options: Sequence[str]) -> None:
-    """Run every fit that has not finished, ``jobs`` at a time with an equal share of the cores."""
-    todo = [
-        (p, s) for s in range(seeds) for p in PROMPTS if not (folder_of(out, p, s) / "object.glb").exists()
-    ]
-    environment = dict(os.environ, OMP_NUM_THREADS=str(max(1, (os.cpu_count() or 1) // jobs)))
-
-    def run(job: tuple[str, int]) -> None:
-        prompt, seed = job
-        target = folder_of(out, prompt, seed)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        start = time.time()
-        command = [
-            sys.executable,
-            "-m",
-            "dreamfusion_pl",
-            "fit",
-            "--prompt",
-            prompt,
-            "--seed_everything",
-            str(seed),
-        ]
-        where = [
-            "--trainer.logger.init_args.save_dir",
-            str(target.parent),
-            "--trainer.logger.init_args.name",
-            "",
-        ]
-        version = ["--trainer.logger.init_args.version", target.name]
-        log = subprocess.run(
-            [*command, *where, *version, *options], env=environment, capture_output=True, text=True
-        )
-        if log.returncode:
-            print(f"{prompt} seed {seed} failed ({log.returncode}):\n{log.stderr[-2000:]}", flush=True)
-        print(f"{prompt}, seed {seed}: {time.time() - start:.0f} s", flush=True)
-
-    with ThreadPoolExecutor(jobs) as pool:
-        list(pool.map(run, todo))
-
-
 def folder_of(out: Path, prompt: str, seed: int) -> Path:
     """The run folder of a prompt and seed."""
     return out / f"seed_{seed}" / prompt.replace(" ", "_")
 
 
-def matching_views(alignment: Alignment, views: Views) -> Views:
-    """Views of the truth moved so that they see the result in the same pixels."""
-    rotation = alignment.rotation(views.origin)
-    return views._replace(origin=alignment.to_result(views.origin), rotation=rotation @ views.rotation)
-
-
-@torch.no_grad()
-def albedo_of(model: DreamFusion, views: Views) -> tuple[Tensor, Tensor]:
-    """Albedo over the background and opacity."""
-    rendering = model(views, needs_normals=False)
-    return rendering.albedo, rendering.opacity
-
-
-def judge(model: DreamFusion, prompt: str, other: str) -> dict[str, float | bool | str]:
+def measure(model: DreamFusion, prompt: str, other: str) -> dict[str, float | bool | str]:
     """All figures of one result; ``other`` is the prompt whose object serves as the floor."""
-    scene, floor = scene_of(prompt), scene_of(other)
-    name, color = scene.items[0].object, scene.items[0].color
-    threshold = surface_threshold(model.scene, model.progress)
-    solid = solid_of(model.scene, threshold, progress=model.progress)
-    mesh = extract(model.scene, threshold=threshold, progress=model.progress)
-    fit, wrong = align(solid, scene.distance), align(solid, floor.distance)
-    truth_surface = surface_points(*distance_surface(scene.distance), seed=1)
-    chamfer = chamfer_distance(fit.to_truth(surface_points(mesh.vertices, mesh.faces)), truth_surface)
-    views = orbit(AZIMUTHS, 15.0, 1.5, 1.2, 64, 64, GRAY)
-    truth = render_world(scene, views)
-    albedo, opacity = albedo_of(model, matching_views(fit, views))
-    seen = recognized(load_classifier(), albedo_of(model, views)[0], name, color)
+    scene = scene_of(prompt)
     return {
         "prompt": prompt,
         "held_out": held_out(scene),
-        "iou": overlap(solid, scene.distance, fit),
-        "chamfer": chamfer,
-        "albedo_error": albedo_error(albedo, opacity, truth.over(views.background), truth.alpha),
-        "object": seen[0],
-        "color": seen[1],
-        "floor_iou": overlap(solid, floor.distance, wrong),
+        **judge(model, scene)._asdict(),
+        "floor_iou": overlap_with(model, scene_of(other)),
     }
 
 
@@ -171,11 +84,6 @@ def ceiling(prompt: str, run: Path) -> DreamFusion:
     return model
 
 
-def load(run: Path) -> DreamFusion:
-    """The model of a finished run, with averaged weights."""
-    return DreamFusion.load_from_checkpoint(run / "checkpoints" / "last.ckpt", weights_only=False)
-
-
 def summary(rows: list[dict], label: str) -> str:
     """One line of the table."""
     if not rows:
@@ -202,7 +110,12 @@ def main() -> None:
         "--steps", type=int, default=400, help="steps of the ceiling's fits, those of the runs"
     )
     options, fit_options = parser.parse_known_args()
-    fit_all(options.out, options.seeds, options.jobs, fit_options)
+    runs = [
+        Fit(prompt, seed, folder_of(options.out, prompt, seed), tuple(fit_options))
+        for seed in range(options.seeds)
+        for prompt in PROMPTS
+    ]
+    run_fits(runs, options.jobs)
     torch.set_num_threads(os.cpu_count() or 1)
     rows, ceilings = [], []
     for seed in range(options.seeds):
@@ -212,13 +125,15 @@ def main() -> None:
                 continue
             cached = run / "judgement.json"
             if not cached.exists():
-                cached.write_text(json.dumps(judge(load(run), prompt, PROMPTS[(index + 11) % len(PROMPTS)])))
+                cached.write_text(
+                    json.dumps(measure(load(run), prompt, PROMPTS[(index + 11) % len(PROMPTS)]))
+                )
             rows.append({**json.loads(cached.read_text()), "seed": seed})
             print(rows[-1], flush=True)
             if seed == 0:
                 known = run / "ceiling.json"
                 if not known.exists():
-                    known.write_text(json.dumps(judge(ceiling(prompt, run), prompt, prompt)))
+                    known.write_text(json.dumps(measure(ceiling(prompt, run), prompt, prompt)))
                 ceilings.append(json.loads(known.read_text()))
     unseen = [row for row in rows if row["prompt"] in HELD_OUT]
     (options.out / "results.json").write_text(json.dumps({"results": rows, "ceiling": ceilings}, indent=1))

@@ -1,0 +1,79 @@
+"""Finished runs on disk, and the pictures that they are judged by."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from dreamfusion_pl.algorithm import DreamFusion
+from dreamfusion_pl.data.views import orbit, ring
+from dreamfusion_pl.types import Views
+
+CHECKPOINT = Path("checkpoints") / "last.ckpt"
+GRAY = (0.72, 0.72, 0.72)  # background of judged pictures
+
+
+def find_runs(places: list[Path]) -> list[Path]:
+    """Return the finished runs at or under some folders, in order, each once.
+
+    Raises:
+        ValueError: there is none at or under a place.
+    """
+    runs: dict[Path, None] = {}
+    for place in places:
+        found = (
+            [place]
+            if (place / CHECKPOINT).is_file()
+            else sorted(file.parent.parent for file in place.glob(f"**/{CHECKPOINT}"))
+        )
+        if not found:
+            raise ValueError(
+                f"no finished run at {place}: pass run folders, such as lightning_logs/version_0"
+            )
+        runs.update(dict.fromkeys(found))
+    return list(runs)
+
+
+def load(run: Path) -> DreamFusion:
+    """Return the object of a run, with averaged weights where the run averaged them.
+
+    Raises:
+        ValueError: the checkpoint is no object's or cannot be read.
+    """
+    try:
+        model = DreamFusion.load_from_checkpoint(run / CHECKPOINT, map_location="cpu", weights_only=True)
+    except (RuntimeError, KeyError, TypeError, EOFError, OSError) as error:
+        raise ValueError(f"{run / CHECKPOINT} cannot be read as a finished object: {error}") from error
+    return model.eval()
+
+
+def judged_views(num_azimuths: int, elevation_deg: float, size: int, textureless: bool) -> Views:
+    """Views of the paper's protocol: one elevation, evenly spaced azimuths (paper section 4).
+
+    Args:
+        num_azimuths: number of views V.
+        elevation_deg: elevation of all of them; the paper's is 30.
+        size: height and width in pixels.
+        textureless: white, lit from the camera, so that geometry alone is seen; otherwise plain albedo.
+    """
+    views = orbit(ring(num_azimuths), elevation_deg, 1.5, 1.2, size, size, GRAY)
+    if not textureless:
+        return views
+    return views._replace(
+        textureless=torch.ones(num_azimuths, dtype=torch.bool),
+        ambient=torch.full((num_azimuths,), 0.1),
+        diffuse=torch.full((num_azimuths,), 0.9),
+    )
+
+
+@torch.no_grad()
+def pictures(model: DreamFusion, views: Views) -> Tensor:
+    """Render views of a finished object, a few at a time: [V, H, W, 3] in [0, 1]."""
+    needs_normals = bool((views.diffuse > 0).any())
+    parts = [
+        model(Views(*(field[i : i + 2].to(model.device) for field in views)), needs_normals).rgb.cpu()
+        for i in range(0, len(views.origin), 2)
+    ]
+    return torch.cat(parts).clamp(0.0, 1.0)
