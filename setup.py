@@ -49,6 +49,7 @@ setup(
         "pytorch-optimizer>=4.1",
         "pyyaml>=6.0",
         "tensorboard>=2.19",
+        "fast-simplification>=0.2",
         "imageio>=2.37",
         "imageio-ffmpeg>=0.6",
         "numpy>=2.0",
@@ -57,6 +58,7 @@ setup(
         "scipy>=1.14",
         "tqdm>=4.66",
         "trimesh>=4.6",
+        "xatlas>=0.0.11",
     ],
     extras_require={
         "test": ["pytest>=9.0", "ruff>=0.17", "mypy>=2.4"],

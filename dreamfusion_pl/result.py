@@ -34,10 +34,10 @@ class Result:
         return self.run / folder.TURNTABLE_GIF
 
     def save(self, path: str | Path, resolution: int = 96) -> Path:
-        """Write the object as a mesh with colours.
+        """Write the object as a textured surface.
 
         Args:
-            path: a .glb, .obj or .ply file.
+            path: a .glb, .obj, .ply or .stl file.
             resolution: grid points along the object's longest side, 8 or more.
 
         Returns:
@@ -47,10 +47,11 @@ class Result:
             ValueError: the suffix is none of these, or the scene is empty.
             OSError: the file cannot be written.
         """
-        from dreamfusion_pl.export.files import write_mesh
-        from dreamfusion_pl.export.mesh import extract
+        from dreamfusion_pl.export.asset import Settings, make_asset
+        from dreamfusion_pl.export.files import write_asset
 
-        return write_mesh(extract(self.model.scene, resolution, progress=self.model.progress), path)
+        settings = Settings(resolution=resolution)
+        return write_asset(make_asset(self.model.scene, settings, self.model.progress), path)
 
 
 def generate(

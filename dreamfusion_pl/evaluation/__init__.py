@@ -1,1 +1,1 @@
-"""evaluation."""
+"""Finished runs, judged."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 from torch import Tensor
@@ -36,16 +37,21 @@ def find_runs(places: list[Path]) -> list[Path]:
     return list(runs)
 
 
-def load(run: Path) -> DreamFusion:
-    """Return the object of a run, with averaged weights where the run averaged them.
+def load(place: Path) -> DreamFusion:
+    """Return the object of a run folder or a checkpoint, with averaged weights where the run averaged them.
 
     Raises:
-        ValueError: the checkpoint is no object's or cannot be read.
+        ValueError: there is no checkpoint, it is no object's or cannot be read.
     """
+    checkpoint = place if place.is_file() else place / CHECKPOINT
+    if not checkpoint.is_file():
+        raise ValueError(
+            f"no finished run at {place}: pass a run folder such as lightning_logs/version_0, or a checkpoint"
+        )
     try:
-        model = DreamFusion.load_from_checkpoint(run / CHECKPOINT, map_location="cpu", weights_only=True)
-    except (RuntimeError, KeyError, TypeError, EOFError, OSError) as error:
-        raise ValueError(f"{run / CHECKPOINT} cannot be read as a finished object: {error}") from error
+        model = DreamFusion.load_from_checkpoint(checkpoint, map_location="cpu", weights_only=True)
+    except (RuntimeError, KeyError, TypeError, EOFError, OSError, UnpicklingError) as error:
+        raise ValueError(f"{checkpoint} cannot be read as a finished object: {error}") from error
     return model.eval()
 
 

@@ -1,53 +1,70 @@
-"""Meshes as files."""
+"""Surfaces as files."""
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from dreamfusion_pl.export.asset import Asset
 from dreamfusion_pl.export.atomic import replacing
 from dreamfusion_pl.export.mesh import Mesh
+from dreamfusion_pl.export.texture import Charts
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
     from trimesh import Trimesh
 
-FORMATS = (".glb", ".obj", ".ply")
+FORMATS = (".glb", ".obj", ".ply", ".stl")
 
 
-def write_mesh(mesh: Mesh, path: str | Path) -> Path:
-    """Write a mesh with vertex colours; the suffix says how.
+def write_asset(asset: Asset, path: str | Path) -> Path:
+    """Write an asset; the suffix says how.
 
-    ``.glb`` and ``.obj`` have y up and the front at +z, as their readers expect; ``.ply`` keeps the world's
-    axes (z up, front at +x). glTF stores vertex colours in linear light, the other two as displayed.
+    ``.glb`` (glTF 2.0) and ``.obj`` are textured and have y up and the front at +z, as their readers expect.
+    ``.ply`` (with vertex colours) and ``.stl`` keep the world's axes: z up, front at +x. An ``.obj`` brings
+    its material and its texture, ``NAME.mtl`` and ``NAME.png``, beside it.
 
     Args:
-        mesh: what to write.
+        asset: what to write.
         path: the file, replaced as a whole if it is there.
 
     Returns:
         The path.
 
     Raises:
-        ValueError: the suffix is none of the three.
+        ValueError: the suffix is unknown.
         OSError: the file cannot be written.
     """
     path = Path(path)
     suffix = path.suffix.lower()
     if suffix not in FORMATS:
-        raise ValueError(f"a mesh is written as one of {', '.join(FORMATS)}; got {path.name!r}")
+        raise ValueError(f"an object is written as one of {', '.join(FORMATS)}; got {path.name!r}")
     if suffix == ".glb":
-        solid = _trimesh(y_up(mesh.vertices), mesh.faces, to_linear(mesh.colors))
-        data: Any = solid.export(file_type="glb", include_normals=True, tree_postprocessor=_add_material)
+        _write({path: _glb(asset.charts, asset.texture)})
     elif suffix == ".obj":
-        data = _trimesh(y_up(mesh.vertices), mesh.faces, mesh.colors).export(file_type="obj")
+        _write(_obj(asset.charts, asset.texture, path))
     else:
-        data = _trimesh(mesh.vertices, mesh.faces, mesh.colors).export(file_type="ply")
-    with replacing(path) as temporary:
-        temporary.write_bytes(data.encode() if isinstance(data, str) else data)
+        _write({path: _colored(asset.mesh).export(file_type=suffix[1:])})
     return path
+
+
+def check_formats(names: str) -> list[str]:
+    """Return the suffixes that a comma-separated list such as "glb,stl" names.
+
+    Raises:
+        ValueError: one is unknown, or there is none.
+    """
+    suffixes = [f".{name.strip().lower().lstrip('.')}" for name in names.split(",") if name.strip()]
+    unknown = [suffix for suffix in suffixes if suffix not in FORMATS]
+    if unknown or not suffixes:
+        known = ", ".join(suffix[1:] for suffix in FORMATS)
+        raise ValueError(f"formats are some of {known}, with commas between; got {names!r}")
+    return list(dict.fromkeys(suffixes))
 
 
 def y_up(points: Tensor) -> Tensor:
@@ -55,21 +72,59 @@ def y_up(points: Tensor) -> Tensor:
     return points[..., [1, 2, 0]]
 
 
-def to_linear(srgb: Tensor) -> Tensor:
-    """Undo the sRGB transfer function (IEC 61966-2-1) of values in [0, 1]."""
-    return torch.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
+def _write(files: dict[Path, bytes]) -> None:
+    for path, data in files.items():
+        with replacing(path) as temporary:
+            temporary.write_bytes(data)
 
 
-def _trimesh(vertices: Tensor, faces: Tensor, colors: Tensor) -> Trimesh:
+def _glb(charts: Charts, texture: Tensor) -> bytes:
+    from trimesh import Trimesh
+    from trimesh.visual import TextureVisuals
+    from trimesh.visual.material import PBRMaterial
+
+    material = PBRMaterial(
+        name="albedo",
+        baseColorTexture=_picture(texture),
+        metallicFactor=0.0,
+        roughnessFactor=1.0,
+        doubleSided=False,
+    )
+    solid = Trimesh(
+        y_up(charts.vertices).numpy(),
+        charts.faces.numpy(),
+        vertex_normals=y_up(charts.normals).numpy(),
+        visual=TextureVisuals(uv=charts.uv.numpy(), material=material),
+        process=False,
+    )
+    return solid.export(file_type="glb", include_normals=True)
+
+
+def _obj(charts: Charts, texture: Tensor, path: Path) -> dict[Path, bytes]:
+    """Text of the .obj, its .mtl and its picture; the .obj comes last, so that what it names is there."""
+    corner = np.repeat(charts.faces.numpy() + 1, 3, axis=1)  # position, uv and normal have the same index
+    lines = [f"mtllib {path.stem}.mtl", "usemtl albedo"]
+    for name, rows in (("v", y_up(charts.vertices)), ("vt", charts.uv), ("vn", y_up(charts.normals))):
+        lines += [f"{name} {' '.join(f'{value:.6g}' for value in row)}" for row in rows.tolist()]
+    lines += ["f {}/{}/{} {}/{}/{} {}/{}/{}".format(*row) for row in corner.tolist()]
+    material = f"newmtl albedo\nKd 1 1 1\nKs 0 0 0\nillum 1\nmap_Kd {path.stem}.png\n"
+    buffer = io.BytesIO()
+    _picture(texture).save(buffer, format="PNG")
+    return {
+        path.with_suffix(".png"): buffer.getvalue(),
+        path.with_suffix(".mtl"): material.encode(),
+        path: ("\n".join(lines) + "\n").encode(),
+    }
+
+
+def _colored(mesh: Mesh) -> Trimesh:
     from trimesh import Trimesh
 
-    bytes_ = (colors * 255.0).round().to(torch.uint8)
-    return Trimesh(vertices.numpy(), faces.numpy(), vertex_colors=bytes_.numpy(), process=False)
+    colors = (mesh.colors * 255.0).round().to(torch.uint8)
+    return Trimesh(mesh.vertices.numpy(), mesh.faces.numpy(), vertex_colors=colors.numpy(), process=False)
 
 
-def _add_material(tree: dict[str, Any]) -> None:
-    """Give the glTF a matte material: without one viewers assume metal, which is nearly black."""
-    tree["materials"] = [{"pbrMetallicRoughness": {"metallicFactor": 0.0, "roughnessFactor": 1.0}}]
-    for mesh in tree["meshes"]:
-        for primitive in mesh["primitives"]:
-            primitive["material"] = 0
+def _picture(texture: Tensor) -> Image:
+    from PIL import Image
+
+    return Image.fromarray((texture.clamp(0.0, 1.0) * 255.0).round().byte().numpy())

@@ -71,7 +71,27 @@ def extract(
     fine = _density_grid(scene, start, spacing, shape, progress)
     vertices, faces = _visible_parts(*_marching_cubes(fine, level, smoothing / spacing))
     points = torch.from_numpy(vertices).float() * spacing + start
-    return Mesh(points, torch.from_numpy(faces), _albedo(scene, points, progress))
+    return Mesh(points, torch.from_numpy(faces), albedo_at(scene, points, progress))
+
+
+def simplify(mesh: Mesh, max_faces: int, scene: Scene, progress: float = 1.0) -> Mesh:
+    """Reduce a mesh to a number of triangles (quadric error, fast-simplification), coloured anew.
+
+    Args:
+        mesh: a closed surface.
+        max_faces: triangles wanted; a mesh with fewer is returned as it is.
+        scene: where the colours come from.
+        progress: training progress in [0, 1] at which the scene is evaluated.
+    """
+    if len(mesh.faces) <= max_faces:
+        return mesh
+    import fast_simplification
+
+    vertices, faces = fast_simplification.simplify(
+        mesh.vertices.numpy(), mesh.faces.numpy().astype(np.int32), target_count=max_faces
+    )
+    points = torch.from_numpy(vertices.astype(np.float32))
+    return Mesh(points, torch.from_numpy(faces.astype(np.int64)), albedo_at(scene, points, progress))
 
 
 @torch.no_grad()
@@ -140,7 +160,9 @@ def _blur(field: Tensor, deviation: float) -> Tensor:
     return torch.from_numpy(gaussian_filter(field.numpy(), deviation, mode="constant"))
 
 
-def _albedo(scene: Scene, points: Tensor, progress: float) -> Tensor:
+@torch.no_grad()
+def albedo_at(scene: Scene, points: Tensor, progress: float) -> Tensor:
+    """Albedo of a scene at points [P, 3] in world units: [P, 3] in [0, 1] on the CPU, in bounded memory."""
     chunks = points.to(_device(scene)).split(CHUNK)
     return torch.cat([scene(chunk, progress)[1] for chunk in chunks]).float().clamp(0.0, 1.0).cpu()
 

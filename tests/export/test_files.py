@@ -1,55 +1,78 @@
-"""Mesh files, read back by trimesh."""
+"""Files, read back by trimesh."""
 
+import numpy as np
 import pytest
 import torch
 import trimesh
+from balls import Balls
+from PIL import Image
 
-from dreamfusion_pl.export.files import to_linear, write_mesh
-from dreamfusion_pl.export.mesh import Mesh
+from dreamfusion_pl.export.asset import Asset, Settings, make_asset
+from dreamfusion_pl.export.files import check_formats, write_asset
 
-
-@pytest.fixture
-def mesh() -> Mesh:
-    """A tetrahedron whose red corner is in front (+x) and whose green corner is on top (+z)."""
-    vertices = torch.tensor([[2.0, 0.0, 0.0], [0.0, 0.0, 3.0], [-1.0, 1.0, 0.0], [-1.0, -1.0, 0.0]])
-    faces = torch.tensor([[0, 2, 1], [0, 1, 3], [0, 3, 2], [1, 2, 3]])
-    colors = torch.tensor([[0.8, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 0.5], [1.0, 1.0, 1.0]])
-    return Mesh(vertices, faces, colors)
+CENTRE = torch.tensor([0.1, -0.05, 0.15])
 
 
-def test_glb_has_the_front_at_z_and_the_top_at_y(mesh, tmp_path):
-    path = write_mesh(mesh, tmp_path / "object.glb")
+@pytest.fixture(scope="module")
+def asset() -> Asset:
+    """A ball that is red in front (x > 0) and blue behind."""
+    scene = Balls([(CENTRE, 0.4)], inside=60.0, edge=0.01)
+    return make_asset(scene, Settings(resolution=48, max_faces=1500, texture_size=128))
+
+
+def test_glb_is_textured_matte_closed_and_y_up(asset, tmp_path):
+    path = write_asset(asset, tmp_path / "object.glb")
+    (read,) = trimesh.load_scene(path, process=False).geometry.values()
+    center = 0.5 * (read.bounds[0] + read.bounds[1])
+    assert center == pytest.approx(CENTRE[[1, 2, 0]].numpy(), abs=0.01)  # y, z, x: front at +z, top at +y
+    material = read.visual.material
+    assert material.metallicFactor == 0.0 and material.baseColorTexture.size == (128, 128)
+    assert not material.doubleSided
+    merged = trimesh.Trimesh(read.vertices, read.faces)  # seams closed again
+    assert merged.is_watertight and merged.volume == pytest.approx(4 / 3 * np.pi * 0.4**3, rel=0.1)
+    outward = ((read.vertices - center) * read.vertex_normals).sum(-1)
+    assert outward.min() > 0.3
+
+
+@pytest.mark.parametrize("suffix", [".glb", ".obj"])
+def test_the_texture_lies_where_it_belongs(asset, tmp_path, suffix):
+    path = write_asset(asset, tmp_path / f"object{suffix}")
     read = trimesh.load_mesh(path, process=False)
-    assert read.vertices[0].tolist() == [0.0, 0.0, 2.0]
-    assert read.vertices[1].tolist() == [0.0, 3.0, 0.0]
-    assert read.vertices[2].tolist() == [1.0, 0.0, -1.0]
-    assert read.volume == pytest.approx(trimesh.Trimesh(mesh.vertices, mesh.faces).volume)
-    assert read.volume > 0.0
+    material = read.visual.material
+    picture = material.baseColorTexture if suffix == ".glb" else material.image
+    colors = trimesh.visual.color.uv_to_color(read.visual.uv, picture)[:, :3] / 255.0
+    depth = read.vertices[:, 2]  # the front is at +z
+    front, back = colors[depth > 0.05], colors[depth < -0.05]
+    assert len(front) > 50 and len(back) > 50
+    assert np.abs(front - [1.0, 0.0, 0.0]).max() < 0.02
+    assert np.abs(back - [0.0, 0.0, 1.0]).max() < 0.02
 
 
-def test_glb_has_linear_colours_normals_and_a_matte_material(mesh, tmp_path):
-    (read,) = trimesh.load_scene(write_mesh(mesh, tmp_path / "object.glb"), process=False).geometry.values()
-    colors = torch.from_numpy(read.visual.vertex_attributes["color"][:, :3] / 255.0).float()
-    torch.testing.assert_close(colors, to_linear(mesh.colors), atol=0.003, rtol=0.0)
-    assert read.visual.material.metallicFactor == 0.0
-    assert b'"NORMAL"' in (tmp_path / "object.glb").read_bytes()
+def test_obj_brings_material_and_picture(asset, tmp_path):
+    write_asset(asset, tmp_path / "object.obj")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["object.mtl", "object.obj", "object.png"]
+    with Image.open(tmp_path / "object.png") as picture:
+        assert picture.size == (128, 128)
 
 
-@pytest.mark.parametrize(("suffix", "front"), [(".obj", [0.0, 0.0, 2.0]), (".ply", [2.0, 0.0, 0.0])])
-def test_obj_and_ply_keep_colours_as_displayed(mesh, tmp_path, suffix, front):
-    read = trimesh.load_mesh(write_mesh(mesh, tmp_path / f"object{suffix}"), process=False)
-    assert read.vertices[0].tolist() == front
-    colors = torch.from_numpy(read.visual.vertex_colors[:, :3] / 255.0).float()
-    torch.testing.assert_close(colors, mesh.colors, atol=0.003, rtol=0.0)
-    assert read.volume > 0.0
+def test_ply_and_stl_keep_the_worlds_axes(asset, tmp_path):
+    for suffix in (".ply", ".stl"):
+        read = trimesh.load_mesh(write_asset(asset, tmp_path / f"object{suffix}"))
+        assert 0.5 * (read.bounds[0] + read.bounds[1]) == pytest.approx(CENTRE.numpy(), abs=0.01)
+        assert read.is_watertight and read.volume > 0.0
+    read = trimesh.load_mesh(tmp_path / "object.ply", process=False)
+    front = read.visual.vertex_colors[read.vertices[:, 0] > 0.05]
+    assert np.abs(front[:, :3] - np.array([255, 0, 0])).max() < 3
 
 
-def test_to_linear_at_known_points():
-    torch.testing.assert_close(
-        to_linear(torch.tensor([0.0, 0.04045, 0.5, 1.0])), torch.tensor([0.0, 0.0031308, 0.2140411, 1.0])
-    )
+def test_formats():
+    assert check_formats("glb, STL,.obj,glb") == [".glb", ".stl", ".obj"]
+    for names in ("fbx", "glb,usdz", "", ","):
+        with pytest.raises(ValueError, match="glb, obj, ply, stl"):
+            check_formats(names)
 
 
-def test_other_suffixes_are_refused(mesh, tmp_path):
-    with pytest.raises(ValueError, match=".glb, .obj, .ply; got 'object.fbx'"):
-        write_mesh(mesh, tmp_path / "object.fbx")
+def test_other_suffixes_are_refused(asset, tmp_path):
+    with pytest.raises(ValueError, match=".glb, .obj, .ply, .stl; got 'object.fbx'"):
+        write_asset(asset, tmp_path / "object.fbx")
+    assert not list(tmp_path.iterdir())

@@ -1,40 +1,14 @@
 """Extraction against an analytic sphere."""
 
-from typing import Any, final
-
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from balls import Balls
 
 from dreamfusion_pl.export.mesh import EmptyFieldError, Mesh, extract, surface_density, surface_threshold
 from dreamfusion_pl.scene.base import Scene
 
 CENTRE = torch.tensor([0.1, -0.05, 0.15])
-
-
-@final
-class Balls(Scene):
-    """Balls of uniform or soft-edged density; red where x > 0, blue elsewhere."""
-
-    radius = 1.0
-
-    def __init__(self, balls: list[tuple[Tensor, float]], inside: float = 60.0, edge: float = 0.0) -> None:
-        super().__init__()
-        self.balls, self.inside, self.edge = balls, inside, edge
-
-    def density(self, points: Tensor, progress: float) -> Tensor:
-        signed = torch.stack([(points - centre).norm(dim=-1) - size for centre, size in self.balls]).amin(0)
-        if self.edge == 0.0:
-            return self.inside * (signed < 0.0)
-        return self.inside * torch.sigmoid(-signed / self.edge)
-
-    def forward(self, points: Tensor, progress: float) -> tuple[Tensor, Tensor]:
-        red = (points[:, :1] > 0.0).float()
-        return self.density(points, progress), torch.cat([red, torch.zeros_like(red), 1.0 - red], dim=-1)
-
-    def param_groups(self, learning_rate: float) -> list[dict[str, Any]]:
-        return []
 
 
 def _volume(mesh: Mesh) -> float:

@@ -1,0 +1,64 @@
+"""From a scene to a textured surface: one way for the command, the callback and the library."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from dreamfusion_pl.export.mesh import Mesh, extract, simplify
+from dreamfusion_pl.export.texture import Charts, bake, unwrap
+from dreamfusion_pl.scene.base import Scene
+
+
+class Settings(NamedTuple):
+    """How a scene becomes an asset."""
+
+    resolution: int = 96  # grid points along the object's longest side
+    threshold: float | None = None  # density of the surface; None finds it
+    max_faces: int = 8000  # the surface is simplified to so many triangles
+    texture_size: int = 512  # height and width of the texture
+    size_m: float | None = None  # longest side in metres; None: one world unit is one metre
+
+
+class Asset(NamedTuple):
+    """A textured object in world axes."""
+
+    mesh: Mesh  # with the colours of its vertices; lengths in metres
+    charts: Charts  # the same surface, cut and unrolled; lengths in metres
+    texture: Tensor  # [H, W, 3] albedo in [0, 1] as displayed
+
+
+@torch.no_grad()
+def make_asset(scene: Scene, settings: Settings | None = None, progress: float = 1.0) -> Asset:
+    """Extract, simplify, unroll and bake.
+
+    Args:
+        scene: the field, on any device.
+        settings: how; None takes the defaults.
+        progress: training progress in [0, 1] at which the scene is evaluated.
+
+    Raises:
+        EmptyFieldError: the scene has no surface.
+        ValueError: the density is not finite, or a setting is out of range.
+    """
+    settings = settings or Settings()
+    if settings.max_faces < 16 or not 8 <= settings.texture_size <= 8192:
+        raise ValueError(
+            "an asset needs 16 or more faces and a texture of 8 to 8192 pixels a side, got "
+            f"{settings.max_faces} and {settings.texture_size}"
+        )
+    if settings.size_m is not None and not settings.size_m > 0.0:
+        raise ValueError(f"the object's size is in metres, above 0; got {settings.size_m}")
+    surface = extract(scene, settings.resolution, settings.threshold, progress)
+    surface = simplify(surface, settings.max_faces, scene, progress)
+    charts = unwrap(surface, settings.texture_size)
+    texture = bake(scene, charts, settings.texture_size, progress)
+    longest = float((surface.vertices.amax(0) - surface.vertices.amin(0)).max())
+    scale = 1.0 if settings.size_m is None else settings.size_m / longest
+    return Asset(
+        surface._replace(vertices=surface.vertices * scale),
+        charts._replace(vertices=charts.vertices * scale),
+        texture,
+    )

@@ -1,0 +1,97 @@
+"""Unrolling and baking on surfaces where every texel's colour is known."""
+
+from typing import Any, final
+
+import pytest
+import torch
+from torch import Tensor
+
+from dreamfusion_pl.export.asset import Settings, make_asset
+from dreamfusion_pl.export.mesh import extract, simplify
+from dreamfusion_pl.export.texture import Charts, bake, surface_positions, unwrap
+from dreamfusion_pl.scene.base import Scene
+
+
+@final
+class Colorful(Scene):
+    """A ball whose albedo is its position."""
+
+    radius = 1.0
+
+    def density(self, points: Tensor, progress: float) -> Tensor:
+        return 60.0 * torch.sigmoid((0.5 - points.norm(dim=-1)) / 0.01)
+
+    def forward(self, points: Tensor, progress: float) -> tuple[Tensor, Tensor]:
+        return self.density(points, progress), 0.5 + 0.9 * points
+
+    def param_groups(self, learning_rate: float) -> list[dict[str, Any]]:
+        return []
+
+
+def square() -> Charts:
+    """A unit square in the plane z = 2, as two triangles that fill the texture."""
+    vertices = torch.tensor([[0.0, 0.0, 2.0], [1.0, 0.0, 2.0], [1.0, 1.0, 2.0], [0.0, 1.0, 2.0]])
+    faces = torch.tensor([[0, 1, 2], [0, 2, 3]])
+    return Charts(vertices, torch.tensor([[0.0, 0.0, 1.0]]).expand(4, 3), faces, vertices[:, :2].clone())
+
+
+def test_texels_of_a_square_by_hand():
+    positions, covered = surface_positions(square(), 4)
+    assert bool(covered.all())
+    grid = positions.view(4, 4, 3)
+    centres = (torch.arange(4) + 0.5) / 4
+    torch.testing.assert_close(grid[..., 0], centres.expand(4, 4))
+    torch.testing.assert_close(grid[..., 1], centres.flip(0)[:, None].expand(4, 4))  # row 0 is v = 1
+    torch.testing.assert_close(grid[..., 2], torch.full((4, 4), 2.0))
+
+
+def test_a_triangle_covers_its_texels_only():
+    charts = square()._replace(faces=torch.tensor([[0, 1, 2]]))
+    _, covered = surface_positions(charts, 64)
+    assert float(covered.float().mean()) == pytest.approx(0.5, abs=0.02)
+
+
+def test_a_baked_ball_has_the_fields_colours():
+    scene = Colorful()
+    charts = unwrap(extract(scene, resolution=48), 256)
+    texture = bake(scene, charts, 256)
+    positions, covered = surface_positions(charts, 256)
+    expected = (0.5 + 0.9 * positions[covered]).clamp(0, 1)
+    error = (texture.view(-1, 3)[covered] - expected).abs()
+    assert float(error.mean()) < 2e-3
+    assert float(error.max()) < 0.05  # texels at the rim of a chart average fewer points
+    assert float(covered.float().mean()) > 0.3  # the charts fill the texture
+    assert texture.min() >= 0.0 and texture.max() <= 1.0
+
+
+def test_gaps_take_the_nearest_colour():
+    scene = Colorful()
+    charts = unwrap(extract(scene, resolution=24), 64)
+    texture = bake(scene, charts, 64)
+    _, covered = surface_positions(charts, 64)
+    assert float(texture.view(-1, 3)[~covered].sum(-1).min()) > 0.1  # no black between charts
+
+
+def test_simplified_surfaces_stay_closed_and_near():
+    import trimesh
+
+    mesh = extract(Colorful(), resolution=64)
+    small = simplify(mesh, 1000, Colorful())
+    assert len(mesh.faces) > 5000 and len(small.faces) <= 1000
+    assert trimesh.Trimesh(small.vertices.numpy(), small.faces.numpy()).is_watertight
+    assert float((small.vertices.norm(dim=-1) - 0.5).abs().max()) < 0.02
+    torch.testing.assert_close(small.colors, (0.5 + 0.9 * small.vertices).clamp(0, 1))
+    assert simplify(small, 1000, Colorful()) is small
+
+
+def test_size_in_metres():
+    asset = make_asset(Colorful(), Settings(resolution=24, texture_size=32, size_m=0.25))
+    for vertices in (asset.mesh.vertices, asset.charts.vertices):
+        sides = vertices.amax(0) - vertices.amin(0)
+        assert float(sides.max()) == pytest.approx(0.25, rel=1e-4)
+
+
+@pytest.mark.parametrize("setting", [{"max_faces": 3}, {"texture_size": 4}, {"size_m": 0.0}])
+def test_settings_out_of_range(setting):
+    with pytest.raises(ValueError, match="asset needs|size is in metres"):
+        make_asset(Colorful(), Settings(**setting))
