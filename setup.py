@@ -34,6 +34,7 @@ setup(
     packages=find_packages(include=["dreamfusion_pl", "dreamfusion_pl.*"]),
     package_data={
         "dreamfusion_pl.diffusion": ["builtin/*", "builtin/*/*"],
+        "dreamfusion_pl.export": ["page/*"],
         "dreamfusion_pl.metrics": ["*.safetensors"],
     },
     cmdclass={"build_py": BuildWithConfigs},

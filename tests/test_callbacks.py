@@ -1,3 +1,7 @@
+import hashlib
+import json
+from datetime import datetime
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +14,7 @@ from dreamfusion_pl.callbacks.checkpoints import LastCheckpoints
 from dreamfusion_pl.callbacks.mesh import MeshExport
 from dreamfusion_pl.callbacks.progress import Progress, results
 from dreamfusion_pl.callbacks.renders import Renders, sheet
+from dreamfusion_pl.callbacks.report import Report
 from dreamfusion_pl.callbacks.turntable import Turntable
 from dreamfusion_pl.data.views import RandomViews, orbit
 from dreamfusion_pl.types import Rendering
@@ -136,6 +141,43 @@ def test_an_interrupted_run_says_how_to_continue(tmp_path, capsys):
     with pytest.raises(SystemExit):
         fit(tmp_path, [LastCheckpoints(every=2), Interrupt(), Progress()], val_check_interval=100)
     assert f"interrupted at step 3; continue with fit --ckpt_path {tmp_path}" in capsys.readouterr().err
+
+
+def status_of(run):
+    return json.loads((run / folder.STATUS).read_text(encoding="utf-8"))
+
+
+def test_status_and_page_of_a_finished_run(tmp_path):
+    callbacks = [Renders(), MeshExport(resolution=16), LastCheckpoints(), Report()]
+    fit(tmp_path, callbacks, steps=4, val_check_interval=2)
+    status = status_of(tmp_path)
+    assert (status["state"], status["prompt"], status["seed"]) == ("finished", "a red ball", 0)
+    assert (status["format"], status["step"], status["max_steps"]) == (1, 4, 4)
+    assert datetime.fromisoformat(status["started"]) <= datetime.fromisoformat(status["updated"])
+    assert status["metrics"]["loss"] > 0
+    expected = {"object.glb", "viewer.html", "renders/step_000002.png", "checkpoints/last.ckpt"}
+    assert expected <= set(status["files"])
+    for name, facts in status["files"].items():
+        data = (tmp_path / name).read_bytes()
+        assert facts == {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    page = (tmp_path / folder.VIEWER).read_text(encoding="utf-8")
+    assert page.count("a red ball") >= 2 and page.count("data:image/png") == 2
+
+
+def test_status_while_it_runs_and_when_it_fails(tmp_path):
+    class Fail(Callback):
+        def on_train_batch_end(self, trainer, *_):
+            if trainer.global_step == 3:
+                states.append(status_of(tmp_path)["state"])
+                raise ValueError("no more of this")
+
+    states = []
+    with pytest.raises(ValueError, match="no more"):
+        fit(tmp_path, [Report(), Fail()], steps=8, val_check_interval=2)
+    assert states == ["running"]
+    status = status_of(tmp_path)
+    assert (status["state"], status["error"], status["step"]) == ("failed", "ValueError: no more of this", 3)
+    assert not (tmp_path / folder.VIEWER).exists()
 
 
 def test_results_name_only_what_is_there(tmp_path):

@@ -18,6 +18,8 @@ TURNTABLE_VIDEO = "turntable.mp4"
 TURNTABLE_GIF = "turntable.gif"
 OBJECT = "object.glb"
 TRAJECTORY = "trajectory.png"
+VIEWER = "viewer.html"
+STATUS = "status.json"
 
 
 _KNOWN: WeakKeyDictionary[Trainer, Path] = WeakKeyDictionary()

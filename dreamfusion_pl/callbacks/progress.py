@@ -115,6 +115,7 @@ def results(run: Path) -> list[str]:
         "video": folder.TURNTABLE_VIDEO,
         "object": folder.OBJECT,
         "trajectory": folder.TRAJECTORY,
+        "viewer": folder.VIEWER,
         "renders": folder.RENDERS,
         "run folder": ".",
     }

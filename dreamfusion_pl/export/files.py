@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -72,13 +73,13 @@ def y_up(points: Tensor) -> Tensor:
     return points[..., [1, 2, 0]]
 
 
-def _write(files: dict[Path, bytes]) -> None:
+def _write(files: Mapping[Path, Any]) -> None:
     for path, data in files.items():
         with replacing(path) as temporary:
             temporary.write_bytes(data)
 
 
-def _glb(charts: Charts, texture: Tensor) -> bytes:
+def _glb(charts: Charts, texture: Tensor) -> Any:
     from trimesh import Trimesh
     from trimesh.visual import TextureVisuals
     from trimesh.visual.material import PBRMaterial

@@ -1,0 +1,136 @@
+"""What a run is and what came of it: status.json for programs, viewer.html for people."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, final
+
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer
+
+from dreamfusion_pl import __version__
+from dreamfusion_pl.algorithm import DreamFusion
+from dreamfusion_pl.callbacks import folder
+
+FORMAT = 1  # of status.json; grows when a field changes its meaning or goes
+
+
+@final
+class Report(Callback):
+    """Keeps ``status.json`` up to date from the first step on, and writes ``viewer.html`` when a fit ends.
+
+    ``status.json`` is described in docs/run_folder.md.
+    """
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Say that it runs."""
+        self._started = datetime.now(UTC)
+        self._write(trainer, pl_module, "running")
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Say how far it is."""
+        if trainer.state.fn == "fit" and not trainer.sanity_checking:
+            self._write(trainer, pl_module, "running")
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Say what there is, and show it."""
+        if trainer.is_global_zero:
+            self._show(trainer, pl_module)
+            self._write(trainer, pl_module, "finished", files=_files(folder.run_folder(trainer)))
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Say why it ended."""
+        if trainer.state.fn == "fit" and trainer.global_step and trainer.is_global_zero:
+            state = "interrupted" if isinstance(exception, KeyboardInterrupt) else "failed"
+            self._write(trainer, pl_module, state, error=f"{type(exception).__name__}: {exception}")
+
+    def _write(self, trainer: Trainer, pl_module: LightningModule, state: str, **more: Any) -> None:
+        if not trainer.is_global_zero:
+            return
+        from dreamfusion_pl.export.atomic import replacing
+
+        now = datetime.now(UTC)
+        status = {
+            "format": FORMAT,
+            "state": state,
+            **_identity(pl_module),
+            "step": trainer.global_step,
+            "max_steps": trainer.max_steps,
+            "started": self._started.isoformat(timespec="seconds"),
+            "updated": now.isoformat(timespec="seconds"),
+            "seconds": round((now - self._started).total_seconds(), 1),
+            "device": _device(pl_module.device),
+            "versions": {
+                "dreamfusion_pl": __version__,
+                "torch": str(torch.__version__),
+                "python": platform.python_version(),
+            },
+            "metrics": _metrics(trainer),
+            **more,
+        }
+        with replacing(folder.run_folder(trainer) / folder.STATUS) as temporary:
+            temporary.write_text(json.dumps(status, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+
+    def _show(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        from dreamfusion_pl.export.viewer import Page, write_viewer
+
+        run = folder.run_folder(trainer)
+        previews = sorted((run / folder.RENDERS).glob("step_*.png"))
+        pictures = [run / folder.TURNTABLE_GIF, *previews[-3:]]
+        configuration = run / "config.yaml"
+        seconds = (datetime.now(UTC) - self._started).total_seconds()
+        facts = {
+            "seed": str(_identity(pl_module)["seed"]),
+            "steps": str(trainer.global_step),
+            "time": f"{seconds:.0f} s",
+            "device": _device(pl_module.device),
+            "version": f"dreamfusion_pl {__version__}, torch {torch.__version__}",
+            **{name: f"{value:.4g}" for name, value in _metrics(trainer).items() if value is not None},
+        }
+        page = Page(
+            title=str(_identity(pl_module)["prompt"]),
+            object=run / folder.OBJECT if (run / folder.OBJECT).exists() else None,
+            pictures=[picture for picture in pictures if picture.exists()],
+            facts=facts,
+            configuration=configuration.read_text(encoding="utf-8") if configuration.exists() else "",
+        )
+        write_viewer(page, run / folder.VIEWER)
+
+
+def _identity(model: LightningModule) -> dict[str, str | int]:
+    assert isinstance(model, DreamFusion)
+    return {"prompt": model.prompt, "seed": model.seed}
+
+
+def _metrics(trainer: Trainer) -> dict[str, float | None]:
+    """What was logged last; what is not finite has no number in JSON and becomes null."""
+    values = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    return {name: value if abs(value) < float("inf") else None for name, value in values.items()}
+
+
+def _device(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device.type}, {torch.get_num_threads()} threads" if device.type == "cpu" else str(device)
+
+
+def _files(run: Path) -> dict[str, dict[str, str | int]]:
+    """Size and sha256 of what the run delivers, by its path in the run folder."""
+    single = [folder.OBJECT, folder.TURNTABLE_GIF, folder.TURNTABLE_VIDEO, folder.VIEWER, folder.PROMPT]
+    places = [
+        *(run / name for name in [*single, "config.yaml"]),
+        *sorted((run / folder.RENDERS).glob("*.png")),
+        *sorted((run / "checkpoints").glob("*.ckpt")),
+    ]
+    return {
+        place.relative_to(run).as_posix(): {
+            "bytes": place.stat().st_size,
+            "sha256": hashlib.sha256(place.read_bytes()).hexdigest(),
+        }
+        for place in places
+        if place.exists()
+    }
