@@ -49,7 +49,7 @@ commands:
 Options of fit, validate, test and predict:
   --prompt TEXT         what to make
   --config FILE         YAML over the default configuration; may be repeated, later ones win
-  --ckpt_path PATH      checkpoint, run folder, or "last", to continue or to look at
+  --resume RUN          run folder, checkpoint, or "last", to continue or to look at (also --ckpt_path)
   --seed_everything N   seed of everything random
   --print_config        show the whole configuration and stop
   --trainer.max_steps N, --model.learning_rate X, ...   any constructor argument

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -49,7 +52,7 @@ def arrange(args: list[str]) -> Arguments:
         ValueError: a file is missing or no YAML mapping, or the checkpoint is not there.
     """
     names, rest = _take(args, "--config", "-c")
-    checkpoints, rest = _take(rest, "--ckpt_path")
+    checkpoints, rest = _take(rest, "--ckpt_path", "--resume")
     given = [load(name) for name in names]
     checkpoint = find_checkpoint(checkpoints[-1]) if checkpoints else None
     if any(word.split("=")[0] in ("--model", "--model.class_path") for word in rest) or any(
@@ -115,16 +118,20 @@ def load(name: str) -> Config:
 
 
 def find_checkpoint(name: str) -> Path:
-    """Return the checkpoint that ``name`` means.
+    """Return the newest checkpoint that ``name`` means and that is whole.
 
     Args:
         name: a checkpoint file, a run folder, or ``last`` for the newest run in ``lightning_logs``.
 
     Raises:
-        ValueError: nothing is there.
+        ValueError: nothing is there, or nothing whole.
     """
     path = Path(name)
     if path.is_file():
+        if not is_whole(path):
+            raise ValueError(
+                f"the checkpoint {path} is damaged; pass its run folder to take the newest whole one"
+            )
         return path
     if name == "last":
         found = list(RUNS.glob("version_*/checkpoints/*.ckpt"))
@@ -135,7 +142,21 @@ def find_checkpoint(name: str) -> Path:
             f"no checkpoint at {name!r}: pass a .ckpt file, a run folder such as {RUNS / 'version_0'}, "
             f"or 'last' for the newest run in {RUNS}"
         )
-    return max(found, key=lambda file: file.stat().st_mtime)
+    found.sort(key=lambda file: file.stat().st_mtime, reverse=True)
+    for checkpoint in found:
+        if is_whole(checkpoint):
+            return checkpoint
+        print(f"dreamfusion_pl: warning: {checkpoint} is damaged, looking for an older one", file=sys.stderr)
+    raise ValueError(f"every checkpoint at {name!r} is damaged: start again without --resume")
+
+
+def is_whole(checkpoint: Path) -> bool:
+    """Whether a checkpoint has all of its bytes, by their check sums."""
+    try:
+        with zipfile.ZipFile(checkpoint) as archive:
+            return archive.testzip() is None
+    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, zlib.error):
+        return False
 
 
 def _layers_of_run(checkpoint: Path) -> list[Config]:

@@ -132,17 +132,6 @@ def test_progress_prints_few_lines_without_a_terminal(tmp_path, capsys):
     assert "preview" in steps[1] and "step_000005.png" in steps[1]
 
 
-def test_an_interrupted_run_says_how_to_continue(tmp_path, capsys):
-    class Interrupt(Callback):
-        def on_train_batch_end(self, trainer, *_):
-            if trainer.global_step == 3:
-                raise KeyboardInterrupt
-
-    with pytest.raises(SystemExit):
-        fit(tmp_path, [LastCheckpoints(every=2), Interrupt(), Progress()], val_check_interval=100)
-    assert f"interrupted at step 3; continue with fit --ckpt_path {tmp_path}" in capsys.readouterr().err
-
-
 def status_of(run):
     return json.loads((run / folder.STATUS).read_text(encoding="utf-8"))
 

@@ -32,7 +32,7 @@ def tiny_pipeline() -> IFPipeline:
             T5Config(vocab_size=3 + len(WORDS), d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
         )
     return IFPipeline(
-        tokenizer=_tokenizer(),
+        tokenizer=word_tokenizer(),
         text_encoder=text_encoder.eval(),
         unet=unet.eval(),
         scheduler=DDPMScheduler(variance_type="learned_range", beta_schedule="squaredcos_cap_v2"),
@@ -49,7 +49,8 @@ def save_tiny_pipeline(folder: Path) -> Path:
     return folder
 
 
-def _tokenizer() -> PreTrainedTokenizerFast:
+def word_tokenizer() -> PreTrainedTokenizerFast:
+    """Return a tokenizer for which every one of WORDS is a token."""
     vocabulary = {word: index for index, word in enumerate(("<pad>", "</s>", "<unk>", *WORDS))}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()

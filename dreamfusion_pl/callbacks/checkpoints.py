@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any, final
 
 from pytorch_lightning import LightningModule, Trainer
@@ -32,13 +33,18 @@ class LastCheckpoints(Checkpoint):
     ) -> None:
         """Save when it is time."""
         if trainer.global_step % self.every == 0:
-            self._save(trainer)
+            self.save(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save at the end, while the raw weights are still beside the averaged ones."""
-        self._save(trainer)
+        self.save(trainer)
 
-    def _save(self, trainer: Trainer) -> None:
+    def save(self, trainer: Trainer) -> None:
+        """Save now, unless this step is saved already; every rank has to call it.
+
+        Raises:
+            OSError: the checkpoint could not be written; the one before is still there.
+        """
         if trainer.global_step == self._saved_step:
             return
         self._saved_step = trainer.global_step
@@ -48,7 +54,14 @@ class LastCheckpoints(Checkpoint):
         if trainer.is_global_zero:
             if not draft.exists():  # Lightning only logs it when it may not write
                 raise OSError(f"the checkpoint {draft} could not be written")
+            _flush(draft)
             if last.exists():
                 os.replace(last, checkpoints / "previous.ckpt")
             os.replace(draft, last)
         trainer.strategy.barrier("checkpoint")
+
+
+def _flush(path: Path) -> None:
+    """Make sure that a file's bytes are on the disk before it gets its name."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())

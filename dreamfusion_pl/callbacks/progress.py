@@ -75,15 +75,10 @@ class Progress(ProgressBar):
             )
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Close the bar; after Ctrl-C, say how to continue."""
+        """Close the bar."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None
-        if isinstance(exception, KeyboardInterrupt):
-            run = folder.run_folder(trainer)
-            saved = (run / "checkpoints" / "last.ckpt").exists()
-            cure = f"continue with fit --ckpt_path {run}" if saved else "there is no checkpoint yet"
-            print(f"interrupted at step {trainer.global_step}; {cure}", file=sys.stderr)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Say where everything is."""

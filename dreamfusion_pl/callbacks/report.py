@@ -15,6 +15,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from dreamfusion_pl import __version__
 from dreamfusion_pl.algorithm import DreamFusion
 from dreamfusion_pl.callbacks import folder
+from dreamfusion_pl.callbacks.safety import Safety
 
 FORMAT = 1  # of status.json; grows when a field changes its meaning or goes
 
@@ -45,8 +46,10 @@ class Report(Callback):
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Say why it ended."""
         if trainer.state.fn == "fit" and trainer.global_step and trainer.is_global_zero:
-            state = "interrupted" if isinstance(exception, KeyboardInterrupt) else "failed"
-            self._write(trainer, pl_module, state, error=f"{type(exception).__name__}: {exception}")
+            if isinstance(exception, KeyboardInterrupt | SystemExit):
+                self._write(trainer, pl_module, "interrupted")
+            else:
+                self._write(trainer, pl_module, "failed", error=f"{type(exception).__name__}: {exception}")
 
     def _write(self, trainer: Trainer, pl_module: LightningModule, state: str, **more: Any) -> None:
         if not trainer.is_global_zero:
@@ -70,6 +73,7 @@ class Report(Callback):
                 "python": platform.python_version(),
             },
             "metrics": _metrics(trainer),
+            "notes": [note for one in trainer.callbacks if isinstance(one, Safety) for note in one.notes],
             **more,
         }
         with replacing(folder.run_folder(trainer) / folder.STATUS) as temporary:

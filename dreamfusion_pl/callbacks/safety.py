@@ -1,0 +1,120 @@
+"""Numerical accidents: bad gradients are skipped, lost runs go back, hopeless ones end with advice."""
+
+from __future__ import annotations
+
+import copy
+import sys
+from typing import Any, final
+
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer
+from torch import Tensor
+
+EMPTY, FULL = 0.005, 0.97  # mean opacity of a picture below or above which nothing can be recognized
+
+
+class DivergedError(ValueError):
+    """Training cannot go on; the message says what to change."""
+
+
+@final
+class Safety(Callback):
+    """Watches gradients and opacity.
+
+    A step whose gradient is not finite is skipped (on the device: nothing waits for it). Every ``every``
+    steps the callback looks: with no skipped step it remembers the state, with ``patience`` or more it goes
+    back to the state remembered, and after ``rollbacks`` of these training ends. An object that vanished, or
+    fills the picture, is reported once.
+
+    Args:
+        every: steps between two looks.
+        patience: skipped steps between two looks that send the run back.
+        rollbacks: how often it may be sent back.
+
+    Raises:
+        ValueError: an argument is not positive.
+    """
+
+    def __init__(self, every: int = 25, patience: int = 10, rollbacks: int = 3) -> None:
+        if min(every, patience) < 1 or rollbacks < 0:
+            raise ValueError(
+                "every and patience must be 1 or more and rollbacks 0 or more, "
+                f"got {every}, {patience}, {rollbacks}"
+            )
+        self.every, self.patience, self.rollbacks = every, patience, rollbacks
+        self.notes: list[str] = []
+        self._went_back, self._skipped = 0, 0
+        self._bad: Tensor | None = None
+        self._good: tuple[dict[str, Any], list[dict[str, Any]]] | None = None
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Remember where training starts."""
+        self.notes, self._went_back, self._skipped = [], 0, 0
+        self._bad = torch.zeros((), device=pl_module.device)
+        self._good = _state(trainer, pl_module)
+
+    def on_before_optimizer_step(
+        self, trainer: Trainer, pl_module: LightningModule, optimizer: torch.optim.Optimizer
+    ) -> None:
+        """Replace a gradient that is not finite by zero, and count it."""
+        assert self._bad is not None
+        gradients = [
+            p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None
+        ]
+        finite = torch.stack([gradient.isfinite().all() for gradient in gradients]).all()
+        for gradient in gradients:
+            gradient.copy_(torch.where(finite, gradient, torch.zeros_like(gradient)))
+        self._bad += (~finite).to(self._bad)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Look when it is time."""
+        if trainer.global_step % self.every == 0:
+            self._look(trainer, pl_module)
+
+    def _look(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert self._bad is not None and self._good is not None
+        bad = int(self._bad)
+        self._bad.zero_()
+        self._skipped += bad
+        is_sound = all(bool(parameter.isfinite().all()) for parameter in pl_module.parameters())
+        if bad == 0 and is_sound:
+            self._good = _state(trainer, pl_module)
+        elif bad >= self.patience or not is_sound:
+            self._go_back(trainer, pl_module)
+        opacity = trainer.callback_metrics.get("opacity")
+        if opacity is not None and trainer.global_step > 0.2 * trainer.max_steps:
+            self._report_collapse(float(opacity))
+
+    def _go_back(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert self._good is not None
+        if self._went_back >= self.rollbacks:
+            raise DivergedError(
+                f"training diverged: {self._skipped} steps had a gradient that is not finite, and going back "
+                f"to the last good state {self.rollbacks} times did not help. Lower --model.learning_rate or "
+                "--model.distillation.guidance_scale, or compute in --trainer.precision 32"
+            )
+        self._went_back += 1
+        pl_module.load_state_dict(self._good[0])
+        for optimizer, state in zip(trainer.optimizers, self._good[1], strict=True):
+            optimizer.load_state_dict(copy.deepcopy(state))
+        self._note(
+            f"gradients were not finite; went back to the last good state at step {trainer.global_step}"
+        )
+
+    def _report_collapse(self, opacity: float) -> None:
+        if opacity < EMPTY:
+            self._note("the object has vanished: lower --model.opacity_weight, or take another seed")
+        elif opacity > FULL:
+            self._note("the object fills the picture: raise --model.opacity_weight, or take another seed")
+
+    def _note(self, note: str) -> None:
+        if note not in self.notes:
+            self.notes.append(note)
+            print(f"dreamfusion_pl: warning: {note}", file=sys.stderr, flush=True)
+
+
+def _state(trainer: Trainer, pl_module: LightningModule) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    weights = {name: value.detach().clone() for name, value in pl_module.state_dict().items()}
+    return weights, [copy.deepcopy(optimizer.state_dict()) for optimizer in trainer.optimizers]

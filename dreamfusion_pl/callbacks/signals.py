@@ -1,0 +1,69 @@
+"""SIGINT, SIGTERM and SIGUSR1 end a run in order: a checkpoint, the way to go on, a known exit status."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from types import FrameType
+from typing import Any, final
+
+from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.plugins.environments import SLURMEnvironment
+
+from dreamfusion_pl.callbacks import folder
+from dreamfusion_pl.callbacks.checkpoints import LastCheckpoints
+
+ORDERLY = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name))
+
+
+@final
+class Signals(Callback):
+    """After a signal, finishes the step, saves, says how to go on and exits with 128 + the signal's number.
+
+    That is 130 after Ctrl-C, 143 after SIGTERM, 138 after SIGUSR1. A second signal ends the run at once, with
+    what the last checkpoint holds. Under SLURM, SIGTERM and SIGUSR1 stay with Lightning, which requeues jobs.
+    """
+
+    def __init__(self) -> None:
+        self._received: int | None = None
+        self._before: dict[int, Any] = {}
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Listen; only the main thread may."""
+        self._received = None
+        if threading.current_thread() is not threading.main_thread():
+            return
+        environment = trainer.strategy.cluster_environment
+        mine = [signal.SIGINT] if isinstance(environment, SLURMEnvironment) else ORDERLY
+        self._before = {number: signal.signal(number, self._notice) for number in mine}
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Act on what was noticed during the step."""
+        received = self._received is not None
+        if trainer.world_size > 1:  # the ranks stop at the same step
+            received = bool(trainer.strategy.reduce_boolean_decision(received, all=False))
+        if not received:
+            return
+        keepers = [callback for callback in trainer.callbacks if isinstance(callback, LastCheckpoints)]
+        for keeper in keepers:
+            keeper.save(trainer)
+        if trainer.is_global_zero:
+            run, step = folder.run_folder(trainer), trainer.global_step
+            resume = f"go on with: python -m dreamfusion_pl fit --resume {run}"
+            cure = resume if keepers else "nothing was saved"
+            print(f"stopped by a signal after step {step}; {cure}", file=sys.stderr, flush=True)
+        raise SystemExit(128 + (self._received or signal.SIGTERM))
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Give the signals back."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before = {}
+
+    def _notice(self, number: int, frame: FrameType | None) -> None:
+        if self._received is not None:
+            raise SystemExit(128 + number)
+        self._received = number

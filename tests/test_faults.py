@@ -1,0 +1,182 @@
+"""A run when something goes wrong: signals, damaged checkpoints, gradients that are not finite."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from fakes import SMALL_RUN, small_model
+from pytorch_lightning import Callback, Trainer
+
+from dreamfusion_pl import configs
+from dreamfusion_pl.callbacks.checkpoints import LastCheckpoints
+from dreamfusion_pl.callbacks.safety import DivergedError, Safety
+from dreamfusion_pl.cli import main
+from dreamfusion_pl.data.views import RandomViews
+
+TESTS = Path(__file__).parent
+COMMAND = [sys.executable, "-m", "dreamfusion_pl", "fit", *SMALL_RUN, "--prompt", "a red ball"]
+RUN = Path("lightning_logs") / "version_0"
+
+
+def start(folder: Path, steps: int) -> subprocess.Popen:
+    paths = os.pathsep.join([str(TESTS), str(TESTS.parent)])
+    environment = dict(os.environ, OMP_NUM_THREADS="1", PYTHONPATH=paths)
+    return subprocess.Popen(
+        [*COMMAND, "--trainer.max_steps", str(steps), "--trainer.val_check_interval", "100000"],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
+def test_a_signal_saves_and_the_resumed_run_is_exact(tmp_path, monkeypatch, number):
+    process = start(tmp_path, 100_000)
+    status = tmp_path / RUN / "status.json"
+    deadline = time.time() + 120
+    while not status.exists() and time.time() < deadline and process.poll() is None:
+        time.sleep(0.1)
+    time.sleep(0.5)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 128 + number, errors
+    assert f"fit --resume {RUN}" in errors and "Traceback" not in errors
+    assert json.loads(status.read_text())["state"] == "interrupted"
+    saved = torch.load(tmp_path / RUN / "checkpoints" / "last.ckpt", weights_only=True)["global_step"]
+    assert saved > 0
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    # the schedules run over max_steps, so the length stays; a few steps more than the interrupted run had
+    more = ["--trainer.limit_train_batches", str(saved + 3)]
+    assert main(["fit", "--resume", str(RUN), "--trainer.max_epochs", "1", *more]) == 0
+    whole = [
+        *SMALL_RUN,
+        "--prompt",
+        "a red ball",
+        "--trainer.max_steps",
+        "100000",
+        "--trainer.max_epochs",
+        "1",
+    ]
+    assert main(["fit", *whole, *more, "--trainer.val_check_interval", "100000"]) == 0
+    resumed, expected = (weights(Path("lightning_logs") / name) for name in ("version_1", "version_2"))
+    for name, value in expected.items():
+        assert torch.equal(value, resumed[name]), name
+
+
+def checkpoints(folder: Path, *contents: bytes) -> list[Path]:
+    """Files of a run, oldest first."""
+    place = folder / "checkpoints"
+    place.mkdir(parents=True)
+    files = [place / name for name in ("previous.ckpt", "last.ckpt")[-len(contents) :]]
+    for age, (file, content) in enumerate(zip(files, contents, strict=True)):
+        file.write_bytes(content)
+        os.utime(file, (1000 + age, 1000 + age))
+    return files
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> bytes:
+    file = tmp_path_factory.mktemp("whole") / "last.ckpt"
+    torch.save({"weights": torch.rand(1000)}, file)
+    return file.read_bytes()
+
+
+def damaged(content: bytes, how: str) -> bytes:
+    middle = len(content) // 2
+    if how == "truncated":
+        return content[:middle]
+    if how == "empty":
+        return b""
+    return content[:middle] + bytes([content[middle] ^ 0x10]) + content[middle + 1 :]
+
+
+@pytest.mark.parametrize("how", ["truncated", "empty", "flipped"])
+def test_the_newest_whole_checkpoint_is_taken(tmp_path, whole, capsys, how):
+    previous, last = checkpoints(tmp_path, whole, damaged(whole, how))
+    assert configs.find_checkpoint(str(tmp_path)) == previous
+    assert f"{last} is damaged" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="is damaged"):
+        configs.find_checkpoint(str(last))
+    previous.write_bytes(damaged(whole, how))
+    with pytest.raises(ValueError, match="every checkpoint at .* is damaged"):
+        configs.find_checkpoint(str(tmp_path))
+
+
+def fit(model, callbacks, folder, steps=40):
+    trainer = Trainer(
+        max_steps=steps,
+        max_epochs=-1,
+        accelerator="cpu",
+        logger=False,
+        default_root_dir=folder,
+        callbacks=callbacks,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=any(isinstance(one, LastCheckpoints) for one in callbacks) or False,
+        num_sanity_val_steps=0,
+        limit_val_batches=0,
+    )
+    trainer.fit(model, datamodule=RandomViews(views_per_step=2, look_resolution=8))
+    return trainer
+
+
+class Poison(Callback):
+    """Makes gradients not finite in some steps; stands before Safety."""
+
+    def __init__(self, steps, value=float("nan")):
+        self.steps, self.value = steps, value
+
+    def on_after_backward(self, trainer, pl_module):
+        if trainer.global_step in self.steps:
+            pl_module.scene.planes.grad[0, 0, 0, 0] = self.value
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_bad_gradient_is_skipped(tmp_path, value, capsys):
+    model, safety = small_model(), Safety(every=10, patience=3)
+    fit(model, [Poison({4, 15}, value), safety], tmp_path)
+    assert all(bool(parameter.isfinite().all()) for parameter in model.parameters())
+    assert safety.notes == [] and capsys.readouterr().err == ""
+
+
+def test_many_bad_gradients_send_the_run_back(tmp_path, capsys):
+    class Watch(Callback):
+        def on_train_batch_end(self, trainer, pl_module, *_):
+            planes[trainer.global_step] = pl_module.scene.planes.detach().clone()
+
+    planes, model, safety = {}, small_model(), Safety(every=5, patience=3)
+    fit(model, [Poison(range(11, 15)), safety, Watch()], tmp_path, steps=20)
+    assert torch.equal(planes[15], planes[10]) and not torch.equal(planes[14], planes[10])
+    assert "back to the last good state at step 15" in capsys.readouterr().err
+    assert not torch.equal(planes[20], planes[15])
+
+
+def test_a_hopeless_run_ends_with_advice(tmp_path):
+    with pytest.raises(DivergedError, match="--model.learning_rate"):
+        fit(small_model(), [Poison(range(1000)), Safety(every=5, patience=3, rollbacks=2)], tmp_path)
+
+
+def test_a_vanished_object_is_reported_once(tmp_path, capsys):
+    model, safety = small_model(), Safety(every=5)
+    torch.nn.init.constant_(model.scene.output.bias, -100.0)
+    fit(model, [safety], tmp_path)
+    assert len(safety.notes) == 1 and "vanished" in safety.notes[0]
+    assert capsys.readouterr().err.count("vanished") == 1
+
+
+def test_impossible_arguments():
+    with pytest.raises(ValueError, match="every and patience"):
+        Safety(every=0)
