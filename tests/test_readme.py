@@ -19,11 +19,21 @@ SHORT_FIT = ["--trainer.max_steps", "2", "--data.num_test_views", "4", "--data.l
 SHORT_TRAINING = ["--trainer.max_steps", "1", "--data.count", "64", "--data.batch_size", "4"]
 
 
+SHORT_CONFIGS = {
+    "denoiser.yaml": [*SHORT_TRAINING, "--model.sample_every", "0"],
+    "classifier.yaml": SHORT_TRAINING,
+    "playground.yaml": ["--trainer.max_steps", "2"],
+    "paper.yaml": [*SHORT_FIT, "--data.resolution", "8"],
+}
+
+
 def cut_short(words: list[str]) -> list[str]:
     if words[0] != "fit" or "--print_config" in words or "--trainer.max_steps" in words:
         return words
+    if "--resume" in words:  # one step more than the two of the first fit
+        return [*words, *SHORT_FIT, "--trainer.max_steps", "3"]
     if "--config" in words:
-        return [*words, *SHORT_TRAINING, *(["--model.sample_every", "0"] if "denoiser.yaml" in words else [])]
+        return [*words, *SHORT_CONFIGS[words[words.index("--config") + 1]]]
     return [*words, *SHORT_FIT]
 
 
