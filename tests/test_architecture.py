@@ -20,7 +20,7 @@ FLOORS = [
     {"algorithm", "playground", "export", "metrics"},
     {"callbacks"},
     {"configs", "terminal"},
-    {"evaluation"},
+    {"evaluation", "batch"},
     {"runs", "commands"},
     {"result"},
     {"__init__"},

@@ -1,0 +1,1 @@
+"""Many prompts: jobs on disk, a worker for one of them, Ray for all."""

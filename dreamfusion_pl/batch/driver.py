@@ -1,0 +1,117 @@
+"""All jobs on Ray: a bounded number in flight, on this machine's cores or on a cluster."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from dreamfusion_pl.batch import worker
+from dreamfusion_pl.batch.jobs import Job, is_done
+from dreamfusion_pl.batch.worker import Outcome
+
+POLL_SECONDS = 5.0  # between looks at jobs that another driver runs
+
+
+class Resources(NamedTuple):
+    """What one fit takes, and how many may run or wait at once."""
+
+    cpus: int = 1
+    gpus: float = 0.0
+    in_flight: int = 0  # 0: as many as the machines hold, and as many again waiting
+
+
+def run_all(
+    jobs: list[Job],
+    options: tuple[str, ...],
+    resources: Resources,
+    retries: int,
+    address: str | None,
+    report: Callable[[Job, Outcome, int, int], None],
+) -> dict[Job, Outcome]:
+    """Run what is not done; return what came of every job.
+
+    Args:
+        jobs: all jobs of the batch.
+        options: words for the command line of every fit.
+        resources: of one fit.
+        retries: repetitions of a failed fit.
+        address: a Ray cluster; None starts Ray on this machine.
+        report: is told each job with its outcome, how many are settled, and how many there are.
+
+    Raises:
+        ValueError: Ray is not installed, the cluster does not answer, or it has no room for a single fit.
+    """
+    outcomes = {job: Outcome("finished") for job in jobs if is_done(job)}
+    waiting = deque(job for job in jobs if job not in outcomes)
+    if not waiting:
+        return outcomes
+    ray = _connect(address, resources)
+    task = ray.remote(num_cpus=resources.cpus, num_gpus=resources.gpus, max_retries=3)(worker.run)
+    limit = resources.in_flight or 2 * _slots(ray, resources)
+    running: dict[Any, Job] = {}
+    try:
+        while waiting or running:
+            while waiting and len(running) < limit:
+                job = waiting.popleft()
+                running[task.remote(job, options, retries, resources.cpus)] = job
+            ready, _ = ray.wait(list(running), num_returns=1)
+            job = running.pop(ready[0])
+            outcome = _outcome(ray, ready[0])
+            if outcome.state == "busy":  # another driver has it: look again later
+                waiting.append(job)
+                time.sleep(POLL_SECONDS if not running else 0.1)
+                continue
+            outcomes[job] = outcome
+            report(job, outcome, len(outcomes), len(jobs))
+    finally:
+        ray.shutdown()
+    return outcomes
+
+
+def _outcome(ray: Any, reference: Any) -> Outcome:
+    try:
+        return Outcome(*ray.get(reference))
+    except ray.exceptions.RayError as error:
+        return Outcome("failed", 0, f"{type(error).__name__}: {error}")
+
+
+def _connect(address: str | None, resources: Resources) -> Any:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    try:
+        import ray
+    except ImportError as error:
+        raise ValueError('a batch needs Ray: pip install "dreamfusion_pl[batch]"') from error
+    try:
+        if address:
+            ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+        else:
+            cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+            ray.init(
+                num_cpus=cores,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level="ERROR",
+                object_store_memory=100 * 2**20,
+                _node_ip_address="127.0.0.1",
+            )
+    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+        raise ValueError(f"Ray did not start{f' at {address}' if address else ''}: {error}") from error
+    if _slots(ray, resources) < 1:
+        ray.shutdown()
+        raise ValueError(
+            f"no machine has room for one fit: it asks for {resources.cpus} cores and {resources.gpus:g} GPUs"
+        )
+    return ray
+
+
+def _slots(ray: Any, resources: Resources) -> int:
+    """How many fits the machines hold at once."""
+    there = ray.cluster_resources()
+    slots = there.get("CPU", 0.0) / resources.cpus
+    if resources.gpus:
+        slots = min(slots, there.get("GPU", 0.0) / resources.gpus)
+    return int(slots + 1e-6)

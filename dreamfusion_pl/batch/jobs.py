@@ -1,0 +1,140 @@
+"""What a batch has to do: prompts, seeds, and a folder for each, which says whether it is done."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from dreamfusion_pl.callbacks import folder
+from dreamfusion_pl.data.world.captions import pair_held_out, plain_caption
+from dreamfusion_pl.data.world.colors import COLORS
+from dreamfusion_pl.data.world.objects import OBJECT_NAMES
+from dreamfusion_pl.data.world.scenes import Item, WorldScene
+
+
+class Request(NamedTuple):
+    """One line of a prompt file."""
+
+    prompt: str
+    options: tuple[str, ...] = ()  # words for the command line of its fit
+
+
+class Job(NamedTuple):
+    """One object to make."""
+
+    request: Request
+    seed: int
+    folder: Path  # its run folder
+
+
+def jobs_of(requests: list[Request], seeds: int, out: Path) -> list[Job]:
+    """Every request with every seed, each once; all first seeds come first.
+
+    Args:
+        requests: what to make; a request that is there twice is made once.
+        seeds: seeds 0 ... seeds - 1 of each.
+        out: the batch's folder.
+    """
+    distinct = list(dict.fromkeys(requests))
+    return [Job(one, seed, out / slug(one) / f"seed_{seed}") for seed in range(seeds) for one in distinct]
+
+
+def slug(request: Request) -> str:
+    """A folder's name for a request: readable, and safe and distinct whatever the prompt holds."""
+    readable = re.sub(r"[^a-z0-9]+", "-", request.prompt.lower()).strip("-")[:40].strip("-")
+    key = json.dumps([request.prompt, list(request.options)])
+    digest = hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=4).hexdigest()
+    return f"{readable}-{digest}" if readable else digest
+
+
+def status(job: Job) -> dict[str, Any]:
+    """What the job's status.json says; empty where there is none that can be read."""
+    try:
+        read = json.loads((job.folder / folder.STATUS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return read if isinstance(read, dict) else {}
+
+
+def is_done(job: Job) -> bool:
+    """Whether the job's run has finished."""
+    return status(job).get("state") == "finished"
+
+
+def read_requests(source: str) -> list[Request]:
+    """Read prompts from a file, or make the built-in list ``world``: one prompt for each object of the world.
+
+    ``.txt``: one prompt a line; empty lines and lines that start with # are skipped. ``.csv``: a column
+    ``prompt``, others are options of ``fit`` by name, such as ``trainer.max_steps``; empty cells are skipped.
+    ``.jsonl``: one object a line with the same names.
+
+    Raises:
+        ValueError: the file is missing, of another kind or wrong in some line, or holds no prompt.
+    """
+    if source == "world":
+        return [Request(plain_caption(scene)) for scene in _one_of_each_object()]
+    path = Path(source)
+    readers = {".txt": _from_txt, ".csv": _from_csv, ".jsonl": _from_jsonl}
+    if path.suffix.lower() not in readers:
+        raise ValueError(f"prompts come from a .txt, .csv or .jsonl file or the list 'world'; got {source!r}")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"the prompt file {source} cannot be read: {error}") from error
+    requests = readers[path.suffix.lower()](text, source)
+    if not requests:
+        raise ValueError(f"the prompt file {source} holds no prompt")
+    return requests
+
+
+def _one_of_each_object() -> list[WorldScene]:
+    colors = tuple(COLORS)
+    scenes = []
+    for index, name in enumerate(OBJECT_NAMES):
+        turned = colors[index % len(colors) :] + colors[: index % len(colors)]
+        color = next(color for color in turned if not pair_held_out(name, color))
+        scenes.append(WorldScene((Item(name, color),)))
+    return scenes
+
+
+def _from_txt(text: str, source: str) -> list[Request]:
+    lines = (line.strip() for line in text.splitlines())
+    return [Request(line) for line in lines if line and not line.startswith("#")]
+
+
+def _from_csv(text: str, source: str) -> list[Request]:
+    rows = csv.DictReader(io.StringIO(text))
+    if "prompt" not in (rows.fieldnames or ()):
+        raise ValueError(f"{source} needs a column named prompt, it has {rows.fieldnames}")
+    return [_request(row, f"{source}, line {rows.line_num}") for row in rows]
+
+
+def _from_jsonl(text: str, source: str) -> list[Request]:
+    requests = []
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise ValueError(f"{source}, line {number}: no JSON: {error}") from error
+        if not isinstance(row, dict):
+            raise ValueError(f'{source}, line {number}: needs an object such as {{"prompt": "a red chair"}}')
+        requests.append(_request(row, f"{source}, line {number}"))
+    return requests
+
+
+def _request(row: dict[Any, Any], where: str) -> Request:
+    prompt = row.get("prompt")
+    if not isinstance(prompt, str) or not prompt.strip() or None in row:
+        raise ValueError(f"{where}: needs a prompt, a text that is not empty, and no cell without a name")
+    options: list[str] = []
+    for name, value in row.items():
+        if name != "prompt" and value not in (None, ""):
+            options += [f"--{name}", value if isinstance(value, str) else json.dumps(value)]
+    return Request(prompt.strip(), tuple(options))

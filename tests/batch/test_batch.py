@@ -1,0 +1,78 @@
+"""The whole batch on Ray, with runs that take seconds."""
+
+import csv
+import os
+from pathlib import Path
+
+import pytest
+from fakes import SMALL_RUN
+
+from dreamfusion_pl.batch.driver import Resources, run_all
+from dreamfusion_pl.batch.jobs import Request, jobs_of
+from dreamfusion_pl.cli import main
+from dreamfusion_pl.export.gallery import Card, write_gallery
+
+pytest.importorskip("ray")
+TESTS = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(TESTS), str(TESTS.parent)]))
+    return tmp_path
+
+
+def test_a_batch_makes_each_once_and_reports_what_failed(folder, capsys):
+    Path("prompts.jsonl").write_text(
+        '{"prompt": "a red ball"}\n{"prompt": "a blue mug", "trainer.max_steps": 2}\n'
+        '{"prompt": "a cup", "no_such_option": 1}\n'
+    )
+    words = ["batch", "--prompts", "prompts.jsonl", "--out", "out", *SMALL_RUN, "--trainer.max_steps", "3"]
+    assert main(words) == 1
+    captured = capsys.readouterr()
+    assert "2 of 3 finished" in captured.out and "1 jobs failed" in captured.err
+    with Path("out/summary.csv").open() as file:
+        rows = {row["prompt"]: row for row in csv.DictReader(file)}
+    assert {prompt: row["state"] for prompt, row in rows.items()} == {
+        "a red ball": "finished",
+        "a blue mug": "finished",
+        "a cup": "failed",
+    }
+    assert "no_such_option" in rows["a cup"]["reason"]
+    made = {name: Path("out", rows[name]["folder"], "object.glb") for name in ("a red ball", "a blue mug")}
+    before = {name: path.stat().st_mtime_ns for name, path in made.items()}
+    page = Path("out/gallery.html").read_text()
+    assert page.count('class="card"') == 3 and "viewer.html" in page
+    assert main(words) == 1  # tries the failed one again, and nothing else
+    assert {name: path.stat().st_mtime_ns for name, path in made.items()} == before
+
+
+def test_what_is_done_needs_no_ray(tmp_path):
+    jobs = jobs_of([Request("a red ball")], 2, tmp_path)
+    for job in jobs:
+        job.folder.mkdir(parents=True)
+        (job.folder / "status.json").write_text('{"state": "finished"}')
+    outcomes = run_all(jobs, (), Resources(), 0, "ray://nowhere:1", lambda *_: None)
+    assert [outcome.state for outcome in outcomes.values()] == ["finished", "finished"]
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["--prompts", "none.txt", "--out", "o"], "cannot be read"),
+        (["--prompts", "world", "--out", "o", "--seeds", "0"], "--seeds"),
+        (["--prompts", "world", "--out", "o", "--gpus", "-1"], "--gpus"),
+    ],
+)
+def test_bad_input(folder, capsys, words, message):
+    assert main(["batch", *words]) == 2
+    error = capsys.readouterr().err
+    assert message in error and "Traceback" not in error
+
+
+def test_the_gallery_escapes_prompts(tmp_path):
+    card = Card('<script>"x"', Path("a b/seed_0/viewer.html"), None, "<b>")
+    page = write_gallery("1 object", [card], tmp_path / "gallery.html").read_text()
+    assert "&lt;script&gt;&quot;x&quot;" in page and 'href="a%20b/seed_0/viewer.html"' in page
+    assert "<b>" not in page
