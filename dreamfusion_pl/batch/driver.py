@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections import deque
@@ -87,14 +88,14 @@ def _connect(address: str | None, resources: Resources) -> Any:
         raise ValueError('a batch needs Ray: pip install "dreamfusion_pl[batch]"') from error
     try:
         if address:
-            ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
         else:
             cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
             ray.init(
                 num_cpus=cores,
                 include_dashboard=False,
                 log_to_driver=False,
-                logging_level="ERROR",
+                logging_level=logging.ERROR,
                 object_store_memory=100 * 2**20,
                 _node_ip_address="127.0.0.1",
             )

@@ -34,8 +34,7 @@ class Signals(Callback):
         self._received = None
         if threading.current_thread() is not threading.main_thread():
             return
-        environment = trainer.strategy.cluster_environment
-        mine = [signal.SIGINT] if isinstance(environment, SLURMEnvironment) else ORDERLY
+        mine = (signal.SIGINT,) if SLURMEnvironment.detect() else ORDERLY
         self._before = {number: signal.signal(number, self._notice) for number in mine}
 
     def on_train_batch_end(

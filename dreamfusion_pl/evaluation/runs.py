@@ -6,6 +6,7 @@ from pathlib import Path
 from pickle import UnpicklingError
 
 import torch
+from jsonargparse import ArgumentError
 from torch import Tensor
 
 from dreamfusion_pl.algorithm import DreamFusion
@@ -50,7 +51,7 @@ def load(place: Path) -> DreamFusion:
         )
     try:
         model = DreamFusion.load_from_checkpoint(checkpoint, map_location="cpu", weights_only=True)
-    except (RuntimeError, KeyError, TypeError, EOFError, OSError, UnpicklingError) as error:
+    except (RuntimeError, KeyError, TypeError, EOFError, OSError, UnpicklingError, ArgumentError) as error:
         raise ValueError(f"{checkpoint} cannot be read as a finished object: {error}") from error
     return model.eval()
 
