@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dreamfusion_pl import rng
 from dreamfusion_pl.diffusion.prior import DiffusionPrior
-from dreamfusion_pl.diffusion.prompts import ViewDependentPrompts
+from dreamfusion_pl.diffusion.prompts import Directions, ViewDependentPrompts
 from dreamfusion_pl.distillation.base import Distillation
 from dreamfusion_pl.rendering import regularizers
 from dreamfusion_pl.rendering.renderer import Renderer
@@ -41,7 +41,7 @@ class DreamFusion(LightningModule):
         optimizer: makes the optimizer of parameter groups that have their learning rates.
         occupancy_interval: steps between two updates of the renderer's occupancy grid, 1 or more.
         negative_prompt: text of the unconditional branch of classifier-free guidance.
-        view_dependent: whether the prompt says from where the object is seen.
+        directions: how many names of azimuths the prompt may be given, 0 for none; see ViewDependentPrompts.
         seed: seed of every draw of the distillation.
 
     Raises:
@@ -65,7 +65,7 @@ class DreamFusion(LightningModule):
         optimizer: OptimizerCallable = torch.optim.Adam,
         occupancy_interval: int = 16,
         negative_prompt: str = "",
-        view_dependent: bool = True,
+        directions: Directions = 4,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -80,7 +80,7 @@ class DreamFusion(LightningModule):
         self.prior, self.distillation = prior, distillation
         self.prompt, self.prompts = (
             prompt,
-            ViewDependentPrompts(prior, prompt, negative_prompt, view_dependent),
+            ViewDependentPrompts(prior, prompt, negative_prompt, directions),
         )
         self.opacity_weight, self.orientation_weight = opacity_weight, orientation_weight
         self.learning_rate, self.warmup, self.decay = learning_rate, warmup, decay

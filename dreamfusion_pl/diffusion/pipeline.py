@@ -143,27 +143,48 @@ def load_weights(folder: str, tokenizer: T5Tokenizer, networks: nn.ModuleDict) -
 
     Args:
         folder: a folder written by :func:`save_pipeline`, or "builtin".
-        tokenizer: has to be the folder's: the embedding's rows are its tokens.
+        tokenizer: knows every word of the folder's, and maybe more: their embeddings stay random.
         networks: "text_encoder" and "unet", changed in place.
 
     Raises:
-        ValueError: there is no pipeline, or its networks have other shapes or another vocabulary.
+        ValueError: there is no pipeline, or its networks have other shapes or more words.
     """
     path = Path(__file__).parent / "builtin" if folder == "builtin" else Path(folder)
     if not (path / "model_index.json").is_file():
         raise ValueError(f"there is no pipeline folder at {path}; correct `initial` or leave it out")
-    if T5Tokenizer.from_pretrained(path / "tokenizer").get_vocab() != tokenizer.get_vocab():
-        raise ValueError(f"the pipeline at {path} has another vocabulary; start from random weights")
+    known = T5Tokenizer.from_pretrained(path / "tokenizer").get_vocab()
+    if not known.keys() <= tokenizer.get_vocab().keys():
+        missing = sorted(known.keys() - tokenizer.get_vocab().keys())
+        raise ValueError(
+            f"the pipeline at {path} knows words that the vocabulary lacks: {', '.join(missing)}"
+        )
     with quiet():
         stored = {
             "text_encoder": T5EncoderModel.from_pretrained(path / "text_encoder"),
             "unet": UNet2DConditionModel.from_pretrained(path / "unet", low_cpu_mem_usage=False),
         }
     for name, model in stored.items():
+        weights = model.float().state_dict()
+        if name == "text_encoder":
+            _add_words(weights, known, tokenizer.get_vocab(), networks[name].state_dict())
         try:
-            networks[name].load_state_dict(model.float().state_dict())
+            networks[name].load_state_dict(weights)
         except RuntimeError as error:
             raise ValueError(f"the {name} at {path} has other layers than asked for: {error}") from error
+
+
+def _add_words(
+    weights: dict[str, torch.Tensor],
+    known: dict[str, int],
+    vocabulary: dict[str, int],
+    fresh: dict[str, torch.Tensor],
+) -> None:
+    """Put the rows of known words where the new vocabulary has them, between fresh rows of new words."""
+    for name in ("shared.weight", "encoder.embed_tokens.weight"):
+        if name in weights and weights[name].shape[1:] == fresh[name].shape[1:]:
+            rows = fresh[name].clone()
+            rows[[vocabulary[word] for word in known]] = weights[name][list(known.values())]
+            weights[name] = rows
 
 
 def check_destination(folder: str | os.PathLike[str]) -> Path:

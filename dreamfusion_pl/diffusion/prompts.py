@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import final
+from typing import Literal, final
 
 import torch
 from torch import Tensor
@@ -11,7 +11,23 @@ from torch import Tensor
 from dreamfusion_pl.diffusion.prior import DiffusionPrior
 from dreamfusion_pl.types import Condition, Views
 
-VIEW_NAMES = ("front view", "side view", "back view", "overhead view")  # the order of view_index
+Directions = Literal[0, 4, 8]
+VIEW_NAMES: dict[
+    int, tuple[str, ...]
+] = {  # in the order of view_index and octant_index; from above comes last
+    4: ("front view", "side view", "back view", "overhead view"),
+    8: (
+        "front view",
+        "front left view",
+        "left side view",
+        "back left view",
+        "back view",
+        "back right view",
+        "right side view",
+        "front right view",
+        "overhead view",
+    ),
+}
 
 
 @final
@@ -22,9 +38,10 @@ class ViewDependentPrompts:
         prior: the model that embeds the texts.
         prompt: what to make.
         negative_prompt: the text of the unconditional branch of classifier-free guidance.
-        view_dependent: append the view's name to the prompt; otherwise all views get the prompt itself.
+        directions: names of azimuths that are appended to the prompt: the paper's 4 quadrants, of which both
+            sides have one name; 8, which tell left from right, for a prior that knows them; 0: no names.
         overhead_deg: above this elevation a view is an overhead view.
-        front_deg: up to this distance of azimuth from the front a view is a front view.
+        front_deg: of 4 names: up to this distance of azimuth from the front a view is a front view.
         back_deg: from this distance of azimuth on a view is a back view; between the two it is a side view.
 
     Raises:
@@ -36,7 +53,7 @@ class ViewDependentPrompts:
         prior: DiffusionPrior,
         prompt: str,
         negative_prompt: str = "",
-        view_dependent: bool = True,
+        directions: Directions = 4,
         overhead_deg: float = 60.0,
         front_deg: float = 45.0,
         back_deg: float = 135.0,
@@ -45,22 +62,28 @@ class ViewDependentPrompts:
             raise ValueError(f"need 0 <= front_deg <= back_deg <= 180, got {front_deg} and {back_deg}")
         prompt = check_prompt(prompt)
         self.overhead_deg, self.front_deg, self.back_deg = overhead_deg, front_deg, back_deg
-        self.texts = [f"{prompt}, {name}" if view_dependent else prompt for name in VIEW_NAMES]
+        self.directions = directions
+        self.texts = [f"{prompt}, {name}" for name in VIEW_NAMES[directions]] if directions else [prompt]
         self._table = prior.embed([*self.texts, negative_prompt])  # [K + 1, T, D]
 
     def __call__(self, views: Views) -> Condition:
         """Return the embeddings that belong to B views, on the views' device."""
         self._table = self._table.to(views.azimuth_deg.device)
-        index = view_index(
-            views.elevation_deg, views.azimuth_deg, self.overhead_deg, self.front_deg, self.back_deg
-        )
+        if self.directions == 0:
+            index = torch.zeros_like(views.azimuth_deg, dtype=torch.long)
+        elif self.directions == 8:
+            index = octant_index(views.elevation_deg, views.azimuth_deg, self.overhead_deg)
+        else:
+            index = view_index(
+                views.elevation_deg, views.azimuth_deg, self.overhead_deg, self.front_deg, self.back_deg
+            )
         return Condition(text=self._table[index], null=self._table[-1:])
 
 
 def view_index(
     elevation_deg: Tensor, azimuth_deg: Tensor, overhead_deg: float, front_deg: float, back_deg: float
 ) -> Tensor:
-    """Name each view: index into ``VIEW_NAMES``.
+    """Name each view by its quadrant (paper 3.2, A.2): index into ``VIEW_NAMES[4]``.
 
     Args:
         elevation_deg: [B].
@@ -75,6 +98,21 @@ def view_index(
     from_front = ((azimuth_deg + 180.0) % 360.0 - 180.0).abs()
     by_azimuth = (from_front > front_deg).long() + (from_front >= back_deg).long()
     return torch.where(elevation_deg > overhead_deg, torch.full_like(by_azimuth, 3), by_azimuth)
+
+
+def octant_index(elevation_deg: Tensor, azimuth_deg: Tensor, overhead_deg: float) -> Tensor:
+    """Name each view by the nearest of eight azimuths: index into ``VIEW_NAMES[8]``.
+
+    Args:
+        elevation_deg: [B].
+        azimuth_deg: [B], any multiple of a turn; 0 looks at the front, 90 at the object's own left.
+        overhead_deg: above this elevation a view is an overhead view.
+
+    Returns:
+        int64 [B].
+    """
+    octant = torch.div(azimuth_deg + 22.5, 45.0, rounding_mode="floor").long() % 8
+    return torch.where(elevation_deg > overhead_deg, torch.full_like(octant, 8), octant)
 
 
 def check_prompt(prompt: object) -> str:

@@ -186,7 +186,7 @@ def weighting(out: Path, seeds: int, jobs: int) -> str:
 def ablation(out: Path, seeds: int, jobs: int) -> str:
     """(e) Figure 6: wide views, view-dependent prompts, lighting, textureless renders, each added in turn."""
     narrow = ("--data.elevation_deg", "[0, 30]")
-    plain, unlit = ("--model.view_dependent", "false"), ("--data.shaded_probability", "0")
+    plain, unlit = ("--model.directions", "0"), ("--data.shaded_probability", "0")
     textured = ("--data.textureless_probability", "0")
     variants = {
         "narrow views, albedo": (*narrow, *plain, *unlit),

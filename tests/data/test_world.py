@@ -201,9 +201,11 @@ def test_cache_is_made_once_and_read_back(tmp_path) -> None:  # noqa: ANN001
 
 def test_views_and_words_agree() -> None:
     assert captions.view_words(70, 0) == "overhead view"
-    assert captions.view_words(10, 350) == captions.view_words(10, 45) == "front view"
-    assert captions.view_words(10, 90) == captions.view_words(10, 270) == "side view"
-    assert captions.view_words(10, 180) == captions.view_words(10, 136) == "back view"
+    assert captions.view_words(10, 350) == captions.view_words(10, 22) == "front view"
+    assert captions.view_words(10, 90) == captions.view_words(10, -270) == "left side view"
+    assert captions.view_words(10, 270) == "right side view"
+    assert captions.view_words(10, 45) == "front left view"
+    assert captions.view_words(10, 180) == captions.view_words(10, 158) == "back view"
     views = sample_views(512, 4, generator(0, "views"), (-10.0, 80.0))
     assert views.elevation_deg.min() >= -10 and views.elevation_deg.max() <= 80
     assert (views.ambient + views.diffuse).sub(1).abs().max() < 1e-6

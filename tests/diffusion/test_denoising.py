@@ -217,3 +217,17 @@ def test_training_continues_from_a_pipeline_folder(tmp_path):
         small(tmp_path / "third", initial=str(tmp_path / "missing"))
     with pytest.raises(ValueError, match="other layers"):
         small(tmp_path / "third", channels=(64, 64), initial=str(tmp_path / "first"))
+
+
+def test_new_words_come_between_known_ones(tmp_path):
+    first = small(tmp_path / "first")
+    save_pipeline(first.pipeline(), tmp_path / "first")
+    more = small(
+        tmp_path / "more", vocabulary=["a", "left", "red", "blue", "ball"], initial=str(tmp_path / "first")
+    )
+    texts = ["a red ball", "blue"]
+    with torch.no_grad():
+        assert torch.allclose(more.embed(texts), first.embed(texts), atol=1e-4)
+        assert not torch.allclose(more.embed(["a left ball"]), more.embed(["a ball"]), atol=1e-2)
+    with pytest.raises(ValueError, match="lacks: .*ball"):
+        small(tmp_path / "less", vocabulary=["a", "red", "blue"], initial=str(tmp_path / "first"))

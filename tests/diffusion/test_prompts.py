@@ -4,11 +4,13 @@ import pytest
 import torch
 from tiny_pipeline import save_tiny_pipeline
 
+from dreamfusion_pl.data.world.captions import view_words
 from dreamfusion_pl.diffusion.pixel import PixelPrior
 from dreamfusion_pl.diffusion.prompts import (
     VIEW_NAMES,
     ViewDependentPrompts,
     check_prompt,
+    octant_index,
     unknown_words_warning,
     view_index,
 )
@@ -55,7 +57,19 @@ def _views(elevation_deg, azimuth_deg) -> Views:
 )
 def test_view_names(elevation, azimuth, name):
     index = view_index(torch.tensor([elevation]), torch.tensor([azimuth]), 60.0, 45.0, 135.0)
-    assert VIEW_NAMES[int(index)] == name
+    assert VIEW_NAMES[4][int(index)] == name
+
+
+def test_eight_directions_are_named_as_in_the_worlds_captions(prior):
+    azimuths = [-190.0, -22.4, 0.0, 22.6, 90.0, 135.0, 230.0, 269.0, 337.0, 337.6, 500.0, 0.0]
+    elevations = [0.0] * 11 + [61.0]
+    index = octant_index(torch.tensor(elevations), torch.tensor(azimuths), 60.0)
+    names = [VIEW_NAMES[8][i] for i in index.tolist()]
+    assert names == [view_words(e, a) for e, a in zip(elevations, azimuths, strict=True)]
+    assert names[3:6] == ["front left view", "left side view", "back left view"] and len(set(names)) == 9
+    prompts = ViewDependentPrompts(prior, "a ball", directions=8)
+    text = prompts(_views([0.0, 80.0], [91.0, 0.0])).text
+    torch.testing.assert_close(text, prior.embed(["a ball, left side view", "a ball, overhead view"]))
 
 
 def test_each_view_gets_the_embedding_of_its_prompt(prior):
@@ -67,7 +81,7 @@ def test_each_view_gets_the_embedding_of_its_prompt(prior):
 
 
 def test_without_view_dependence_all_views_get_the_prompt(prior):
-    condition = ViewDependentPrompts(prior, "a ball", view_dependent=False)(_views([0.0, 80.0], [180.0, 0.0]))
+    condition = ViewDependentPrompts(prior, "a ball", directions=0)(_views([0.0, 80.0], [180.0, 0.0]))
     torch.testing.assert_close(condition.text, prior.embed(["a ball"]).expand(2, -1, -1))
 
 

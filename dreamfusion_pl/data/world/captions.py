@@ -12,7 +12,17 @@ from dreamfusion_pl.data.world.scenes import BASES, MOVABLES, RELATIONS, Item, W
 
 PREFIXES = ("", "a photo of", "a picture of", "a 3d model of", "a rendering of", "a toy of")
 ARTICLES = ("a", "the", "one")
-VIEW_WORDS = ("front view", "side view", "back view", "overhead view")
+VIEW_WORDS = (  # every 45 degrees of azimuth, counter-clockwise seen from above; then from above
+    "front view",
+    "front left view",
+    "left side view",
+    "back left view",
+    "back view",
+    "back right view",
+    "right side view",
+    "front right view",
+    "overhead view",
+)
 COLOR_SYNONYMS = {"cyan": ("turquoise",), "gray": ("grey",), "purple": ("violet",)}
 PATTERN_SYNONYMS = {"spotted": ("dotted",), "checkered": ("checked",)}
 RELATION_SYNONYMS = {"on": ("on top of",), "next to": ("beside",)}
@@ -70,13 +80,14 @@ def held_out(scene: WorldScene) -> bool:
 
 
 def view_words(elevation_deg: float, azimuth_deg: float) -> str:
-    """The words for a view (paper 3.2): overhead above 60 degrees, else by the azimuth's quadrant."""
+    """The words for a view: overhead above 60 degrees (paper 3.2), else the nearest of eight azimuths.
+
+    The paper's four names leave open which side a side view shows, and so does what is learned from them.
+    The object's own left is at azimuth 90.
+    """
     if elevation_deg > 60.0:
-        return "overhead view"
-    turned = (azimuth_deg + 180.0) % 360.0 - 180.0
-    if abs(turned) <= 45.0:
-        return "front view"
-    return "back view" if abs(turned) >= 135.0 else "side view"
+        return VIEW_WORDS[8]
+    return VIEW_WORDS[int((azimuth_deg + 22.5) // 45.0) % 8]
 
 
 def _article(word: str, rng: random.Random) -> str:

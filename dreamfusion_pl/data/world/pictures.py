@@ -29,7 +29,7 @@ from dreamfusion_pl.types import Views
 CHUNK = 16  # views of one layout that are traced together
 RELATED = 0.18  # share of pictures that show two objects
 PATTERNED = 0.15  # chance that an item carries a pattern
-VIEW_NAMED = 0.6  # share of captions that name the view
+VIEW_NAMED = 0.8  # share of captions that name the view
 COLOR_NAMED = 0.95  # share of captions that name the colours
 PAIRS = tuple(pair for pair in captions.related_pairs() if not captions.relation_held_out(pair[0], pair[2]))
 
