@@ -6,6 +6,7 @@ Nothing heavy is imported before it is known that the command needs it, so that 
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -92,5 +93,6 @@ def main(args: Sequence[str] | None = None) -> int:
             print(usage())
             return 0
         rest = ["--help"] if rest == ["--help", "all"] else rest
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # no advice; read at the first import
     module, function = COMMANDS[name].function.split(":")
     return getattr(importlib.import_module(module), function)(rest)

@@ -88,7 +88,6 @@ def use_all_cores() -> None:
 
 def quieten() -> None:
     """Keep advice that is of no use to the user off the terminal."""
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # read when transformers is first imported
     for name in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     for message in _USELESS_ADVICE:

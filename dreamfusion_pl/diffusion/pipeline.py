@@ -230,7 +230,8 @@ def save_pipeline(
     try:
         unet = _in_precision(pipeline.unet, dtype)
         whole = assemble(pipeline.tokenizer, pipeline.text_encoder, unet, pipeline.scheduler)
-        whole.save_pretrained(staging / "new")
+        with quiet():
+            whole.save_pretrained(staging / "new")
         if folder.exists():
             folder.replace(staging / "old")
         (staging / "new").replace(folder)
