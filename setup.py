@@ -62,7 +62,7 @@ setup(
         "xatlas>=0.0.11",
     ],
     extras_require={
-        "test": ["pytest>=9.0", "ruff>=0.17", "mypy>=2.4"],
+        "test": ["pytest>=9.0", "ruff>=0.17", "mypy>=2.4", "ray>=2.60"],
         "batch": ["ray>=2.60"],
     },
 )

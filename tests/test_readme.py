@@ -14,7 +14,7 @@ BLOCKS = re.findall(r"```(bash|python)\n(.*?)```", README, re.DOTALL)
 LINES = [line for kind, block in BLOCKS if kind == "bash" for line in block.splitlines() if line.strip()]
 COMMANDS = [line for line in LINES if line.startswith("python -m dreamfusion_pl ")]
 SNIPPETS = [block for kind, block in BLOCKS if kind == "python"]
-RUN_ELSEWHERE = ("pip install ", "tensorboard ", "python tests/benchmarks/")  # .ci/run, by hand, by hand
+RUN_ELSEWHERE = ("pip install ", "tensorboard ", "python tests/benchmarks/", "printf ")  # .ci/run, by hand
 SHORT_FIT = ["--trainer.max_steps", "2", "--data.num_test_views", "4", "--data.look_resolution", "16"]
 SHORT_TRAINING = ["--trainer.max_steps", "1", "--data.count", "64", "--data.batch_size", "4"]
 
@@ -28,6 +28,8 @@ SHORT_CONFIGS = {
 
 
 def cut_short(words: list[str]) -> list[str]:
+    if words[0] == "batch":
+        return [*words, "--seeds", "1", *SHORT_FIT]
     if words[0] != "fit" or "--print_config" in words or "--trainer.max_steps" in words:
         return words
     if "--resume" in words:  # one step more than the two of the first fit
@@ -47,6 +49,7 @@ def test_every_command_in_order(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     first = re.search(r"&& (python -m dreamfusion_pl fit .*)", README)
     assert first, "the README's first command makes an object"
+    Path("prompts.txt").write_text("a red mushroom\na blue donut\n", encoding="utf-8")  # printf's
     for command in [first.group(1), *COMMANDS]:
         words = cut_short(shlex.split(command)[3:])
         assert main(words) == 0, f"{words}: {capsys.readouterr().err}"
