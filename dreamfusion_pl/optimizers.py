@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, final
 
 import torch
+from pytorch_optimizer import ScalableShampoo
+from pytorch_optimizer.optimizer.utils.graft import LayerWiseGrafting, SQRTNGraft
+from pytorch_optimizer.optimizer.utils.partition import BlockPartitioner, PreConditionerType
+from pytorch_optimizer.optimizer.utils.preconditioner import PreConditioner
 from torch.optim import Optimizer
 
+# Shampoo's state holds these objects, and checkpoints are read with weights_only: only named classes pass.
+torch.serialization.add_safe_globals([PreConditioner, BlockPartitioner, SQRTNGraft, PreConditionerType])
 
-def shampoo(
-    params: Any,
-    lr: float = 1e-4,
-    betas: tuple[float, float] = (0.9, 0.9),
-    exponent: int = 2,
-    block_size: int = 128,
-    epsilon: float = 1e-6,
-    refresh_every: int = 10,
-) -> Optimizer:
-    """Return Shampoo with the paper's settings (A.2), from the library pytorch-optimizer (Apache-2.0).
+
+@final
+class Shampoo(ScalableShampoo):
+    """Shampoo with the paper's settings (A.2), from the library pytorch-optimizer (Apache-2.0).
 
     Of the well-kept libraries it alone has what the paper's Distributed Shampoo has: blocks, an exponent of
     its own, a decaying second moment and grafting. The step's length is that of sign descent (the SQRT_N
@@ -33,26 +33,29 @@ def shampoo(
         epsilon: added to the statistics' diagonal.
         refresh_every: steps between two computations of the preconditioners.
     """
-    from pytorch_optimizer import ScalableShampoo
-    from pytorch_optimizer.optimizer.utils.graft import LayerWiseGrafting, SQRTNGraft
-    from pytorch_optimizer.optimizer.utils.partition import BlockPartitioner, PreConditionerType
-    from pytorch_optimizer.optimizer.utils.preconditioner import PreConditioner
 
-    # Its state holds these objects, and checkpoints are read with weights_only: only named classes pass.
-    torch.serialization.add_safe_globals([PreConditioner, BlockPartitioner, SQRTNGraft, PreConditionerType])
-    optimizer = ScalableShampoo(
-        params,
-        lr=lr,
-        betas=betas,
-        inverse_exponent_override=exponent,
-        block_size=block_size,
-        preconditioning_compute_steps=refresh_every,
-        start_preconditioning_step=refresh_every,
-        graft_type=LayerWiseGrafting.SQRTN,
-        matrix_eps=epsilon,
-    )
-    optimizer.register_step_pre_hook(_seed_with_step)
-    return optimizer
+    def __init__(
+        self,
+        params: Any,
+        lr: float = 1e-4,
+        betas: tuple[float, float] = (0.9, 0.9),
+        exponent: int = 2,
+        block_size: int = 128,
+        epsilon: float = 1e-6,
+        refresh_every: int = 10,
+    ) -> None:
+        super().__init__(
+            params,
+            lr=lr,
+            betas=tuple(betas),
+            inverse_exponent_override=exponent,
+            block_size=block_size,
+            preconditioning_compute_steps=refresh_every,
+            start_preconditioning_step=refresh_every,
+            graft_type=LayerWiseGrafting.SQRTN,
+            matrix_eps=epsilon,
+        )
+        self.register_step_pre_hook(_seed_with_step)
 
 
 def _seed_with_step(optimizer: Optimizer, *_: Any) -> None:

@@ -234,14 +234,15 @@ def test_from_any_folder_and_without_noise(folder):
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     lines = done.stdout.splitlines()
-    assert [line.split(":")[0] for line in lines[-5:]] == [
+    assert [line.split(":")[0] for line in lines[-6:]] == [
         "turntable",
         "video",
         "object",
+        "viewer",
         "renders",
         "run folder",
     ]
-    assert all(line.startswith(("step ", "done: ")) for line in lines[:-5])
+    assert all(line.startswith(("step ", "done: ")) for line in lines[:-6])
 
 
 def test_configurations_are_packaged():

@@ -3,7 +3,7 @@ import copy
 import pytest
 import torch
 
-from dreamfusion_pl.optimizers import shampoo
+from dreamfusion_pl.optimizers import Shampoo
 
 
 def quadratic(parameter: torch.Tensor, decades: float = 3.0) -> torch.Tensor:
@@ -26,13 +26,13 @@ def start() -> torch.nn.Parameter:
 def test_it_descends_a_narrow_valley():
     parameter = start()
     before = float(quadratic(parameter).detach())
-    run(shampoo([parameter], lr=1e-2, block_size=8), parameter, 300)
+    run(Shampoo([parameter], lr=1e-2, block_size=8), parameter, 300)
     assert float(quadratic(parameter).detach()) < 1e-2 * before
 
 
 def test_a_step_is_the_preconditioned_gradient_with_the_length_of_sign_descent():
     parameter = start()
-    optimizer = shampoo([parameter], lr=1.0, betas=(0.0, 0.5), block_size=8, refresh_every=1)
+    optimizer = Shampoo([parameter], lr=1.0, betas=(0.0, 0.5), block_size=8, refresh_every=1)
     quadratic(parameter, decades=0.5).backward()
     gradient, before = parameter.grad.clone(), parameter.detach().clone()
     optimizer.step()
@@ -54,13 +54,13 @@ def test_a_step_is_the_preconditioned_gradient_with_the_length_of_sign_descent()
 
 def test_its_state_survives_a_checkpoint_exactly(tmp_path):
     whole, part = start(), start()
-    run(shampoo([whole], lr=1e-2, block_size=8, refresh_every=3), whole, 20)
-    optimizer = shampoo([part], lr=1e-2, block_size=8, refresh_every=3)
+    run(Shampoo([whole], lr=1e-2, block_size=8, refresh_every=3), whole, 20)
+    optimizer = Shampoo([part], lr=1e-2, block_size=8, refresh_every=3)
     run(optimizer, part, 10)
     torch.save({"state": optimizer.state_dict(), "parameter": part.detach()}, tmp_path / "last.ckpt")
     stored = torch.load(tmp_path / "last.ckpt", weights_only=True)
     again = torch.nn.Parameter(copy.deepcopy(stored["parameter"]))
-    resumed = shampoo([again], lr=1e-2, block_size=8, refresh_every=3)
+    resumed = Shampoo([again], lr=1e-2, block_size=8, refresh_every=3)
     resumed.load_state_dict(stored["state"])
     torch.rand(5)  # whatever else drew in between
     run(resumed, again, 10)

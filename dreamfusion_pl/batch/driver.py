@@ -82,6 +82,7 @@ def _outcome(ray: Any, reference: Any) -> Outcome:
 def _connect(address: str | None, resources: Resources) -> Any:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's own 15 starves fits beside any other process
     try:
         import ray
     except ImportError as error:
