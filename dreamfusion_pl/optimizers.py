@@ -47,7 +47,7 @@ class Shampoo(ScalableShampoo):
         super().__init__(
             params,
             lr=lr,
-            betas=tuple(betas),
+            betas=(betas[0], betas[1]),
             inverse_exponent_override=exponent,
             block_size=block_size,
             preconditioning_compute_steps=refresh_every,
