@@ -38,7 +38,6 @@ FLAGS = [
     "--use-angle=swiftshader",
     "--enable-unsafe-swiftshader",
     "--hide-scrollbars",
-    "--virtual-time-budget=8000",
     "--window-size=900,700",
 ]
 
@@ -59,15 +58,22 @@ def test_the_khronos_validator_finds_nothing(glb):
     assert report["info"]["hasTextures"] and report["info"]["totalTriangleCount"] == 1000
 
 
+def screenshot(page: Path, shot: Path, budget_ms: int) -> torch.Tensor:
+    """What the browser shows of a page, [H, W, 3] in [0, 1]."""
+    where = [f"--user-data-dir={shot.parent / f'profile{budget_ms}'}", f"--virtual-time-budget={budget_ms}"]
+    command = [BROWSER, *FLAGS, *where, f"--screenshot={shot}", page.as_uri()]
+    subprocess.run(command, capture_output=True, timeout=180, check=True)
+    with Image.open(shot) as picture:
+        return torch.from_numpy(np.array(picture.convert("RGB"))).float() / 255.0
+
+
 @pytest.mark.skipif(not BROWSER, reason="no chromium")
 def test_a_browser_shows_the_page_from_disk(glb, tmp_path):
     page = write_viewer(Page("a red ball", glb, [], {}, ""), tmp_path / "viewer.html")
-    shot = tmp_path / "shot.png"
-    profile = f"--user-data-dir={tmp_path / 'profile'}"
-    command = [BROWSER, *FLAGS, profile, f"--screenshot={shot}", page.as_uri()]
-    subprocess.run(command, capture_output=True, timeout=180, check=True)
-    with Image.open(shot) as picture:
-        pixels = torch.from_numpy(np.array(picture.convert("RGB"))).float() / 255.0
+    for budget_ms in (60_000, 240_000):  # of the page's own clock, which a busy machine lets run ahead
+        pixels = screenshot(page, tmp_path / "shot.png", budget_ms)
+        if float((pixels[..., 0] - pixels[..., 2]).max()) > 0.3:
+            break
     red = (pixels[..., 0] > 0.4) & (pixels[..., 1] < 0.3) & (pixels[..., 2] < 0.3)
     assert float(red.float().mean()) > 0.02  # the front half, turned a little
     rows, columns = red.nonzero().unbind(1)
