@@ -9,20 +9,11 @@ from collections.abc import Mapping
 from dreamfusion_pl.data.world.colors import COLORS, PATTERNS
 from dreamfusion_pl.data.world.objects import OBJECT_NAMES, OBJECTS
 from dreamfusion_pl.data.world.scenes import BASES, MOVABLES, RELATIONS, Item, WorldScene
+from dreamfusion_pl.diffusion.prompts import VIEW_NAMES
 
 PREFIXES = ("", "a photo of", "a picture of", "a 3d model of", "a rendering of", "a toy of")
 ARTICLES = ("a", "the", "one")
-VIEW_WORDS = (  # every 45 degrees of azimuth, counter-clockwise seen from above; then from above
-    "front view",
-    "front left view",
-    "left side view",
-    "back left view",
-    "back view",
-    "back right view",
-    "right side view",
-    "front right view",
-    "overhead view",
-)
+VIEW_WORDS = VIEW_NAMES[8]  # every 45 degrees of azimuth, counter-clockwise seen from above; then from above
 COLOR_SYNONYMS = {"cyan": ("turquoise",), "gray": ("grey",), "purple": ("violet",)}
 PATTERN_SYNONYMS = {"spotted": ("dotted",), "checkered": ("checked",)}
 RELATION_SYNONYMS = {"on": ("on top of",), "next to": ("beside",)}
