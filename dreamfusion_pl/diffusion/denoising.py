@@ -20,7 +20,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from dreamfusion_pl.diffusion import pipeline as pipelines
 from dreamfusion_pl.diffusion.noise import per_row
-from dreamfusion_pl.diffusion.objective import min_snr_weight, stratified_timesteps, variational_bound
+from dreamfusion_pl.diffusion.objective import stratified_timesteps, structure_weight, variational_bound
 from dreamfusion_pl.rng import generator
 
 
@@ -52,7 +52,8 @@ class DenoiserTraining(LightningModule):
         learning_rate: peak learning rate of AdamW.
         warmup_steps: steps of linear growth; a cosine over all steps lies over it.
         weight_decay: AdamW's decay of matrices and kernels.
-        snr_cap: cap of the min-SNR weight w(t).
+        snr_cap: SNR above which w(t) falls, see structure_weight.
+        weight_cap: largest w(t), reached where there is most noise; 1 is the plain min-SNR weight.
         variance_weight: weight of the variational bound of the whole chain, in bits per channel.
         null_fraction: share of captions replaced by the empty prompt, for classifier-free guidance.
         average_decay: decay of the moving average of the weights.
@@ -81,6 +82,7 @@ class DenoiserTraining(LightningModule):
         warmup_steps: int = 200,
         weight_decay: float = 0.01,
         snr_cap: float = 5.0,
+        weight_cap: float = 8.0,
         variance_weight: float = 1e-3,
         null_fraction: float = 0.1,
         average_decay: float = 0.999,
@@ -94,7 +96,8 @@ class DenoiserTraining(LightningModule):
         super().__init__()
         self.output, self.seed = output, seed
         self.learning_rate, self.warmup_steps, self.weight_decay = learning_rate, warmup_steps, weight_decay
-        self.snr_cap, self.variance_weight, self.null_fraction = snr_cap, variance_weight, null_fraction
+        self.snr_cap, self.weight_cap = snr_cap, weight_cap
+        self.variance_weight, self.null_fraction = variance_weight, null_fraction
         self.sample_prompts, self.sample_every = sample_prompts, sample_every
         self.sample_steps, self.guidance_scale = sample_steps, guidance_scale
         self.tokenizer = pipelines.build_tokenizer(vocabulary)
@@ -133,7 +136,9 @@ class DenoiserTraining(LightningModule):
         output = self.networks["unet"](z_t, t, self.embed(captions), return_dict=False)[0].float()
         eps_hat, variance = output.chunk(2, dim=1)
         mse = (eps_hat - eps).square().mean(dim=(1, 2, 3))
-        diffusion = (min_snr_weight(squared_alpha, self.snr_cap) * mse).mean()  # seed eq. 1
+        diffusion = (
+            structure_weight(squared_alpha, self.snr_cap, self.weight_cap) * mse
+        ).mean()  # seed eq. 1
         steps = variational_bound((eps_hat - eps).detach(), variance, t, self.squared_alphas)
         bits = steps.mean() * len(self.squared_alphas)
         loss = diffusion + self.variance_weight * bits

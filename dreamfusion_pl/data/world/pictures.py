@@ -29,7 +29,7 @@ from dreamfusion_pl.types import Views
 CHUNK = 16  # views of one layout that are traced together
 RELATED = 0.18  # share of pictures that show two objects
 PATTERNED = 0.15  # chance that an item carries a pattern
-VIEW_NAMED = 0.8  # share of captions that name the view
+VIEW_NAMED = 0.9  # share of captions that name the view
 COLOR_NAMED = 0.95  # share of captions that name the colours
 PAIRS = tuple(pair for pair in captions.related_pairs() if not captions.relation_held_out(pair[0], pair[2]))
 
@@ -54,8 +54,7 @@ def sample_views(count: int, size: int, rng: torch.Generator, elevation_deg: tup
     """Cameras and lights of the world's pictures.
 
     The laws are the paper's (3.2, A.2); the ranges of distance and focal length are narrower, so that the
-    object
-    fills a small picture, and a third of the pictures is lit by ambient light alone, like the albedo renders
+    object fills a small picture, and a third of the pictures is lit by ambient light alone, like the albedo renders
     that a distillation shows to the prior.
 
     Args:
