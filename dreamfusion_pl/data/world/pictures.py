@@ -54,8 +54,8 @@ def sample_views(count: int, size: int, rng: torch.Generator, elevation_deg: tup
     """Cameras and lights of the world's pictures.
 
     The laws are the paper's (3.2, A.2); the ranges of distance and focal length are narrower, so that the
-    object fills a small picture, and a third of the pictures is lit by ambient light alone, like the albedo renders
-    that a distillation shows to the prior.
+    object fills a small picture, and a third of the pictures is lit by ambient light alone, like the albedo
+    renders that a distillation shows to the prior.
 
     Args:
         count: number of views B.
