@@ -18,7 +18,7 @@ from dreamfusion_pl.rendering import regularizers
 from dreamfusion_pl.rendering.renderer import Renderer
 from dreamfusion_pl.scene.background import Background
 from dreamfusion_pl.scene.base import Scene
-from dreamfusion_pl.schedule import Schedule
+from dreamfusion_pl.schedule import Schedule, check_not_negative
 from dreamfusion_pl.types import Rendering, Views
 
 
@@ -45,8 +45,8 @@ class DreamFusion(LightningModule):
         seed: seed of every draw of the distillation.
 
     Raises:
-        ValueError: if the prompt is empty or no text, the learning rate or the interval is not positive, or
-            the prior cannot serve the distillation.
+        ValueError: if the prompt is empty or no text, the learning rate or the interval is not positive, a
+            weight is negative at some time, or the prior cannot serve the distillation.
     """
 
     def __init__(
@@ -74,6 +74,9 @@ class DreamFusion(LightningModule):
                 "learning_rate must be above 0 and occupancy_interval 1 or more, "
                 f"got {learning_rate} and {occupancy_interval}"
             )
+        check_not_negative(
+            opacity_weight=opacity_weight, orientation_weight=orientation_weight, warmup=warmup, decay=decay
+        )
         distillation.check(prior)
         self.save_hyperparameters("learning_rate", "seed")
         self.scene, self.background, self.renderer = scene, background, renderer

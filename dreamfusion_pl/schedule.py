@@ -15,6 +15,20 @@ class Schedule(ABC):
         """Return the value at ``progress`` in [0, 1]."""
 
 
+def check_not_negative(**schedules: Schedule) -> None:
+    """Refuse a weight that is negative at any time; every schedule here runs between its two ends.
+
+    Raises:
+        ValueError: which one, and its values at the start and at the end.
+    """
+    for name, schedule in schedules.items():
+        ends = schedule(0.0), schedule(1.0)
+        if min(ends) < 0.0:
+            raise ValueError(
+                f"{name} must not be negative, got {ends[0]:g} at the start and {ends[1]:g} at the end"
+            )
+
+
 def _fraction(progress: float, start: float, end: float) -> float:
     return min(max((progress - start) / (end - start), 0.0), 1.0)
 

@@ -16,7 +16,7 @@ from dreamfusion_pl.distillation.sds import ScoreDistillation
 from dreamfusion_pl.rendering.renderer import Renderer
 from dreamfusion_pl.scene.background import SolidBackground
 from dreamfusion_pl.scene.triplane import TriplaneScene
-from dreamfusion_pl.schedule import Constant
+from dreamfusion_pl.schedule import Constant, Schedule
 
 
 @final
@@ -55,8 +55,15 @@ class ColorPrior(DiffusionPrior):
         return sigma * (z_t - alpha * self.mean) / variance
 
 
+SMALL_WEIGHT = Constant(0.01)
+
+
 def small_model(
-    seed: int = 0, prior: DiffusionPrior | None = None, distillation: Distillation | None = None
+    seed: int = 0,
+    prior: DiffusionPrior | None = None,
+    distillation: Distillation | None = None,
+    opacity_weight: Schedule = SMALL_WEIGHT,
+    orientation_weight: Schedule = SMALL_WEIGHT,
 ) -> DreamFusion:
     """A DreamFusion that takes a step in milliseconds; parameters depend on ``seed``."""
     torch.manual_seed(seed)
@@ -67,8 +74,8 @@ def small_model(
         renderer=Renderer(num_samples=8, occupancy_resolution=8, num_strata=16),
         prior=prior or ColorPrior(),
         distillation=distillation or ScoreDistillation(4.0, SigmaSquared()),
-        opacity_weight=Constant(0.1),
-        orientation_weight=Constant(0.01),
+        opacity_weight=opacity_weight,
+        orientation_weight=orientation_weight,
         learning_rate=0.03,
         warmup=Constant(1.0),
         decay=Constant(1.0),

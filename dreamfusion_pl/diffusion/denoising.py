@@ -65,7 +65,8 @@ class DenoiserTraining(LightningModule):
         seed: key of the initial weights and of every draw.
 
     Raises:
-        ValueError: ``initial`` is no pipeline folder, or has other layers or another vocabulary.
+        ValueError: a weight is out of range; ``initial`` is no pipeline folder, or has other layers or
+            another vocabulary.
     """
 
     def __init__(
@@ -94,6 +95,11 @@ class DenoiserTraining(LightningModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        if min(snr_cap, weight_cap) < 1.0 or variance_weight < 0.0 or not 0.0 <= null_fraction < 1.0:
+            raise ValueError(
+                "snr_cap and weight_cap must be 1 or more, variance_weight not negative, null_fraction in "
+                f"[0, 1), got {snr_cap}, {weight_cap}, {variance_weight} and {null_fraction}"
+            )
         self.output, self.seed = output, seed
         self.learning_rate, self.warmup_steps, self.weight_decay = learning_rate, warmup_steps, weight_decay
         self.snr_cap, self.weight_cap = snr_cap, weight_cap

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -37,8 +38,9 @@ def run_fits(fits: Sequence[Fit], jobs: int = 1) -> None:
 
 
 def is_finished(fit: Fit) -> bool:
-    """Whether the run has its object."""
-    return (fit.folder / "object.glb").exists()
+    """Whether the run says that it is finished."""
+    status = fit.folder / "status.json"
+    return status.exists() and json.loads(status.read_text(encoding="utf-8"))["state"] == "finished"
 
 
 def _command(fit: Fit) -> list[str]:

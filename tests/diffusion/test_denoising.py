@@ -106,6 +106,14 @@ def test_timesteps_are_one_in_each_part_and_uniform() -> None:
     assert abs(float(draws.float().mean()) - 499.5) < 3.0
 
 
+@pytest.mark.parametrize(
+    "wrong", [{"snr_cap": 0.5}, {"weight_cap": 0.0}, {"variance_weight": -1.0}, {"null_fraction": 1.0}]
+)
+def test_impossible_weights_are_refused(tmp_path: Path, wrong: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="variance_weight not negative"):
+        small(tmp_path / "out", **wrong)
+
+
 def test_structure_weight() -> None:
     squared_alpha = torch.tensor([1e-6, 0.1, 0.5, 5.0 / 6.0, 0.99])
     expected = torch.tensor([8.0, 3.0, 1.0, 1.0, 5.0 / 99.0])

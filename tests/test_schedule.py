@@ -1,0 +1,36 @@
+import math
+
+import pytest
+from fakes import small_model
+
+from dreamfusion_pl.schedule import Constant, Cosine, Linear, check_not_negative
+
+
+def test_values_by_hand():
+    assert Constant(3.0)(0.7) == 3.0
+    line = Linear(2.0, 4.0, start=0.25, end=0.75)
+    assert [line(p) for p in (0.0, 0.25, 0.5, 0.75, 1.0)] == [2.0, 2.0, 3.0, 4.0, 4.0]
+    arc = Cosine(1.0, 0.0, start=0.5)
+    assert [arc(p) for p in (0.0, 0.5, 0.75, 1.0)] == pytest.approx([1.0, 1.0, 0.5, 0.0])
+    assert arc(0.625) == pytest.approx(0.5 + 0.5 * math.cos(math.pi / 4))
+
+
+@pytest.mark.parametrize("kind", [Linear, Cosine])
+@pytest.mark.parametrize(("start", "end"), [(0.5, 0.5), (0.6, 0.4), (-0.1, 0.5), (0.0, 1.5)])
+def test_an_impossible_interval_is_refused(kind, start, end):
+    with pytest.raises(ValueError, match=f"start={start}, end={end}"):
+        kind(0.0, 1.0, start, end)
+
+
+def test_a_negative_weight_is_refused():
+    check_not_negative(opacity_weight=Linear(0.0, 1.0), decay=Constant(0.0))
+    with pytest.raises(
+        ValueError, match="orientation_weight must not be negative, got 1 at the start and -1"
+    ):
+        check_not_negative(opacity_weight=Constant(1.0), orientation_weight=Linear(1.0, -1.0))
+
+
+@pytest.mark.parametrize("name", ["opacity_weight", "orientation_weight"])
+def test_an_object_is_not_fitted_with_a_negative_weight(name):
+    with pytest.raises(ValueError, match=name):
+        small_model(**{name: Linear(1.0, -1.0)})
