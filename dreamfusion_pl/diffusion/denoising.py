@@ -54,6 +54,7 @@ class DenoiserTraining(LightningModule):
         weight_decay: AdamW's decay of matrices and kernels.
         snr_cap: SNR above which w(t) falls, see structure_weight.
         weight_cap: largest w(t), reached where there is most noise; 1 is the plain min-SNR weight.
+        noisy_share: share of timesteps from the noisiest fifth, see stratified_timesteps.
         variance_weight: weight of the variational bound of the whole chain, in bits per channel.
         null_fraction: share of captions replaced by the empty prompt, for classifier-free guidance.
         average_decay: decay of the moving average of the weights.
@@ -83,7 +84,8 @@ class DenoiserTraining(LightningModule):
         warmup_steps: int = 200,
         weight_decay: float = 0.01,
         snr_cap: float = 5.0,
-        weight_cap: float = 8.0,
+        weight_cap: float = 16.0,
+        noisy_share: float = 0.5,
         variance_weight: float = 1e-3,
         null_fraction: float = 0.1,
         average_decay: float = 0.999,
@@ -95,14 +97,16 @@ class DenoiserTraining(LightningModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        if min(snr_cap, weight_cap) < 1.0 or variance_weight < 0.0 or not 0.0 <= null_fraction < 1.0:
+        if min(snr_cap, weight_cap) < 1.0 or variance_weight < 0.0:
             raise ValueError(
-                "snr_cap and weight_cap must be 1 or more, variance_weight not negative, null_fraction in "
-                f"[0, 1), got {snr_cap}, {weight_cap}, {variance_weight} and {null_fraction}"
+                "snr_cap and weight_cap must be 1 or more and variance_weight not negative, "
+                f"got {snr_cap}, {weight_cap} and {variance_weight}"
             )
+        if not (0.0 <= null_fraction < 1.0 and 0.0 <= noisy_share <= 1.0):
+            raise ValueError(f"null_fraction and noisy_share are shares, got {null_fraction}, {noisy_share}")
         self.output, self.seed = output, seed
         self.learning_rate, self.warmup_steps, self.weight_decay = learning_rate, warmup_steps, weight_decay
-        self.snr_cap, self.weight_cap = snr_cap, weight_cap
+        self.snr_cap, self.weight_cap, self.noisy_share = snr_cap, weight_cap, noisy_share
         self.variance_weight, self.null_fraction = variance_weight, null_fraction
         self.sample_prompts, self.sample_every = sample_prompts, sample_every
         self.sample_steps, self.guidance_scale = sample_steps, guidance_scale
@@ -133,7 +137,7 @@ class DenoiserTraining(LightningModule):
         """Return L_Diff (seed eq. 1) plus the bound that teaches the variance."""
         x = batch.pictures.permute(0, 3, 1, 2) * 2.0 - 1.0
         source = generator(self.seed, "denoising", self.global_rank, self.global_step)
-        t = stratified_timesteps(len(x), len(self.squared_alphas), source).to(x.device)
+        t = stratified_timesteps(len(x), len(self.squared_alphas), source, self.noisy_share).to(x.device)
         dropped = (torch.rand(len(x), generator=source) < self.null_fraction).tolist()
         captions = ["" if drop else text for drop, text in zip(dropped, batch.captions, strict=True)]
         eps = torch.randn(x.shape, generator=source).to(x.device)

@@ -106,11 +106,26 @@ def test_timesteps_are_one_in_each_part_and_uniform() -> None:
     assert abs(float(draws.float().mean()) - 499.5) < 3.0
 
 
+def test_a_share_of_timesteps_lies_in_the_noisiest_fifth() -> None:
+    draws = [stratified_timesteps(10, 1000, generator(0, "t", step=i), 0.5) for i in range(500)]
+    counts = torch.histc(torch.cat(draws).float(), 5, 0, 1000) / 5000
+    torch.testing.assert_close(counts, torch.tensor([0.1, 0.1, 0.1, 0.1, 0.6]), atol=0.01, rtol=0.0)
+    only = stratified_timesteps(10, 1000, generator(0, "t"), 1.0)
+    assert only.min() >= 800 and (only.diff() > 0).all()
+
+
 @pytest.mark.parametrize(
-    "wrong", [{"snr_cap": 0.5}, {"weight_cap": 0.0}, {"variance_weight": -1.0}, {"null_fraction": 1.0}]
+    "wrong",
+    [
+        {"snr_cap": 0.5},
+        {"weight_cap": 0.0},
+        {"variance_weight": -1.0},
+        {"null_fraction": 1.0},
+        {"noisy_share": 2.0},
+    ],
 )
 def test_impossible_weights_are_refused(tmp_path: Path, wrong: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match="variance_weight not negative"):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
         small(tmp_path / "out", **wrong)
 
 
