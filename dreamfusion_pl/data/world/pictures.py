@@ -211,6 +211,7 @@ class WorldPictures(LightningDataModule):
         count: pictures to trace; each serves every colour and background.
         seed: seed of geometry, cameras, lights, colours and wordings.
         elevation_deg: lowest and highest camera elevation in degrees.
+        more_of: objects that are shown three times as often, such as those whose sides differ.
         held_out: also show the colour-object pairs held out of the prior's training (for judges, not priors).
         cache_dir: folder for traced pictures; default ``~/.cache/dreamfusion_pl`` (or ``XDG_CACHE_HOME``).
     """
@@ -222,6 +223,7 @@ class WorldPictures(LightningDataModule):
         count: int = 32_000,
         seed: int = 0,
         elevation_deg: tuple[float, float] = (-10.0, 80.0),
+        more_of: tuple[str, ...] = (),
         held_out: bool = False,
         cache_dir: str | None = None,
     ) -> None:
@@ -230,7 +232,13 @@ class WorldPictures(LightningDataModule):
             raise ValueError(
                 f"batch_size, size and count must be positive, got {batch_size}, {size}, {count}"
             )
+        unknown = [name for name in more_of if name not in OBJECT_NAMES]
+        if unknown:
+            raise ValueError(
+                f"more_of names objects of the world, not {unknown}; it has {', '.join(OBJECT_NAMES)}"
+            )
         self.batch_size, self.size, self.count, self.seed = batch_size, size, count, seed
+        self.more_of = tuple(more_of)
         self.elevation_deg = (float(elevation_deg[0]), float(elevation_deg[1]))
         self.held_out = held_out
         default = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "dreamfusion_pl"
@@ -269,12 +277,18 @@ class WorldPictures(LightningDataModule):
             with np.load(self.cache_file) as stored:
                 self._layers = Layers(*[torch.from_numpy(stored[name]) for name in Layers._fields])
 
+    def _choose(self, layers: Layers, rng: torch.Generator) -> Tensor:
+        """Which pictures a batch shows, [batch_size]."""
+        often = torch.tensor([OBJECT_NAMES.index(name) for name in self.more_of], dtype=torch.long)
+        weights = 1.0 + 2.0 * torch.isin(layers.layout[:, 0], often)
+        return torch.multinomial(weights, self.batch_size, replacement=True, generator=rng)
+
     def batch(self, layers: Layers, step: int) -> PictureBatch:
         """The batch of a step: layers chosen, coloured, put before a background and captioned."""
         rank = self.trainer.global_rank if self.trainer is not None else 0
         rng = generator(self.seed, "pictures", rank, step)
         words = random.Random(int(torch.randint(2**62, (), generator=rng)))
-        indices = torch.randint(len(layers.layout), (self.batch_size,), generator=rng)
+        indices = self._choose(layers, rng)
         scenes = [color_scene(layers, index, words, self.held_out) for index in indices.tolist()]
         texts = []
         for scene, (elevation, azimuth) in zip(scenes, layers.angles_deg[indices].tolist(), strict=True):
