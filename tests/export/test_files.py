@@ -16,7 +16,7 @@ CENTRE = torch.tensor([0.1, -0.05, 0.15])
 @pytest.fixture(scope="module")
 def asset() -> Asset:
     """A ball that is red in front (x > 0) and blue behind."""
-    scene = Balls([(CENTRE, 0.4)], inside=60.0, edge=0.01)
+    scene = Balls([(CENTRE, 0.4)], inside=60.0, edge=0.002)
     return make_asset(scene, Settings(resolution=48, max_faces=1500, texture_size=128))
 
 
