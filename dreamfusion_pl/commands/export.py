@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from dreamfusion_pl.evaluation.bake import compare
 from dreamfusion_pl.evaluation.runs import load
-from dreamfusion_pl.export.asset import Asset, Settings, make_asset
+from dreamfusion_pl.export.asset import Settings, make_asset
 from dreamfusion_pl.export.files import check_formats, write_asset
+from dreamfusion_pl.export.report import examine, sentence, write_report
 from dreamfusion_pl.terminal import guarded
 
 DEFAULTS = Settings(resolution=128, max_faces=20_000, texture_size=1024)
@@ -42,7 +44,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def export(options: argparse.Namespace) -> None:
-    """Make the asset, write every format and say what it is.
+    """Make the asset, write every format and the report, and say what it is.
 
     Raises:
         ValueError: an option or the run is wrong, or the object has no surface.
@@ -55,18 +57,13 @@ def export(options: argparse.Namespace) -> None:
     model = load(options.run)
     asset = make_asset(model.scene, settings, model.progress)
     for suffix in suffixes:
-        print(f"{suffix[1:] + ':':6}{write_asset(asset, options.out / f'{options.name}{suffix}')}")
-    print(report(asset))
-
-
-def report(asset: Asset) -> str:
-    """One line about the surface: triangles, closed or not, parts, volume, sides."""
-    from trimesh import Trimesh
-
-    solid = Trimesh(asset.mesh.vertices.numpy(), asset.mesh.faces.numpy(), process=False)
-    x, y, z = (100.0 * solid.extents).tolist()
-    closed = "closed" if solid.is_watertight else "NOT closed"
-    return (
-        f"{len(solid.faces)} triangles, {closed}, {solid.body_count} parts, {1e6 * solid.volume:.0f} cm3, "
-        f"{x:.1f} x {y:.1f} x {z:.1f} cm (deep, wide, high)"
+        print(f"{suffix[1:] + ':':8}{write_asset(asset, options.out / f'{options.name}{suffix}')}")
+    report, quality = examine(asset.mesh), compare(model, asset)
+    place = write_report(report, options.out / f"{options.name}.report.json", quality._asdict())
+    print(f"report: {place}")
+    print(sentence(report))
+    print(
+        f"beside the field's renders: outlines {quality.outline_iou:.3f} IoU, colours {quality.solid_db:.1f} "
+        f"dB where the field is opaque, {quality.outline_db:.1f} dB inside the outline, "
+        f"{quality.picture_db:.1f} dB over whole pictures"
     )

@@ -28,6 +28,7 @@ class Asset(NamedTuple):
     mesh: Mesh  # with the colours of its vertices; lengths in metres
     charts: Charts  # the same surface, cut and unrolled; lengths in metres
     texture: Tensor  # [H, W, 3] albedo in [0, 1] as displayed
+    scale: float = 1.0  # metres per world unit
 
 
 @torch.no_grad()
@@ -61,4 +62,5 @@ def make_asset(scene: Scene, settings: Settings | None = None, progress: float =
         surface._replace(vertices=surface.vertices * scale),
         charts._replace(vertices=charts.vertices * scale),
         texture,
+        scale,
     )
