@@ -40,6 +40,9 @@ def _parser() -> argparse.ArgumentParser:
         "--texture", type=int, default=DEFAULTS.texture_size, help="texture's height and width in pixels"
     )
     parser.add_argument("--size", type=float, help="longest side in metres; a world unit is 1 m by default")
+    parser.add_argument(
+        "--normal_map", action="store_true", help="put the field's normals into the glb, as a picture"
+    )
     return parser
 
 
@@ -53,7 +56,14 @@ def export(options: argparse.Namespace) -> None:
     suffixes = check_formats(options.formats)
     if Path(options.name).name != options.name or options.name in ("", ".", ".."):
         raise ValueError(f"--name is a file's name without folder and suffix, got {options.name!r}")
-    settings = Settings(options.resolution, options.threshold, options.faces, options.texture, options.size)
+    settings = Settings(
+        options.resolution,
+        options.threshold,
+        options.faces,
+        options.texture,
+        options.size,
+        options.normal_map,
+    )
     model = load(options.run)
     asset = make_asset(model.scene, settings, model.progress)
     for suffix in suffixes:

@@ -14,6 +14,7 @@ from torch import Tensor
 from dreamfusion_pl.export.asset import Asset
 from dreamfusion_pl.export.atomic import replacing
 from dreamfusion_pl.export.mesh import Mesh
+from dreamfusion_pl.export.normals import tangents
 from dreamfusion_pl.export.texture import Charts
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def write_asset(asset: Asset, path: str | Path) -> Path:
     if suffix not in FORMATS:
         raise ValueError(f"an object is written as one of {', '.join(FORMATS)}; got {path.name!r}")
     if suffix == ".glb":
-        _write({path: _glb(asset.charts, asset.texture)})
+        _write({path: _glb(asset)})
     elif suffix == ".obj":
         _write(_obj(asset.charts, asset.texture, path))
     else:
@@ -79,14 +80,17 @@ def _write(files: Mapping[Path, Any]) -> None:
             temporary.write_bytes(data)
 
 
-def _glb(charts: Charts, texture: Tensor) -> Any:
+def _glb(asset: Asset) -> Any:
     from trimesh import Trimesh
+    from trimesh.exchange.gltf import export_glb
     from trimesh.visual import TextureVisuals
     from trimesh.visual.material import PBRMaterial
 
+    charts, relief = asset.charts, asset.normal_map
     material = PBRMaterial(
         name="albedo",
-        baseColorTexture=_picture(texture),
+        baseColorTexture=_picture(asset.texture),
+        normalTexture=None if relief is None else _picture(relief),
         metallicFactor=0.0,
         roughnessFactor=1.0,
         doubleSided=False,
@@ -98,7 +102,20 @@ def _glb(charts: Charts, texture: Tensor) -> Any:
         visual=TextureVisuals(uv=charts.uv.numpy(), material=material),
         process=False,
     )
-    return solid.export(file_type="glb", include_normals=True)
+    if relief is not None:
+        tangent = tangents(charts)
+        turned = torch.cat([y_up(tangent[:, :3]), tangent[:, 3:]], dim=-1)
+        solid.vertex_attributes["_TANGENT"] = turned.numpy()
+    return export_glb(solid, include_normals=True, tree_postprocessor=_name_tangents)
+
+
+def _name_tangents(tree: dict[str, Any]) -> None:
+    """Give tangents their name in glTF; trimesh writes attributes of its own only as ``_NAME``."""
+    for mesh in tree["meshes"]:
+        for primitive in mesh["primitives"]:
+            attributes = primitive["attributes"]
+            if "_TANGENT" in attributes:
+                attributes["TANGENT"] = attributes.pop("_TANGENT")
 
 
 def _obj(charts: Charts, texture: Tensor, path: Path) -> dict[Path, bytes]:

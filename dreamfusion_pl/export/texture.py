@@ -28,11 +28,20 @@ class Charts(NamedTuple):
 
 
 class Texels(NamedTuple):
-    """What R rows of a square texture of S texels a side show, in row order."""
+    """Where the centres of R rows of a square texture's texels lie, S a row."""
 
-    positions: Tensor  # [R S, 3] on the surface, zero where there is none
-    normals: Tensor  # [R S, 3] interpolated over the triangle, unit, zero where there is no surface
-    covered: Tensor  # [R S] bool, whether a texel lies on a chart
+    face: Tensor  # [R S] int64, the triangle, -1 where there is none
+    weights: Tensor  # [R S, 3] barycentric coordinates in it
+
+    @property
+    def covered(self) -> Tensor:
+        """Whether a texel lies on a chart, bool [R S]."""
+        return self.face >= 0
+
+    def interpolate(self, charts: Charts, values: Tensor) -> Tensor:
+        """Values of vertices [V, C] at the texels that lie on a chart, [N, C]."""
+        corners = values[charts.faces[self.face[self.covered]]]
+        return (self.weights[self.covered, :, None] * corners).sum(1)
 
 
 def unwrap(mesh: Mesh, size: int) -> Charts:
@@ -72,18 +81,19 @@ def bake(scene: Scene, charts: Charts, size: int, progress: float = 1.0, supersa
     for first in range(0, size, rows):
         count = min(rows, size - first)
         texels = surface_texels(charts, size * supersample, first * supersample, count * supersample)
-        colors = torch.zeros(len(texels.covered), 4)
-        seen = seen_albedo(scene, texels.positions[texels.covered], texels.normals[texels.covered], progress)
+        normals = F.normalize(texels.interpolate(charts, charts.normals), dim=-1)
+        seen = seen_albedo(scene, texels.interpolate(charts, charts.vertices), normals, progress)
+        colors = torch.zeros(len(texels.face), 4)
         colors[texels.covered] = F.pad(seen, (0, 1), value=1.0)
         picture = colors.view(1, count * supersample, size * supersample, 4).permute(0, 3, 1, 2)
         mean = F.avg_pool2d(picture, supersample)[0].permute(1, 2, 0)
         texture[first : first + count] = mean[..., :3] / mean[..., 3:].clamp_min(1e-6)
         known[first : first + count] = mean[..., 3] > 0.0
-    return _dilate(texture, known)
+    return dilate(texture, known)
 
 
 def surface_texels(charts: Charts, size: int, first: int = 0, rows: int | None = None) -> Texels:
-    """Find what the centres of texels show.
+    """Find where on the surface the centres of texels lie.
 
     Args:
         charts: the unrolled surface.
@@ -95,20 +105,14 @@ def surface_texels(charts: Charts, size: int, first: int = 0, rows: int | None =
     corners = charts.uv.clone()
     corners[:, 1] = 1.0 - corners[:, 1]
     triangles = corners[charts.faces] * size - torch.tensor([0.0, float(first)])
-    texels = Texels(
-        positions=torch.zeros(rows * size, 3),
-        normals=torch.zeros(rows * size, 3),
-        covered=torch.zeros(rows * size, dtype=torch.bool),
-    )
-    for face, texel, weights in covered_pixels(triangles, rows, size):
-        vertices, weight = charts.faces[face], weights[:, :, None]
-        texels.positions[texel] = (weight * charts.vertices[vertices]).sum(1)
-        texels.normals[texel] = F.normalize((weight * charts.normals[vertices]).sum(1), dim=-1)
-        texels.covered[texel] = True
-    return texels
+    face = torch.full((rows * size,), -1)
+    weights = torch.zeros(rows * size, 3)
+    for found, texel, inside in covered_pixels(triangles, rows, size):
+        face[texel], weights[texel] = found, inside
+    return Texels(face, weights)
 
 
-def _dilate(texture: Tensor, known: Tensor) -> Tensor:
+def dilate(texture: Tensor, known: Tensor) -> Tensor:
     """Fill unknown texels [H, W] with the nearest known colour, so that filtering at seams finds no gap."""
     from scipy.ndimage import distance_transform_edt
 

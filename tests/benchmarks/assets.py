@@ -48,6 +48,7 @@ COLUMNS = (
     "outline, dB",
     "picture, dB",
     "seconds",
+    "CPU seconds",
     "peak, MB",
 )
 
@@ -55,11 +56,12 @@ COLUMNS = (
 def judge(run: Path, settings: Settings, out: Path) -> dict[str, str | float]:
     """Export one run and measure the result; seconds and memory are those of loading, making and writing."""
     torch.set_num_threads(1)
-    begin = time.monotonic()
+    begin, cpu_begin = time.monotonic(), time.process_time()
     model = load(run)
     asset = make_asset(model.scene, settings, model.progress)
     path = write_asset(asset, out / f"{run.name}.glb")
-    seconds, peak = time.monotonic() - begin, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    seconds, cpu_seconds = time.monotonic() - begin, time.process_time() - cpu_begin
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     report, quality, issues = examine(asset.mesh), compare(model, asset), validated(path)
     values = (
         model.prompt,
@@ -73,6 +75,7 @@ def judge(run: Path, settings: Settings, out: Path) -> dict[str, str | float]:
         quality.outline_db,
         quality.picture_db,
         seconds,
+        cpu_seconds,
         peak,
     )
     return dict(zip(COLUMNS, values, strict=True))

@@ -38,9 +38,9 @@ def square() -> Charts:
 
 
 def test_texels_of_a_square_by_hand():
-    positions, _, covered = surface_texels(square(), 4)
-    assert bool(covered.all())
-    grid = positions.view(4, 4, 3)
+    texels = surface_texels(square(), 4)
+    assert bool(texels.covered.all())
+    grid = texels.interpolate(square(), square().vertices).view(4, 4, 3)
     centres = (torch.arange(4) + 0.5) / 4
     torch.testing.assert_close(grid[..., 0], centres.expand(4, 4))
     torch.testing.assert_close(grid[..., 1], centres.flip(0)[:, None].expand(4, 4))  # row 0 is v = 1
@@ -49,7 +49,7 @@ def test_texels_of_a_square_by_hand():
 
 def test_a_triangle_covers_its_texels_only():
     charts = square()._replace(faces=torch.tensor([[0, 1, 2]]))
-    _, _, covered = surface_texels(charts, 64)
+    covered = surface_texels(charts, 64).covered
     assert float(covered.float().mean()) == pytest.approx(0.5, abs=0.02)
 
 
@@ -57,12 +57,13 @@ def test_a_baked_ball_has_the_fields_colours():
     scene = Colorful()
     charts = unwrap(extract(scene, resolution=48), 256)
     baked = bake(scene, charts, 256)
-    positions, normals, covered = surface_texels(charts, 256)
-    expected = seen_albedo(scene, positions[covered], normals[covered], 1.0)
-    error = (baked.view(-1, 3)[covered] - expected).abs()
+    texels = surface_texels(charts, 256)
+    positions, normals = (texels.interpolate(charts, values) for values in (charts.vertices, charts.normals))
+    expected = seen_albedo(scene, positions, normals, 1.0)
+    error = (baked.view(-1, 3)[texels.covered] - expected).abs()
     assert float(error.mean()) < 2e-3
     assert float(error.quantile(0.999)) < 0.05  # of a few at the rim of a chart only the centre lies on it
-    assert float(covered.float().mean()) > 0.3  # the charts fill the texture
+    assert float(texels.covered.float().mean()) > 0.3  # the charts fill the texture
     assert baked.min() >= 0.0 and baked.max() <= 1.0
 
 
@@ -78,7 +79,7 @@ def test_gaps_take_the_nearest_colour():
     scene = Colorful()
     charts = unwrap(extract(scene, resolution=24), 64)
     baked = bake(scene, charts, 64)
-    _, _, covered = surface_texels(charts, 64)
+    covered = surface_texels(charts, 64).covered
     assert float(baked.view(-1, 3)[~covered].sum(-1).min()) > 0.1  # no black between charts
 
 
