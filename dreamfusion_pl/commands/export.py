@@ -23,12 +23,12 @@ def main(args: list[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m dreamfusion_pl export",
-        description="Write a finished object as files that other programs open: glb and obj are textured, "
-        "y up, front +z; ply (vertex colours) and stl (for printing) are z up, front +x.",
+        description="Write a finished object as files that other programs open: glb, obj and usdz are "
+        "textured, y up, front +z; ply (vertex colours) and stl (for printing) are z up, front +x.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("run", type=Path, metavar="RUN", help="run folder or checkpoint")
-    parser.add_argument("--formats", default="glb", help="some of glb,obj,ply,stl")
+    parser.add_argument("--formats", default="glb", help="some of glb,obj,ply,stl,usdz")
     parser.add_argument("--out", type=Path, default=Path("."), help="folder of the files")
     parser.add_argument("--name", default="object", help="their name without suffix")
     parser.add_argument(

@@ -16,18 +16,19 @@ from dreamfusion_pl.export.atomic import replacing
 from dreamfusion_pl.export.mesh import Mesh
 from dreamfusion_pl.export.normals import tangents
 from dreamfusion_pl.export.texture import Charts
+from dreamfusion_pl.export.usdz import usdz
 
 if TYPE_CHECKING:
     from PIL.Image import Image
     from trimesh import Trimesh
 
-FORMATS = (".glb", ".obj", ".ply", ".stl")
+FORMATS = (".glb", ".obj", ".ply", ".stl", ".usdz")
 
 
 def write_asset(asset: Asset, path: str | Path) -> Path:
     """Write an asset; the suffix says how.
 
-    ``.glb`` (glTF 2.0) and ``.obj`` are textured and have y up and the front at +z, as their readers expect.
+    ``.glb`` (glTF 2.0), ``.obj`` and ``.usdz`` are textured and have y up and the front at +z.
     ``.ply`` (with vertex colours) and ``.stl`` keep the world's axes: z up, front at +x. An ``.obj`` brings
     its material and its texture, ``NAME.mtl`` and ``NAME.png``, beside it.
 
@@ -48,6 +49,10 @@ def write_asset(asset: Asset, path: str | Path) -> Path:
         raise ValueError(f"an object is written as one of {', '.join(FORMATS)}; got {path.name!r}")
     if suffix == ".glb":
         _write({path: _glb(asset)})
+    elif suffix == ".usdz":
+        vertices, normals = y_up(asset.charts.vertices), y_up(asset.charts.normals)
+        picture = _png(asset.texture)
+        _write({path: usdz(vertices, normals, asset.charts.faces, asset.charts.uv, picture)})
     elif suffix == ".obj":
         _write(_obj(asset.charts, asset.texture, path))
     else:
@@ -126,10 +131,8 @@ def _obj(charts: Charts, texture: Tensor, path: Path) -> dict[Path, bytes]:
         lines += [f"{name} {' '.join(f'{value:.6g}' for value in row)}" for row in rows.tolist()]
     lines += ["f {}/{}/{} {}/{}/{} {}/{}/{}".format(*row) for row in corner.tolist()]
     material = f"newmtl albedo\nKd 1 1 1\nKs 0 0 0\nillum 1\nmap_Kd {path.stem}.png\n"
-    buffer = io.BytesIO()
-    _picture(texture).save(buffer, format="PNG")
     return {
-        path.with_suffix(".png"): buffer.getvalue(),
+        path.with_suffix(".png"): _png(texture),
         path.with_suffix(".mtl"): material.encode(),
         path: ("\n".join(lines) + "\n").encode(),
     }
@@ -140,6 +143,12 @@ def _colored(mesh: Mesh) -> Trimesh:
 
     colors = (mesh.colors * 255.0).round().to(torch.uint8)
     return Trimesh(mesh.vertices.numpy(), mesh.faces.numpy(), vertex_colors=colors.numpy(), process=False)
+
+
+def _png(texture: Tensor) -> bytes:
+    buffer = io.BytesIO()
+    _picture(texture).save(buffer, format="PNG")
+    return buffer.getvalue()
 
 
 def _picture(texture: Tensor) -> Image:
