@@ -52,8 +52,22 @@ def load(place: Path) -> DreamFusion:
         )
     try:
         model = DreamFusion.load_from_checkpoint(checkpoint, map_location="cpu", weights_only=True)
-    except (RuntimeError, KeyError, TypeError, EOFError, OSError, UnpicklingError, ArgumentError) as error:
+    except (
+        RuntimeError,
+        KeyError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        EOFError,
+        OSError,
+        UnpicklingError,
+        ArgumentError,
+    ) as error:
         raise ValueError(f"{checkpoint} cannot be read as a finished object: {error}") from error
+    if not isinstance(model, DreamFusion):  # it names its own class
+        raise ValueError(
+            f"{checkpoint} holds a {type(model).__name__} and no object: pass the run of a fit with a prompt"
+        )
     return model.eval()
 
 
