@@ -15,6 +15,7 @@ from dreamfusion_pl.export.grid import blur, check_level, density_grid, empty, s
 from dreamfusion_pl.scene.base import Scene
 
 COARSE = 64  # grid points a side for the search of threshold and bounds
+HASTE = (7, 5, 3, 4, 6)  # of simplification, on its own scale: each takes the edges in another order
 FLOATER = 0.02  # a component with less than this share of the largest one's area is a floater
 
 
@@ -76,6 +77,9 @@ def extract(
 def simplify(mesh: Mesh, max_faces: int, scene: Scene, progress: float = 1.0) -> Mesh:
     """Reduce a mesh to a number of triangles (quadric error, fast-simplification), coloured anew.
 
+    Collapsing edges sometimes makes two sheets share an edge; they are separated again. Where
+    that leaves a hole the edges are taken in another order; the report says if all orders failed.
+
     Args:
         mesh: a closed surface.
         max_faces: triangles wanted; a mesh with fewer is returned as it is.
@@ -86,11 +90,55 @@ def simplify(mesh: Mesh, max_faces: int, scene: Scene, progress: float = 1.0) ->
         return mesh
     import fast_simplification
 
-    vertices, faces = fast_simplification.simplify(
-        mesh.vertices.numpy(), mesh.faces.numpy().astype(np.int32), target_count=max_faces
-    )
+    for haste in HASTE:
+        vertices, faces = fast_simplification.simplify(
+            mesh.vertices.numpy(), mesh.faces.numpy().astype(np.int32), target_count=max_faces, agg=haste
+        )
+        vertices, faces = separate(vertices, faces)
+        if is_closed(faces):
+            break
     points = torch.from_numpy(vertices.astype(np.float32))
     return _colored(points, torch.from_numpy(faces.astype(np.int64)), scene, progress)
+
+
+def is_closed(faces: np.ndarray) -> bool:
+    """Whether every edge of triangles [F, 3] is passed once in each direction: watertight, agreeing sides."""
+    ends = np.stack([faces, np.roll(faces, -1, axis=1)], axis=-1).reshape(-1, 2).astype(np.int64)
+    there, back = np.sort(ends @ [1 << 31, 1]), np.sort(ends @ [1, 1 << 31])
+    return bool((np.diff(there) > 0).all() and (there == back).all())
+
+
+def separate(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Give sheets of a surface that meet in an edge or a vertex edges and vertices of their own.
+
+    Corners of triangles are one vertex only where an edge that exactly two triangles share joins them.
+
+    Args:
+        vertices: [V, 3].
+        faces: [F, 3].
+
+    Returns:
+        Vertices and faces; the triangles are in the same places.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    here = np.arange(faces.size)
+    after = (here.reshape(-1, 3)[:, [1, 2, 0]]).reshape(-1)
+    start = faces.reshape(-1).astype(np.int64)
+    end = start[after]
+    key = np.minimum(start, end) * len(vertices) + np.maximum(start, end)
+    _, edge, count = np.unique(key, return_inverse=True, return_counts=True)
+    shared = np.flatnonzero(count[edge] == 2)
+    one, other = shared[np.argsort(edge[shared], kind="stable")].reshape(-1, 2).T
+    turned = start[one] == start[other]  # two sides that run the same way
+    first = np.concatenate([one, after[one]])
+    second = np.concatenate([np.where(turned, other, after[other]), np.where(turned, after[other], other)])
+    joined = coo_array((np.ones(len(first), bool), (first, second)), shape=(len(here),) * 2)
+    label = connected_components(joined, directed=False)[1]
+    places = np.empty((label.max() + 1, 3), vertices.dtype)
+    places[label] = vertices[start]
+    return places, label.reshape(-1, 3)
 
 
 def vertex_normals(vertices: Tensor, faces: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from dreamfusion_pl.export.grid import (
     density_grid,
     surface_density,
 )
-from dreamfusion_pl.export.mesh import Mesh, extract, surface_threshold
+from dreamfusion_pl.export.mesh import Mesh, extract, is_closed, separate, surface_threshold
 from dreamfusion_pl.scene.base import Scene
 
 CENTRE = torch.tensor([0.1, -0.05, 0.15])
@@ -37,10 +37,14 @@ def _outline(scene: Scene, centre: Tensor) -> float:
 
 
 def _is_closed(mesh: Mesh) -> bool:
-    """Every directed edge has its opposite exactly once."""
-    faces = mesh.faces.numpy()
+    return _is_closed_edges(mesh.faces.numpy())
+
+
+def _is_closed_edges(faces: np.ndarray) -> bool:
+    """Every directed edge has its opposite, and is there once."""
     edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
-    return sorted(map(tuple, edges.tolist())) == sorted(map(tuple, edges[:, ::-1].tolist()))
+    there = sorted(map(tuple, edges.tolist()))
+    return there == sorted(map(tuple, edges[:, ::-1].tolist())) and len(set(there)) == len(there)
 
 
 @pytest.mark.parametrize(("inside", "edge"), [(60.0, 0.0), (2000.0, 0.0), (60.0, 0.01), (20.0, 0.01)])
@@ -199,3 +203,16 @@ def test_the_threshold_ignores_haze():
     distance = torch.stack(torch.meshgrid(grid, grid, grid, indexing="ij")).norm(dim=0)
     density = 50.0 * (distance < 0.4) + 0.1
     assert 0.1 < surface_density(density, float(grid[1] - grid[0])) < 50.0
+
+
+def test_sheets_that_share_an_edge_are_separated():
+    tetrahedron = np.array([[0, 1, 2], [0, 2, 3], [0, 3, 1], [1, 3, 2]])
+    other = np.array([[0, 1, 4], [0, 4, 5], [0, 5, 1], [1, 5, 4]])  # shares the edge 0 1
+    vertices, faces = np.random.default_rng(0).random((6, 3)), np.concatenate([tetrahedron, other])
+    points, triangles = separate(vertices, faces)
+    assert len(points) == 8
+    assert np.array_equal(points[triangles], vertices[faces])
+    assert not _is_closed_edges(faces) and _is_closed_edges(triangles)
+    assert not is_closed(faces) and is_closed(triangles) and not is_closed(triangles[1:])
+    same, unchanged = separate(vertices[:4], tetrahedron)
+    assert len(same) == 4 and np.array_equal(same[unchanged], vertices[tetrahedron])
