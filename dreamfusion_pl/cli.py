@@ -29,7 +29,10 @@ COMMANDS = {
     "test": Command("dreamfusion_pl.runs:test", "film the turntable of a fit"),
     "predict": Command("dreamfusion_pl.runs:predict", "render the turntable's views as pictures"),
     "batch": Command("dreamfusion_pl.commands.batch:main", "many prompts on many cores, GPUs or machines"),
-    "export": Command("dreamfusion_pl.commands.export:main", "write a finished object as glb, obj, ply, stl"),
+    "export": Command(
+        "dreamfusion_pl.commands.export:main", "write a finished object as glb, obj, ply, stl, usdz"
+    ),
+    "render": Command("dreamfusion_pl.commands.render:main", "film a finished object, or take stills of it"),
     "evaluate": Command("dreamfusion_pl.commands.evaluate:main", "score finished runs and write a table"),
     "world": Command("dreamfusion_pl.data.world.sheet:main", "draw what the embedded prior knows"),
 }

@@ -37,7 +37,7 @@ class Result:
         """Write the object as a textured surface.
 
         Args:
-            path: a .glb, .obj, .ply or .stl file.
+            path: a .glb, .obj, .ply, .stl or .usdz file.
             resolution: grid points along the object's longest side, 8 or more.
 
         Returns:

@@ -103,6 +103,8 @@ def test_mesh_of_an_empty_scene_is_a_warning(tmp_path, capsys):
 def test_mesh(tmp_path):
     fit(tmp_path, [MeshExport(resolution=16)], val_check_interval=100)
     assert (tmp_path / folder.OBJECT).read_bytes()[:4] == b"glTF"
+    report = json.loads((tmp_path / folder.OBJECT_REPORT).read_text())
+    assert report["watertight"] and report["volume_m3"] > 0.0 and report["texture"] is None
 
 
 def test_checkpoints_keep_the_one_before(tmp_path):
@@ -144,7 +146,13 @@ def test_status_and_page_of_a_finished_run(tmp_path):
     assert (status["format"], status["step"], status["max_steps"]) == (1, 4, 4)
     assert datetime.fromisoformat(status["started"]) <= datetime.fromisoformat(status["updated"])
     assert status["metrics"]["loss"] > 0
-    expected = {"object.glb", "viewer.html", "renders/step_000002.png", "checkpoints/last.ckpt"}
+    expected = {
+        "object.glb",
+        "object.report.json",
+        "viewer.html",
+        "renders/step_000002.png",
+        "checkpoints/last.ckpt",
+    }
     assert expected <= set(status["files"])
     for name, facts in status["files"].items():
         data = (tmp_path / name).read_bytes()

@@ -14,9 +14,11 @@ if TYPE_CHECKING:
 
 PROMPT = "prompt.txt"
 RENDERS = "renders"
-TURNTABLE_VIDEO = "turntable.mp4"
-TURNTABLE_GIF = "turntable.gif"
+TURNTABLE = "turntable"
+TURNTABLE_VIDEO = f"{TURNTABLE}.mp4"
+TURNTABLE_GIF = f"{TURNTABLE}.gif"
 OBJECT = "object.glb"
+OBJECT_REPORT = "object.report.json"
 TRAJECTORY = "trajectory.png"
 VIEWER = "viewer.html"
 STATUS = "status.json"

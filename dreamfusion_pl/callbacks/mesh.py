@@ -12,7 +12,7 @@ from dreamfusion_pl.callbacks import folder
 
 @final
 class MeshExport(Callback):
-    """Extracts the surface, bakes its texture and writes object.glb; shows it in TensorBoard.
+    """Extracts the surface, bakes its texture and writes object.glb and a report; shows it in TensorBoard.
 
     Args:
         resolution: grid points along the object's longest side, 8 or more.
@@ -34,6 +34,7 @@ class MeshExport(Callback):
             return
         from dreamfusion_pl.export.asset import Settings, make_asset
         from dreamfusion_pl.export.files import write_asset
+        from dreamfusion_pl.export.report import examine, write_report
 
         settings = Settings(self.resolution, None, self.max_faces, self.texture_size)
         run = folder.run_folder(trainer)
@@ -44,6 +45,7 @@ class MeshExport(Callback):
             print(f"dreamfusion_pl: warning: no mesh was written: {error}", file=sys.stderr)
             return
         write_asset(asset, run / folder.OBJECT)
+        write_report(examine(asset.mesh), run / folder.OBJECT_REPORT)
         writer = folder.tensorboard(trainer)
         if writer is not None:
             vertices, faces, colors = asset.mesh

@@ -124,9 +124,17 @@ def _device(device: torch.device) -> str:
 
 def _files(run: Path) -> dict[str, dict[str, str | int]]:
     """Size and sha256 of what the run delivers, by its path in the run folder."""
-    single = [folder.OBJECT, folder.TURNTABLE_GIF, folder.TURNTABLE_VIDEO, folder.VIEWER, folder.PROMPT]
+    single = [
+        folder.OBJECT,
+        folder.OBJECT_REPORT,
+        folder.TURNTABLE_GIF,
+        folder.TURNTABLE_VIDEO,
+        folder.VIEWER,
+        folder.PROMPT,
+        "config.yaml",
+    ]
     places = [
-        *(run / name for name in [*single, "config.yaml"]),
+        *(run / name for name in single),
         *sorted((run / folder.RENDERS).glob("*.png")),
         *sorted((run / "checkpoints").glob("*.ckpt")),
     ]

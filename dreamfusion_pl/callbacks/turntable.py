@@ -60,8 +60,7 @@ class Turntable(Callback):
         run.mkdir(parents=True, exist_ok=True)
         frames = torch.cat(self._frames).clamp(0.0, 1.0)
         self._frames = []
-        media.write_mp4(frames, run / folder.TURNTABLE_VIDEO, self.frames_per_second)
-        media.write_gif(frames, run / folder.TURNTABLE_GIF, self.frames_per_second)
+        media.write_film(frames, run / folder.TURNTABLE, self.frames_per_second)
         _show(trainer, (run / folder.TURNTABLE_GIF).read_bytes(), frames)
 
 

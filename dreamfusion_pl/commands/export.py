@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from dreamfusion_pl.evaluation.bake import compare
 from dreamfusion_pl.evaluation.runs import load
-from dreamfusion_pl.export.asset import Asset, Settings, make_asset
+from dreamfusion_pl.export.asset import Settings, make_asset
 from dreamfusion_pl.export.files import check_formats, write_asset
+from dreamfusion_pl.export.report import examine, sentence, write_report
 from dreamfusion_pl.terminal import guarded
 
 DEFAULTS = Settings(resolution=128, max_faces=20_000, texture_size=1024)
@@ -21,12 +23,12 @@ def main(args: list[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m dreamfusion_pl export",
-        description="Write a finished object as files that other programs open: glb and obj are textured, "
-        "y up, front +z; ply (vertex colours) and stl (for printing) are z up, front +x.",
+        description="Write a finished object as files that other programs open: glb, obj and usdz are "
+        "textured, y up, front +z; ply (vertex colours) and stl (for printing) are z up, front +x.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("run", type=Path, metavar="RUN", help="run folder or checkpoint")
-    parser.add_argument("--formats", default="glb", help="some of glb,obj,ply,stl")
+    parser.add_argument("--formats", default="glb", help="some of glb,obj,ply,stl,usdz")
     parser.add_argument("--out", type=Path, default=Path("."), help="folder of the files")
     parser.add_argument("--name", default="object", help="their name without suffix")
     parser.add_argument(
@@ -38,11 +40,14 @@ def _parser() -> argparse.ArgumentParser:
         "--texture", type=int, default=DEFAULTS.texture_size, help="texture's height and width in pixels"
     )
     parser.add_argument("--size", type=float, help="longest side in metres; a world unit is 1 m by default")
+    parser.add_argument(
+        "--normal_map", action="store_true", help="put the field's normals into the glb, as a picture"
+    )
     return parser
 
 
 def export(options: argparse.Namespace) -> None:
-    """Make the asset, write every format and say what it is.
+    """Make the asset, write every format and the report, and say what it is.
 
     Raises:
         ValueError: an option or the run is wrong, or the object has no surface.
@@ -51,22 +56,24 @@ def export(options: argparse.Namespace) -> None:
     suffixes = check_formats(options.formats)
     if Path(options.name).name != options.name or options.name in ("", ".", ".."):
         raise ValueError(f"--name is a file's name without folder and suffix, got {options.name!r}")
-    settings = Settings(options.resolution, options.threshold, options.faces, options.texture, options.size)
+    settings = Settings(
+        options.resolution,
+        options.threshold,
+        options.faces,
+        options.texture,
+        options.size,
+        options.normal_map,
+    )
     model = load(options.run)
     asset = make_asset(model.scene, settings, model.progress)
     for suffix in suffixes:
-        print(f"{suffix[1:] + ':':6}{write_asset(asset, options.out / f'{options.name}{suffix}')}")
-    print(report(asset))
-
-
-def report(asset: Asset) -> str:
-    """One line about the surface: triangles, closed or not, parts, volume, sides."""
-    from trimesh import Trimesh
-
-    solid = Trimesh(asset.mesh.vertices.numpy(), asset.mesh.faces.numpy(), process=False)
-    x, y, z = (100.0 * solid.extents).tolist()
-    closed = "closed" if solid.is_watertight else "NOT closed"
-    return (
-        f"{len(solid.faces)} triangles, {closed}, {solid.body_count} parts, {1e6 * solid.volume:.0f} cm3, "
-        f"{x:.1f} x {y:.1f} x {z:.1f} cm (deep, wide, high)"
+        print(f"{suffix[1:] + ':':8}{write_asset(asset, options.out / f'{options.name}{suffix}')}")
+    report, quality = examine(asset.mesh), compare(model, asset)
+    place = write_report(report, options.out / f"{options.name}.report.json", quality._asdict())
+    print(f"report: {place}")
+    print(sentence(report))
+    print(
+        f"beside the field's renders: outlines {quality.outline_iou:.3f} IoU, colours {quality.solid_db:.1f} "
+        f"dB where the field is opaque, {quality.outline_db:.1f} dB inside the outline, "
+        f"{quality.picture_db:.1f} dB over whole pictures"
     )

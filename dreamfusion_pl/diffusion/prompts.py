@@ -119,13 +119,15 @@ def check_prompt(prompt: object) -> str:
     """Return the prompt without outer spaces.
 
     Raises:
-        ValueError: it is not a text, empty, or has no letter in it.
+        ValueError: it is not a text, not encoded in UTF-8, empty, or has no letter in it.
     """
     cure = 'give a short description, for example --prompt "a red chair"'
     if not isinstance(prompt, str):
         raise ValueError(f"the prompt must be a text, got {prompt!r} ({type(prompt).__name__}): {cure}")
     if not prompt.strip():
         raise ValueError(f"the prompt is empty: {cure}")
+    if any("\ud800" <= letter <= "\udfff" for letter in prompt):  # bytes of a terminal in another encoding
+        raise ValueError(f"the prompt {prompt!r} is not UTF-8: set the terminal to UTF-8, or {cure}")
     if not any(letter.isalpha() for letter in prompt):
         raise ValueError(f"the prompt {prompt!r} has no word in it: {cure}")
     return prompt.strip()

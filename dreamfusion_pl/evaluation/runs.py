@@ -11,7 +11,8 @@ from torch import Tensor
 
 from dreamfusion_pl.algorithm import DreamFusion
 from dreamfusion_pl.data.views import orbit, ring
-from dreamfusion_pl.types import Views
+from dreamfusion_pl.scene.background import SolidBackground
+from dreamfusion_pl.types import Rendering, Views
 
 CHECKPOINT = Path("checkpoints") / "last.ckpt"
 GRAY = (0.72, 0.72, 0.72)  # background of judged pictures
@@ -51,8 +52,22 @@ def load(place: Path) -> DreamFusion:
         )
     try:
         model = DreamFusion.load_from_checkpoint(checkpoint, map_location="cpu", weights_only=True)
-    except (RuntimeError, KeyError, TypeError, EOFError, OSError, UnpicklingError, ArgumentError) as error:
+    except (
+        RuntimeError,
+        KeyError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        EOFError,
+        OSError,
+        UnpicklingError,
+        ArgumentError,
+    ) as error:
         raise ValueError(f"{checkpoint} cannot be read as a finished object: {error}") from error
+    if not isinstance(model, DreamFusion):  # it names its own class
+        raise ValueError(
+            f"{checkpoint} holds a {type(model).__name__} and no object: pass the run of a fit with a prompt"
+        )
     return model.eval()
 
 
@@ -84,3 +99,18 @@ def pictures(model: DreamFusion, views: Views) -> Tensor:
         for i in range(0, len(views.origin), 2)
     ]
     return torch.cat(parts).clamp(0.0, 1.0)
+
+
+@torch.no_grad()
+def render_alone(model: DreamFusion, views: Views, needs_normals: bool = True) -> Rendering:
+    """Render views of a finished object with nothing behind it, a few at a time, on the CPU.
+
+    Colours are premultiplied: over black, whatever background views and model have.
+    """
+    nothing, parts = SolidBackground(), []
+    black = views._replace(background=torch.zeros_like(views.background))
+    for i in range(0, len(views.origin), 2):
+        few = Views(*(field[i : i + 2].to(model.device) for field in black))
+        rendering = model.renderer(model.scene, nothing, few, model.progress, needs_normals)
+        parts.append(Rendering(*(field.cpu() for field in rendering)))
+    return Rendering(*(torch.cat(fields) for fields in zip(*parts, strict=True)))

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from dreamfusion_pl.export.mesh import Mesh, extract, simplify
+from dreamfusion_pl.export.normals import bake_normals
 from dreamfusion_pl.export.texture import Charts, bake, unwrap
 from dreamfusion_pl.scene.base import Scene
 
@@ -20,6 +21,7 @@ class Settings(NamedTuple):
     max_faces: int = 8000  # the surface is simplified to so many triangles
     texture_size: int = 512  # height and width of the texture
     size_m: float | None = None  # longest side in metres; None: one world unit is one metre
+    normal_map: bool = False  # whether the field's normals become a picture too
 
 
 class Asset(NamedTuple):
@@ -28,6 +30,8 @@ class Asset(NamedTuple):
     mesh: Mesh  # with the colours of its vertices; lengths in metres
     charts: Charts  # the same surface, cut and unrolled; lengths in metres
     texture: Tensor  # [H, W, 3] albedo in [0, 1] as displayed
+    scale: float = 1.0  # metres per world unit
+    normal_map: Tensor | None = None  # [H, W, 3] in [0, 1], tangent space (see bake_normals)
 
 
 @torch.no_grad()
@@ -55,10 +59,13 @@ def make_asset(scene: Scene, settings: Settings | None = None, progress: float =
     surface = simplify(surface, settings.max_faces, scene, progress)
     charts = unwrap(surface, settings.texture_size)
     texture = bake(scene, charts, settings.texture_size, progress)
+    relief = bake_normals(scene, charts, settings.texture_size, progress) if settings.normal_map else None
     longest = float((surface.vertices.amax(0) - surface.vertices.amin(0)).max())
     scale = 1.0 if settings.size_m is None else settings.size_m / longest
     return Asset(
         surface._replace(vertices=surface.vertices * scale),
         charts._replace(vertices=charts.vertices * scale),
         texture,
+        scale,
+        relief,
     )

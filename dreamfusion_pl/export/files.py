@@ -14,19 +14,21 @@ from torch import Tensor
 from dreamfusion_pl.export.asset import Asset
 from dreamfusion_pl.export.atomic import replacing
 from dreamfusion_pl.export.mesh import Mesh
+from dreamfusion_pl.export.normals import tangents
 from dreamfusion_pl.export.texture import Charts
+from dreamfusion_pl.export.usdz import usdz
 
 if TYPE_CHECKING:
     from PIL.Image import Image
     from trimesh import Trimesh
 
-FORMATS = (".glb", ".obj", ".ply", ".stl")
+FORMATS = (".glb", ".obj", ".ply", ".stl", ".usdz")
 
 
 def write_asset(asset: Asset, path: str | Path) -> Path:
     """Write an asset; the suffix says how.
 
-    ``.glb`` (glTF 2.0) and ``.obj`` are textured and have y up and the front at +z, as their readers expect.
+    ``.glb`` (glTF 2.0), ``.obj`` and ``.usdz`` are textured and have y up and the front at +z.
     ``.ply`` (with vertex colours) and ``.stl`` keep the world's axes: z up, front at +x. An ``.obj`` brings
     its material and its texture, ``NAME.mtl`` and ``NAME.png``, beside it.
 
@@ -46,7 +48,11 @@ def write_asset(asset: Asset, path: str | Path) -> Path:
     if suffix not in FORMATS:
         raise ValueError(f"an object is written as one of {', '.join(FORMATS)}; got {path.name!r}")
     if suffix == ".glb":
-        _write({path: _glb(asset.charts, asset.texture)})
+        _write({path: _glb(asset)})
+    elif suffix == ".usdz":
+        vertices, normals = y_up(asset.charts.vertices), y_up(asset.charts.normals)
+        picture = _png(asset.texture)
+        _write({path: usdz(vertices, normals, asset.charts.faces, asset.charts.uv, picture)})
     elif suffix == ".obj":
         _write(_obj(asset.charts, asset.texture, path))
     else:
@@ -79,14 +85,17 @@ def _write(files: Mapping[Path, Any]) -> None:
             temporary.write_bytes(data)
 
 
-def _glb(charts: Charts, texture: Tensor) -> Any:
+def _glb(asset: Asset) -> Any:
     from trimesh import Trimesh
+    from trimesh.exchange.gltf import export_glb
     from trimesh.visual import TextureVisuals
     from trimesh.visual.material import PBRMaterial
 
+    charts, relief = asset.charts, asset.normal_map
     material = PBRMaterial(
         name="albedo",
-        baseColorTexture=_picture(texture),
+        baseColorTexture=_picture(asset.texture),
+        normalTexture=None if relief is None else _picture(relief),
         metallicFactor=0.0,
         roughnessFactor=1.0,
         doubleSided=False,
@@ -98,7 +107,20 @@ def _glb(charts: Charts, texture: Tensor) -> Any:
         visual=TextureVisuals(uv=charts.uv.numpy(), material=material),
         process=False,
     )
-    return solid.export(file_type="glb", include_normals=True)
+    if relief is not None:
+        tangent = tangents(charts)
+        turned = torch.cat([y_up(tangent[:, :3]), tangent[:, 3:]], dim=-1)
+        solid.vertex_attributes["_TANGENT"] = turned.numpy()
+    return export_glb(solid, include_normals=True, tree_postprocessor=_name_tangents)
+
+
+def _name_tangents(tree: dict[str, Any]) -> None:
+    """Give tangents their name in glTF; trimesh writes attributes of its own only as ``_NAME``."""
+    for mesh in tree["meshes"]:
+        for primitive in mesh["primitives"]:
+            attributes = primitive["attributes"]
+            if "_TANGENT" in attributes:
+                attributes["TANGENT"] = attributes.pop("_TANGENT")
 
 
 def _obj(charts: Charts, texture: Tensor, path: Path) -> dict[Path, bytes]:
@@ -109,10 +131,8 @@ def _obj(charts: Charts, texture: Tensor, path: Path) -> dict[Path, bytes]:
         lines += [f"{name} {' '.join(f'{value:.6g}' for value in row)}" for row in rows.tolist()]
     lines += ["f {}/{}/{} {}/{}/{} {}/{}/{}".format(*row) for row in corner.tolist()]
     material = f"newmtl albedo\nKd 1 1 1\nKs 0 0 0\nillum 1\nmap_Kd {path.stem}.png\n"
-    buffer = io.BytesIO()
-    _picture(texture).save(buffer, format="PNG")
     return {
-        path.with_suffix(".png"): buffer.getvalue(),
+        path.with_suffix(".png"): _png(texture),
         path.with_suffix(".mtl"): material.encode(),
         path: ("\n".join(lines) + "\n").encode(),
     }
@@ -123,6 +143,12 @@ def _colored(mesh: Mesh) -> Trimesh:
 
     colors = (mesh.colors * 255.0).round().to(torch.uint8)
     return Trimesh(mesh.vertices.numpy(), mesh.faces.numpy(), vertex_colors=colors.numpy(), process=False)
+
+
+def _png(texture: Tensor) -> bytes:
+    buffer = io.BytesIO()
+    _picture(texture).save(buffer, format="PNG")
+    return buffer.getvalue()
 
 
 def _picture(texture: Tensor) -> Image:

@@ -55,7 +55,7 @@ def contact_sheet(images: Tensor, columns: int | None = None, gap: int = 2) -> T
 
 
 def write_png(image: Tensor, path: str | Path) -> Path:
-    """Write a picture [H, W, 3], whole or not at all; return the path.
+    """Write a picture [H, W, 3], or [H, W, 4] with opacity, whole or not at all; return the path.
 
     Raises:
         OSError: the file cannot be written.
@@ -131,6 +131,18 @@ def write_mp4(frames: Tensor | Sequence[Tensor], path: str | Path, fps: int = 20
     return path
 
 
+def write_film(frames: Tensor | Sequence[Tensor], path: Path, fps: int = 20) -> list[Path]:
+    """Write a film [N, H, W, 3] as ``path`` with .mp4 and with .gif appended; return both paths.
+
+    Raises:
+        OSError: a file cannot be written.
+    """
+    return [
+        write_mp4(frames, path.with_name(f"{path.name}.mp4"), fps),
+        write_gif(frames, path.with_name(f"{path.name}.gif"), fps),
+    ]
+
+
 def _to_bytes(image: Tensor) -> np.ndarray:
-    """Round [H, W, 3] in [0, 1] to uint8 on the CPU."""
+    """Round [H, W, 3] or [H, W, 4] in [0, 1] to uint8 on the CPU."""
     return (image.detach().float().clamp(0.0, 1.0) * 255.0).round().to(torch.uint8).cpu().numpy()

@@ -7,12 +7,15 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from dreamfusion_pl.export.colors import seen_albedo
+from dreamfusion_pl.export.grid import blur, check_level, density_grid, empty, surface_density
 from dreamfusion_pl.scene.base import Scene
 
-CHUNK = 1 << 18  # points asked of the scene at once
 COARSE = 64  # grid points a side for the search of threshold and bounds
+HASTE = (7, 5, 3, 4, 6)  # of simplification, on its own scale: each takes the edges in another order
 FLOATER = 0.02  # a component with less than this share of the largest one's area is a floater
 
 
@@ -22,10 +25,6 @@ class Mesh(NamedTuple):
     vertices: Tensor  # [V, 3] float32, world units
     faces: Tensor  # [F, 3] int64, indices of vertices
     colors: Tensor  # [V, 3] float32, albedo in [0, 1] as displayed (sRGB)
-
-
-class EmptyFieldError(ValueError):
-    """The scene has no surface: nothing in it is opaque."""
 
 
 @torch.no_grad()
@@ -51,7 +50,9 @@ def extract(
 
     Raises:
         EmptyFieldError: nothing in the scene reaches the threshold.
-        ValueError: the scene's density is not finite, or an argument is out of range.
+        FullFieldError: everything does.
+        ValueError: the scene's density is not finite, the grid does not fit into memory, or an argument is
+            out of range.
     """
     if resolution < 8:
         raise ValueError(f"the mesh's resolution is grid points a side, at least 8; got {resolution}")
@@ -61,21 +62,23 @@ def extract(
         raise ValueError(f"the mesh's smoothing is a length >= 0 in world units; got {smoothing}")
     coarse, cell = _coarse_density(scene, progress, smoothing)
     level = surface_density(coarse, cell) if threshold is None else threshold
-    if not float(coarse.max()) > level:
-        raise _empty(float(coarse.max()), level)
+    check_level(coarse, level, cell, scene.radius)
     near_surface = (coarse > 0.25 * level).nonzero()
     start = cell * (near_surface.amin(0) - 2) - scene.radius
     extent = cell * (near_surface.amax(0) - near_surface.amin(0) + 4)
     spacing = float(extent.max()) / (resolution - 1)
     shape = [math.ceil(side / spacing) + 1 for side in extent.tolist()]
-    fine = _density_grid(scene, start, spacing, shape, progress)
+    fine = density_grid(scene, start, spacing, shape, progress)
     vertices, faces = _visible_parts(*_marching_cubes(fine, level, smoothing / spacing))
     points = torch.from_numpy(vertices).float() * spacing + start
-    return Mesh(points, torch.from_numpy(faces), albedo_at(scene, points, progress))
+    return _colored(points, torch.from_numpy(faces), scene, progress)
 
 
 def simplify(mesh: Mesh, max_faces: int, scene: Scene, progress: float = 1.0) -> Mesh:
     """Reduce a mesh to a number of triangles (quadric error, fast-simplification), coloured anew.
+
+    Collapsing edges sometimes makes two sheets share an edge; they are separated again. Where
+    that leaves a hole the edges are taken in another order; the report says if all orders failed.
 
     Args:
         mesh: a closed surface.
@@ -87,11 +90,70 @@ def simplify(mesh: Mesh, max_faces: int, scene: Scene, progress: float = 1.0) ->
         return mesh
     import fast_simplification
 
-    vertices, faces = fast_simplification.simplify(
-        mesh.vertices.numpy(), mesh.faces.numpy().astype(np.int32), target_count=max_faces
-    )
+    for haste in HASTE:
+        vertices, faces = fast_simplification.simplify(
+            mesh.vertices.numpy(), mesh.faces.numpy().astype(np.int32), target_count=max_faces, agg=haste
+        )
+        vertices, faces = separate(vertices, faces)
+        if is_closed(faces):
+            break
     points = torch.from_numpy(vertices.astype(np.float32))
-    return Mesh(points, torch.from_numpy(faces.astype(np.int64)), albedo_at(scene, points, progress))
+    return _colored(points, torch.from_numpy(faces.astype(np.int64)), scene, progress)
+
+
+def is_closed(faces: np.ndarray) -> bool:
+    """Whether every edge of triangles [F, 3] is passed once in each direction: watertight, agreeing sides."""
+    ends = np.stack([faces, np.roll(faces, -1, axis=1)], axis=-1).reshape(-1, 2).astype(np.int64)
+    there, back = np.sort(ends @ [1 << 31, 1]), np.sort(ends @ [1, 1 << 31])
+    return bool((np.diff(there) > 0).all() and (there == back).all())
+
+
+def separate(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Give sheets of a surface that meet in an edge or a vertex edges and vertices of their own.
+
+    Corners of triangles are one vertex only where an edge that exactly two triangles share joins them.
+
+    Args:
+        vertices: [V, 3].
+        faces: [F, 3].
+
+    Returns:
+        Vertices and faces; the triangles are in the same places.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    here = np.arange(faces.size)
+    after = (here.reshape(-1, 3)[:, [1, 2, 0]]).reshape(-1)
+    start = faces.reshape(-1).astype(np.int64)
+    end = start[after]
+    key = np.minimum(start, end) * len(vertices) + np.maximum(start, end)
+    _, edge, count = np.unique(key, return_inverse=True, return_counts=True)
+    shared = np.flatnonzero(count[edge] == 2)
+    one, other = shared[np.argsort(edge[shared], kind="stable")].reshape(-1, 2).T
+    turned = start[one] == start[other]  # two sides that run the same way
+    first = np.concatenate([one, after[one]])
+    second = np.concatenate([np.where(turned, other, after[other]), np.where(turned, after[other], other)])
+    joined = coo_array((np.ones(len(first), bool), (first, second)), shape=(len(here),) * 2)
+    label = connected_components(joined, directed=False)[1]
+    places = np.empty((label.max() + 1, 3), vertices.dtype)
+    places[label] = vertices[start]
+    return places, label.reshape(-1, 3)
+
+
+def vertex_normals(vertices: Tensor, faces: Tensor) -> Tensor:
+    """Unit normals [V, 3]: the sum of the faces around a vertex, each with its area."""
+    a, b, c = vertices[faces].unbind(1)
+    area = torch.linalg.cross(b - a, c - a)
+    total = torch.zeros_like(vertices).index_add_(0, faces.reshape(-1), area.repeat_interleave(3, dim=0))
+    fallback = torch.tensor([0.0, 0.0, 1.0]).expand_as(total)
+    is_flat = total.norm(dim=-1, keepdim=True) < 1e-12
+    return F.normalize(torch.where(is_flat, fallback, total), dim=-1, eps=1e-20)
+
+
+def _colored(vertices: Tensor, faces: Tensor, scene: Scene, progress: float) -> Mesh:
+    normals = vertex_normals(vertices, faces)
+    return Mesh(vertices, faces, seen_albedo(scene, vertices, normals, progress))
 
 
 @torch.no_grad()
@@ -100,75 +162,11 @@ def surface_threshold(scene: Scene, progress: float = 1.0, smoothing: float = 0.
     return surface_density(*_coarse_density(scene, progress, smoothing))
 
 
-def surface_density(density: Tensor, cell: float) -> float:
-    """Find the density whose isosurface lies where the renderer sees the surface.
-
-    Rays along the six axis directions see a surface where they are half opaque (half of the most opaque ray,
-    so that a faint field has one too). Of many candidates those are taken whose first crossing along the rays
-    is nearest to that in the mean, and averaged. A ray where only one of the two exists is four cells off.
-
-    Args:
-        density: [G, G, G].
-        cell: distance of grid points in world units.
-
-    Returns:
-        A density in inverse world units.
-
-    Raises:
-        EmptyFieldError: no ray is more than 5 % opaque.
-    """
-    size = len(density)
-    along = [density.movedim(axis, -1).reshape(-1, size) for axis in range(3)]
-    rays = torch.cat([ray for forward in along for ray in (forward, forward.flip(-1))])  # [6 G^2, G]
-    opacity = 1.0 - torch.exp(-cell * (rays.cumsum(-1) - 0.5 * rays))
-    most = float(opacity.max())
-    if most < 0.05:
-        raise _empty(float(density.max()), None)
-    seen = torch.searchsorted(opacity, opacity.new_full((len(rays), 1), 0.5 * most))
-    candidates = density.max() * torch.logspace(-3.0, -0.02, 64)
-    crossing = torch.searchsorted(rays.cummax(-1).values, candidates.expand(len(rays), -1).contiguous())
-    errors = (seen - crossing).abs().clamp(max=4).float().mean(0)
-    return float(candidates[errors <= 1.02 * errors.min()].log().mean().exp())
-
-
 def _coarse_density(scene: Scene, progress: float, smoothing: float) -> tuple[Tensor, float]:
     """Smoothed density on a grid over the bounding sphere, and the distance of its points."""
     cell = 2.0 * scene.radius / (COARSE - 1)
-    density = _density_grid(scene, torch.full((3,), -scene.radius), cell, [COARSE] * 3, progress)
-    return _blur(density, smoothing / cell), cell
-
-
-def _density_grid(scene: Scene, start: Tensor, spacing: float, shape: list[int], progress: float) -> Tensor:
-    """Density on a regular grid on the CPU, 0 outside of the bounding sphere."""
-    axes = [start[axis] + spacing * torch.arange(size) for axis, size in enumerate(shape)]
-    points = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).reshape(-1, 3).to(_device(scene))
-    inside = points.square().sum(-1) <= scene.radius**2
-    values = torch.cat([scene.density(chunk, progress).float() for chunk in points.split(CHUNK)])
-    values = torch.where(inside, values, 0.0)
-    if not bool(values.isfinite().all()):
-        raise ValueError(
-            "the scene's density is not finite (NaN or infinity) and has no surface: training diverged; "
-            "lower the learning rate or start again from an earlier checkpoint"
-        )
-    return values.reshape(shape).cpu()
-
-
-def _blur(field: Tensor, deviation: float) -> Tensor:
-    """Convolve [X, Y, Z] with a Gaussian; its standard deviation is in cells."""
-    from scipy.ndimage import gaussian_filter
-
-    return torch.from_numpy(gaussian_filter(field.numpy(), deviation, mode="constant"))
-
-
-@torch.no_grad()
-def albedo_at(scene: Scene, points: Tensor, progress: float) -> Tensor:
-    """Albedo of a scene at points [P, 3] in world units: [P, 3] in [0, 1] on the CPU, in bounded memory."""
-    chunks = points.to(_device(scene)).split(CHUNK)
-    return torch.cat([scene(chunk, progress)[1] for chunk in chunks]).float().clamp(0.0, 1.0).cpu()
-
-
-def _device(scene: Scene) -> torch.device:
-    return next((parameter.device for parameter in scene.parameters()), torch.device("cpu"))
+    density = density_grid(scene, torch.full((3,), -scene.radius), cell, [COARSE] * 3, progress)
+    return blur(density, smoothing / cell), cell
 
 
 def _marching_cubes(density: Tensor, level: float, deviation: float) -> tuple[np.ndarray, np.ndarray]:
@@ -176,10 +174,10 @@ def _marching_cubes(density: Tensor, level: float, deviation: float) -> tuple[np
     from skimage.measure import marching_cubes
 
     # Opacity, 0.5 at the level: bounded, so that a steep edge stays where it is when it is blurred.
-    opacity = _blur(1.0 - torch.exp(-math.log(2.0) / level * density), deviation)
-    volume = torch.nn.functional.pad(opacity, (1, 1, 1, 1, 1, 1)).numpy()
+    opacity = blur(1.0 - torch.exp(-math.log(2.0) / level * density), deviation)
+    volume = F.pad(opacity, (1, 1, 1, 1, 1, 1)).numpy()
     if not volume.max() > 0.5:
-        raise _empty(float(density.max()), level)
+        raise empty(float(density.max()), level)
     vertices, faces, _, _ = marching_cubes(volume, 0.5, gradient_direction="ascent")
     return vertices - 1.0, faces.astype(np.int64)
 
@@ -199,11 +197,3 @@ def _visible_parts(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray,
     keep = (area >= FLOATER * area[volume > 0.0].max()) & (volume > 0.0)
     kept, faces = np.unique(faces[keep[label]], return_inverse=True)
     return vertices[kept], faces.reshape(-1, 3)
-
-
-def _empty(highest: float, threshold: float | None) -> EmptyFieldError:
-    wanted = "no ray becomes opaque" if threshold is None else f"the surface's threshold is {threshold:.3g}"
-    return EmptyFieldError(
-        f"the scene is empty: its highest density is {highest:.3g} and {wanted}. Train longer, give the "
-        "opacity regularizer less weight or, if the renders do show an object, pass a lower threshold"
-    )

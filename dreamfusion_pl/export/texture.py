@@ -9,11 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dreamfusion_pl.export.mesh import Mesh, albedo_at
+from dreamfusion_pl.export.colors import seen_albedo
+from dreamfusion_pl.export.mesh import Mesh, vertex_normals
+from dreamfusion_pl.export.pixels import covered_pixels
 from dreamfusion_pl.scene.base import Scene
 
 GAP = 2  # texels between charts
-CANDIDATES = 1 << 21  # pairs of triangle and texel that are tested at once
+BAND = 1 << 20  # points of the texture that are baked at once
 
 
 class Charts(NamedTuple):
@@ -23,6 +25,23 @@ class Charts(NamedTuple):
     normals: Tensor  # [V, 3] float32, unit, the uncut mesh's
     faces: Tensor  # [F, 3] int64
     uv: Tensor  # [V, 2] float32 in [0, 1], v upwards
+
+
+class Texels(NamedTuple):
+    """Where the centres of R rows of a square texture's texels lie, S a row."""
+
+    face: Tensor  # [R S] int64, the triangle, -1 where there is none
+    weights: Tensor  # [R S, 3] barycentric coordinates in it
+
+    @property
+    def covered(self) -> Tensor:
+        """Whether a texel lies on a chart, bool [R S]."""
+        return self.face >= 0
+
+    def interpolate(self, charts: Charts, values: Tensor) -> Tensor:
+        """Values of vertices [V, C] at the texels that lie on a chart, [N, C]."""
+        corners = values[charts.faces[self.face[self.covered]]]
+        return (self.weights[self.covered, :, None] * corners).sum(1)
 
 
 def unwrap(mesh: Mesh, size: int) -> Charts:
@@ -43,19 +62,9 @@ def unwrap(mesh: Mesh, size: int) -> Charts:
     )
 
 
-def vertex_normals(vertices: Tensor, faces: Tensor) -> Tensor:
-    """Unit normals [V, 3]: the sum of the faces around a vertex, each with its area."""
-    a, b, c = vertices[faces].unbind(1)
-    area = torch.linalg.cross(b - a, c - a)
-    total = torch.zeros_like(vertices).index_add_(0, faces.reshape(-1), area.repeat_interleave(3, dim=0))
-    fallback = torch.tensor([0.0, 0.0, 1.0]).expand_as(total)
-    is_flat = total.norm(dim=-1, keepdim=True) < 1e-12
-    return F.normalize(torch.where(is_flat, fallback, total), dim=-1, eps=1e-20)
-
-
 @torch.no_grad()
 def bake(scene: Scene, charts: Charts, size: int, progress: float = 1.0, supersample: int = 2) -> Tensor:
-    """Ask the scene for the albedo of every texel.
+    """Ask the scene for the albedo of every texel (:func:`seen_albedo`).
 
     Args:
         scene: the field, on any device.
@@ -67,62 +76,43 @@ def bake(scene: Scene, charts: Charts, size: int, progress: float = 1.0, supersa
     Returns:
         Texture [size, size, 3] in [0, 1], row 0 at v = 1; texels of no chart take the nearest chart's colour.
     """
-    positions, covered = surface_positions(charts, size * supersample)
-    colors = torch.zeros(len(covered), 3)
-    colors[covered] = albedo_at(scene, positions[covered], progress)
-    weight = covered.float().view(1, 1, size * supersample, -1)
-    picture = colors.T.reshape(1, 3, size * supersample, -1)
-    filled = F.avg_pool2d(weight, supersample)
-    texture = F.avg_pool2d(picture, supersample) / filled.clamp_min(1e-6)
-    return _dilate(texture[0].permute(1, 2, 0), filled[0, 0] > 0)
+    texture, known = torch.zeros(size, size, 3), torch.zeros(size, size, dtype=torch.bool)
+    rows = max(1, BAND // (size * supersample**2))
+    for first in range(0, size, rows):
+        count = min(rows, size - first)
+        texels = surface_texels(charts, size * supersample, first * supersample, count * supersample)
+        normals = F.normalize(texels.interpolate(charts, charts.normals), dim=-1)
+        seen = seen_albedo(scene, texels.interpolate(charts, charts.vertices), normals, progress)
+        colors = torch.zeros(len(texels.face), 4)
+        colors[texels.covered] = F.pad(seen, (0, 1), value=1.0)
+        picture = colors.view(1, count * supersample, size * supersample, 4).permute(0, 3, 1, 2)
+        mean = F.avg_pool2d(picture, supersample)[0].permute(1, 2, 0)
+        texture[first : first + count] = mean[..., :3] / mean[..., 3:].clamp_min(1e-6)
+        known[first : first + count] = mean[..., 3] > 0.0
+    return dilate(texture, known)
 
 
-def surface_positions(charts: Charts, size: int) -> tuple[Tensor, Tensor]:
-    """Where on the surface the centres of texels lie.
+def surface_texels(charts: Charts, size: int, first: int = 0, rows: int | None = None) -> Texels:
+    """Find where on the surface the centres of texels lie.
 
     Args:
         charts: the unrolled surface.
-        size: texels along a side.
-
-    Returns:
-        Positions [size^2, 3] in row order, row 0 at v = 1, and whether a texel lies on a chart, [size^2].
+        size: height and width of the texture; row 0 is at v = 1.
+        first: row to begin with.
+        rows: how many R; None for all.
     """
+    rows = size if rows is None else rows
     corners = charts.uv.clone()
     corners[:, 1] = 1.0 - corners[:, 1]
-    triangles = corners[charts.faces] * size  # [F, 3, 2] in texels: x right, y down
-    low = (triangles.amin(1) - 0.5).ceil().long().clamp(0, size - 1)
-    high = (triangles.amax(1) - 0.5).floor().long().clamp(0, size - 1)
-    spans = (high - low + 1).clamp_min(0)
-    counts = spans.prod(-1)
-    positions, covered = torch.zeros(size * size, 3), torch.zeros(size * size, dtype=torch.bool)
-    groups = torch.div(counts.cumsum(0), CANDIDATES, rounding_mode="floor")
-    for group in groups.unique():
-        chosen = (groups == group).nonzero()[:, 0]
-        face = chosen.repeat_interleave(counts[chosen])
-        first = (counts[chosen].cumsum(0) - counts[chosen]).repeat_interleave(counts[chosen])
-        index = torch.arange(len(face)) - first
-        x = low[face, 0] + index % spans[face, 0]
-        y = low[face, 1] + torch.div(index, spans[face, 0], rounding_mode="floor")
-        weights = _barycentric(triangles[face], torch.stack([x, y], dim=-1) + 0.5)
-        hit = (weights >= -1e-4).all(-1)
-        where = (y * size + x)[hit]
-        positions[where] = (weights[hit, :, None] * charts.vertices[charts.faces[face[hit]]]).sum(1)
-        covered[where] = True
-    return positions, covered
+    triangles = corners[charts.faces] * size - torch.tensor([0.0, float(first)])
+    face = torch.full((rows * size,), -1)
+    weights = torch.zeros(rows * size, 3)
+    for found, texel, inside in covered_pixels(triangles, rows, size):
+        face[texel], weights[texel] = found, inside
+    return Texels(face, weights)
 
 
-def _barycentric(triangles: Tensor, points: Tensor) -> Tensor:
-    """Barycentric coordinates [N, 3] of points [N, 2] in triangles [N, 3, 2]; outside where degenerate."""
-    a, b, c = triangles.unbind(1)
-    ab, ac, ap = b - a, c - a, points - a
-    area = ab[:, 0] * ac[:, 1] - ab[:, 1] * ac[:, 0]
-    second = (ap[:, 0] * ac[:, 1] - ap[:, 1] * ac[:, 0]) / area
-    third = (ab[:, 0] * ap[:, 1] - ab[:, 1] * ap[:, 0]) / area
-    weights = torch.stack([1.0 - second - third, second, third], dim=-1)
-    return torch.where(area.abs()[:, None] > 1e-12, weights, -1.0)
-
-
-def _dilate(texture: Tensor, known: Tensor) -> Tensor:
+def dilate(texture: Tensor, known: Tensor) -> Tensor:
     """Fill unknown texels [H, W] with the nearest known colour, so that filtering at seams finds no gap."""
     from scipy.ndimage import distance_transform_edt
 

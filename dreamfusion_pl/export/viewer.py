@@ -42,7 +42,7 @@ def write_viewer(page: Page, path: Path) -> Path:
         script=_script() if page.object else "",
     )
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="replace")
     return path
 
 

@@ -1,5 +1,8 @@
 """Files, read back by trimesh."""
 
+import re
+import zipfile
+
 import numpy as np
 import pytest
 import torch
@@ -16,7 +19,7 @@ CENTRE = torch.tensor([0.1, -0.05, 0.15])
 @pytest.fixture(scope="module")
 def asset() -> Asset:
     """A ball that is red in front (x > 0) and blue behind."""
-    scene = Balls([(CENTRE, 0.4)], inside=60.0, edge=0.01)
+    scene = Balls([(CENTRE, 0.4)], inside=60.0, edge=0.002)
     return make_asset(scene, Settings(resolution=48, max_faces=1500, texture_size=128))
 
 
@@ -65,14 +68,47 @@ def test_ply_and_stl_keep_the_worlds_axes(asset, tmp_path):
     assert np.abs(front[:, :3] - np.array([255, 0, 0])).max() < 3
 
 
+def test_usdz_is_an_archive_that_can_be_mapped(asset, tmp_path):
+    path = write_asset(asset, tmp_path / "object.usdz")
+    data = path.read_bytes()
+    with zipfile.ZipFile(path) as archive:
+        assert archive.namelist() == ["object.usda", "albedo.png"] and archive.testzip() is None
+        for entry in archive.infolist():
+            assert entry.compress_type == zipfile.ZIP_STORED
+            name, extra = data[entry.header_offset + 26], data[entry.header_offset + 28]
+            assert (entry.header_offset + 30 + name + extra) % 64 == 0
+        with Image.open(archive.open("albedo.png")) as picture:
+            assert picture.size == (128, 128)
+        scene = archive.read("object.usda").decode()
+    (points,) = re.findall(r"point3f\[\] points = \[(.*)\]", scene)
+    read = np.array(re.findall(r"[-\d.e]+", points), float).reshape(-1, 3)
+    assert read == pytest.approx(asset.charts.vertices[:, [1, 2, 0]].numpy(), abs=1e-5)
+    assert scene.count("{") == scene.count("}")
+
+
+def test_usdz_is_read_by_usd(asset, tmp_path):
+    Usd, UsdGeom, UsdValidation = (
+        pytest.importorskip(f"pxr.{name}") for name in ("Usd", "UsdGeom", "UsdValidation")
+    )
+    path = str(write_asset(asset, tmp_path / "object.usdz"))
+    stage = Usd.Stage.Open(path)
+    assert UsdGeom.GetStageUpAxis(stage) == "Y" and UsdGeom.GetStageMetersPerUnit(stage) == 1.0
+    surface = UsdGeom.Mesh(stage.GetPrimAtPath("/Object/Surface"))
+    assert len(surface.GetPointsAttr().Get()) == len(asset.charts.vertices)
+    assert len(surface.GetFaceVertexCountsAttr().Get()) == len(asset.charts.faces)
+    everything = UsdValidation.ValidationRegistry().GetOrLoadAllValidators()
+    found = UsdValidation.ValidationContext(everything).Validate(stage)
+    assert len(everything) > 10 and [error.GetMessage() for error in found] == []
+
+
 def test_formats():
     assert check_formats("glb, STL,.obj,glb") == [".glb", ".stl", ".obj"]
-    for names in ("fbx", "glb,usdz", "", ","):
-        with pytest.raises(ValueError, match="glb, obj, ply, stl"):
+    for names in ("fbx", "glb,dae", "", ","):
+        with pytest.raises(ValueError, match="glb, obj, ply, stl, usdz"):
             check_formats(names)
 
 
 def test_other_suffixes_are_refused(asset, tmp_path):
-    with pytest.raises(ValueError, match=".glb, .obj, .ply, .stl; got 'object.fbx'"):
+    with pytest.raises(ValueError, match=".glb, .obj, .ply, .stl, .usdz; got 'object.fbx'"):
         write_asset(asset, tmp_path / "object.fbx")
     assert not list(tmp_path.iterdir())

@@ -4,8 +4,17 @@ import numpy as np
 import pytest
 import torch
 from balls import Balls
+from torch import Tensor
 
-from dreamfusion_pl.export.mesh import EmptyFieldError, Mesh, extract, surface_density, surface_threshold
+from dreamfusion_pl.export import grid
+from dreamfusion_pl.export.grid import (
+    EmptyFieldError,
+    FullFieldError,
+    check_fits,
+    density_grid,
+    surface_density,
+)
+from dreamfusion_pl.export.mesh import Mesh, extract, is_closed, separate, surface_threshold
 from dreamfusion_pl.scene.base import Scene
 
 CENTRE = torch.tensor([0.1, -0.05, 0.15])
@@ -17,24 +26,40 @@ def _volume(mesh: Mesh) -> float:
     return float((a * torch.linalg.cross(b, c)).sum() / 6.0)
 
 
+def _outline(scene: Scene, centre: Tensor) -> float:
+    """Distance from a round object's centre at which a ray that passes it is half opaque."""
+    along = torch.linspace(-1.0, 1.0, 2001)
+    aside = torch.linspace(0.0, 0.9, 901)
+    points = torch.stack(torch.broadcast_tensors(along, aside[:, None], torch.zeros(())), dim=-1)
+    density = scene.density((points + centre).reshape(-1, 3), 1.0).view(901, 2001)
+    opacity = 1.0 - torch.exp(-1e-3 * density.sum(-1))
+    return float(aside[opacity > 0.5 * opacity.max()].max())
+
+
 def _is_closed(mesh: Mesh) -> bool:
-    """Every directed edge has its opposite exactly once."""
-    faces = mesh.faces.numpy()
+    return _is_closed_edges(mesh.faces.numpy())
+
+
+def _is_closed_edges(faces: np.ndarray) -> bool:
+    """Every directed edge has its opposite, and is there once."""
     edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
-    return sorted(map(tuple, edges.tolist())) == sorted(map(tuple, edges[:, ::-1].tolist()))
+    there = sorted(map(tuple, edges.tolist()))
+    return there == sorted(map(tuple, edges[:, ::-1].tolist())) and len(set(there)) == len(there)
 
 
 @pytest.mark.parametrize(("inside", "edge"), [(60.0, 0.0), (2000.0, 0.0), (60.0, 0.01), (20.0, 0.01)])
 def test_a_sphere_is_found_closed_outward_and_coloured(inside, edge):
-    mesh = extract(Balls([(CENTRE, 0.4)], inside, edge))
-    error = (mesh.vertices - CENTRE).norm(dim=-1) - 0.4
-    assert float(error.abs().max()) < 0.03
-    assert -0.012 - np.log(2.0) / inside < float(error.mean()) < 0.012  # where rays are half opaque
-    assert _volume(mesh) == pytest.approx(4 / 3 * np.pi * 0.4**3, rel=0.16)
+    scene = Balls([(CENTRE, 0.4)], inside, edge)
+    mesh = extract(scene)
+    radius = _outline(scene, CENTRE)
+    error = (mesh.vertices - CENTRE).norm(dim=-1) - radius
+    assert float(error.abs().max()) < 0.03 and abs(float(error.mean())) < 0.012
+    assert _volume(mesh) == pytest.approx(4 / 3 * np.pi * radius**3, rel=0.1)
     assert _is_closed(mesh)
-    expected = (mesh.vertices[:, 0] > 0).float()
-    torch.testing.assert_close(mesh.colors[:, 0], expected)
-    torch.testing.assert_close(mesh.colors[:, 2], 1.0 - expected)
+    clear = mesh.vertices[:, 0].abs() > 0.08  # elsewhere both colours are seen
+    expected = (mesh.vertices[clear, 0] > 0).float()
+    torch.testing.assert_close(mesh.colors[clear, 0], expected)
+    torch.testing.assert_close(mesh.colors[clear, 2], 1.0 - expected)
 
 
 def test_a_given_threshold_is_the_level_of_the_surface():
@@ -45,18 +70,11 @@ def test_a_given_threshold_is_the_level_of_the_surface():
         assert float((mesh.vertices - CENTRE).norm(dim=-1).mean()) == pytest.approx(expected, abs=0.005)
 
 
-def test_the_surface_lies_where_rays_become_half_opaque():
-    scene = Balls([(torch.zeros(3), 0.5)], inside=200.0, edge=0.04)
-    offsets = 1.6 * torch.rand(2000, 1, 2, generator=torch.Generator().manual_seed(0)) - 0.8
-    along = torch.linspace(1.0, -1.0, 2001)[None, :, None].expand(2000, -1, -1)
-    points = torch.cat([along, offsets.expand(-1, 2001, -1)], dim=-1)
-    density = scene.density(points, 1.0) * (points.norm(dim=-1) <= 1.0)
-    opacity = 1.0 - torch.exp(-1e-3 * density.cumsum(1))
-    first = (opacity > 0.5).int().argmax(1)[opacity[:, -1] > 0.5]
-    seen = points[opacity[:, -1] > 0.5, first].norm(dim=-1)
-    assert float(extract(scene).vertices.norm(dim=-1).mean()) == pytest.approx(
-        float(seen.median()), abs=0.015
-    )
+@pytest.mark.parametrize(("inside", "edge"), [(200.0, 0.04), (12.0, 0.08), (8.0, 0.02)])
+def test_the_surface_has_the_outline_of_the_renders(inside, edge):
+    scene = Balls([(torch.zeros(3), 0.5)], inside, edge)
+    found = float(extract(scene).vertices.norm(dim=-1).mean())
+    assert found == pytest.approx(_outline(scene, torch.zeros(3)), abs=0.02)
 
 
 def test_the_threshold_of_a_scene_gives_the_same_surface():
@@ -89,10 +107,48 @@ def test_a_cavity_is_filled():
     assert _volume(extract(Shell())) == pytest.approx(4 / 3 * np.pi * 0.55**3, rel=0.05)
 
 
-def test_a_field_that_fills_the_bounding_sphere_is_closed_at_it():
-    mesh = extract(Balls([(torch.zeros(3), 5.0)]), resolution=48)
+def test_a_field_that_reaches_over_the_bounding_sphere_is_closed_at_it():
+    mesh = extract(Balls([(torch.tensor([2.0, 0.0, 0.0]), 2.0)]), resolution=48)
     assert _is_closed(mesh)
-    assert float(mesh.vertices.norm(dim=-1).mean()) == pytest.approx(1.0, abs=0.03)
+    right = mesh.vertices[mesh.vertices[:, 0] > 0.7]
+    assert float(right.norm(dim=-1).mean()) == pytest.approx(1.0, abs=0.03)
+
+
+def test_a_full_field_is_explained():
+    with pytest.raises(FullFieldError, match="denser than.*opacity regularizer more weight"):
+        extract(Balls([(torch.zeros(3), 5.0)]))
+    with pytest.raises(FullFieldError, match="pass a higher threshold"):
+        extract(Balls([(CENTRE, 0.4)], edge=1.0), threshold=1.0)
+
+
+def test_a_grid_is_filled_in_chunks_and_says_where_its_points_are(monkeypatch):
+    class Place(Scene):
+        radius = 9.0
+        asked = []
+
+        def density(self, points, progress):
+            self.asked.append(len(points))
+            return points @ torch.tensor([100.0, 10.0, 1.0])
+
+        def forward(self, points, progress):
+            return self.density(points, progress), torch.ones_like(points)
+
+        def param_groups(self, learning_rate):
+            return []
+
+    monkeypatch.setattr(grid, "CHUNK", 7)
+    values = density_grid(Place(), torch.tensor([1.0, 2.0, 3.0]), 0.5, [2, 3, 4], 1.0)
+    x, y, z = torch.meshgrid(torch.arange(2), torch.arange(3), torch.arange(4), indexing="ij")
+    torch.testing.assert_close(values, 100 * (1 + 0.5 * x) + 10 * (2 + 0.5 * y) + 3 + 0.5 * z)
+    assert Place.asked == [7, 7, 7, 3]
+
+
+def test_a_grid_that_does_not_fit_into_memory_is_refused_with_one_that_does():
+    check_fits([100, 100, 100], 40_000_001)
+    with pytest.raises(ValueError, match=r"200 x 100 x 100 points needs about 0.1 GB.*resolution of 158"):
+        check_fits([200, 100, 100], 40_000_000)
+    with pytest.raises(ValueError, match="take a resolution of"):
+        extract(Balls([(CENTRE, 0.4)]), resolution=100_000)
 
 
 def test_a_faint_field_still_has_a_surface():
@@ -134,10 +190,12 @@ def test_smoothing_removes_noise_and_keeps_the_size():
         def param_groups(self, learning_rate):
             return []
 
-    rough, smooth = (extract(Noisy(), smoothing=smoothing) for smoothing in (0.0, 0.02))
+    scene = Noisy()
+    rough, smooth = (extract(scene, smoothing=smoothing) for smoothing in (0.0, 0.02))
     spread = [float(mesh.vertices.norm(dim=-1).std()) for mesh in (rough, smooth)]
     assert spread[1] < 0.5 * spread[0]
-    assert float(smooth.vertices.norm(dim=-1).mean()) == pytest.approx(0.4, abs=0.03)
+    size = float(smooth.vertices.norm(dim=-1).mean())
+    assert size == pytest.approx(_outline(scene, torch.zeros(3)), abs=0.03)
 
 
 def test_the_threshold_ignores_haze():
@@ -145,3 +203,16 @@ def test_the_threshold_ignores_haze():
     distance = torch.stack(torch.meshgrid(grid, grid, grid, indexing="ij")).norm(dim=0)
     density = 50.0 * (distance < 0.4) + 0.1
     assert 0.1 < surface_density(density, float(grid[1] - grid[0])) < 50.0
+
+
+def test_sheets_that_share_an_edge_are_separated():
+    tetrahedron = np.array([[0, 1, 2], [0, 2, 3], [0, 3, 1], [1, 3, 2]])
+    other = np.array([[0, 1, 4], [0, 4, 5], [0, 5, 1], [1, 5, 4]])  # shares the edge 0 1
+    vertices, faces = np.random.default_rng(0).random((6, 3)), np.concatenate([tetrahedron, other])
+    points, triangles = separate(vertices, faces)
+    assert len(points) == 8
+    assert np.array_equal(points[triangles], vertices[faces])
+    assert not _is_closed_edges(faces) and _is_closed_edges(triangles)
+    assert not is_closed(faces) and is_closed(triangles) and not is_closed(triangles[1:])
+    same, unchanged = separate(vertices[:4], tetrahedron)
+    assert len(same) == 4 and np.array_equal(same[unchanged], vertices[tetrahedron])

@@ -42,10 +42,11 @@ FLAGS = [
 ]
 
 
-@pytest.fixture(scope="module")
-def glb(tmp_path_factory) -> Path:
+@pytest.fixture(scope="module", params=[False, True], ids=["plain", "normal_map"])
+def glb(tmp_path_factory, request) -> Path:
     """A ball, red in front and blue behind."""
-    asset = make_asset(Balls([(torch.zeros(3), 0.4)], edge=0.01), Settings(32, None, 1000, 64))
+    settings = Settings(32, None, 1000, 64, normal_map=request.param)
+    asset = make_asset(Balls([(torch.zeros(3), 0.4)], edge=0.01), settings)
     return write_asset(asset, tmp_path_factory.mktemp("glb") / "object.glb")
 
 

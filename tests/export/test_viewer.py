@@ -1,12 +1,15 @@
 """The page holds what it shows, and nothing that a user typed becomes markup."""
 
 import base64
+import random
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 import torch
 
+from dreamfusion_pl.export.gallery import Card, write_gallery
 from dreamfusion_pl.export.media import write_png
 from dreamfusion_pl.export.viewer import Page, write_viewer
 
@@ -74,6 +77,60 @@ def test_texts_stay_texts(tmp_path, text):
     assert [name for name, _ in nasty.attributes] == [name for name, _ in plain.attributes]
     if "\u0000" not in text:
         assert nasty.text.count(text) >= 4
+
+
+def test_random_texts_stay_texts(tmp_path):
+    pieces = [
+        *"<>&\"'/=`$;{}!-%\\",
+        "<script>",
+        "</script>",
+        "<!--",
+        "-->",
+        "]]>",
+        "&lt;",
+        "&#60;",
+        "${title}",
+    ]
+    pieces += [
+        "javascript:",
+        " onerror=",
+        "data:",
+        "\u2028",
+        "\u202e",
+        "\ud83e",
+        "🪑",
+        "\n",
+        "\t",
+        "chair",
+        "é",
+        "../",
+    ]
+    draw = random.Random(0)
+    plain = read(page_of(tmp_path, with_object=False))
+    cards = read(gallery_of(tmp_path, "a red chair"))
+    for _ in range(200):
+        text = "".join(draw.choices(pieces, k=draw.randint(1, 30)))
+        shown = text.replace("\ud83e", "?")  # half of a letter is no letter
+        page, gallery = read(page_of(tmp_path, text, with_object=False)), read(gallery_of(tmp_path, text))
+        assert page.tags == plain.tags and gallery.tags == cards.tags, repr(text)
+        assert [name for name, _ in page.attributes] == [name for name, _ in plain.attributes]
+        assert [name for name, _ in gallery.attributes] == [name for name, _ in cards.attributes]
+        assert page.text.count(shown) >= 4 and gallery.text.count(shown) >= 2, repr(text)
+
+
+@pytest.mark.parametrize("text", NASTY, ids=range(len(NASTY)))
+def test_a_gallery_of_nasty_prompts(tmp_path, text):
+    plain, nasty = read(gallery_of(tmp_path, "a red chair")), read(gallery_of(tmp_path, text))
+    assert nasty.tags == plain.tags
+    links = [value for name, value in nasty.attributes if name in ("href", "src")]
+    assert links == ["folder%20%22%3E%3Cb/viewer.html", "folder%20%22%3E%3Cb/turntable.gif"][::-1]
+
+
+def gallery_of(tmp_path, text) -> str:
+    folder = Path('folder "><b')
+    card = Card(text, folder / "viewer.html", folder / "turntable.gif", f"seed 0, {text}")
+    page = write_gallery("objects", [card], tmp_path / "gallery.html").read_text(encoding="utf-8")
+    return page.split("<script>\ndocument")[0]  # its own script
 
 
 def test_without_an_object_it_says_so_and_is_small(tmp_path):

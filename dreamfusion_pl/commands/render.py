@@ -1,0 +1,84 @@
+"""``python -m dreamfusion_pl render RUN``: films and stills of a finished object."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from dreamfusion_pl.data.views import orbit, ring
+from dreamfusion_pl.evaluation.film import LIGHTS, film, on_color
+from dreamfusion_pl.evaluation.runs import load
+from dreamfusion_pl.export.media import write_film, write_png
+from dreamfusion_pl.terminal import guarded
+
+TRANSPARENT = "transparent"
+
+
+def main(args: list[str]) -> int:
+    """Run ``render``; return the exit status."""
+    return guarded(lambda: render(_parser().parse_args(args)), "render")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m dreamfusion_pl render",
+        description="Film a finished object from a ring around it, from the front counter-clockwise: "
+        "CHANNEL.mp4 and CHANNEL.gif, or with --stills (and on a transparent background) CHANNEL_000.png "
+        "and so on.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("run", type=Path, metavar="RUN", help="run folder or checkpoint")
+    parser.add_argument("--frames", type=int, default=60, help="views around the object")
+    parser.add_argument("--channel", choices=list(LIGHTS), default="color", help="what is shown")
+    parser.add_argument(
+        "--background", default="white", help=f"a colour (name or #rrggbb), or {TRANSPARENT}: stills only"
+    )
+    parser.add_argument("--stills", action="store_true", help="write every frame as a PNG, and no film")
+    parser.add_argument("--size", type=int, default=256, help="height and width in pixels")
+    parser.add_argument("--fps", type=int, default=20, help="frames per second of the film")
+    parser.add_argument("--elevation", type=float, default=15.0, help="of the cameras, in degrees")
+    parser.add_argument("--distance", type=float, default=1.5, help="of the cameras, in world units")
+    parser.add_argument("--focal", type=float, default=1.2, help="focal length in picture widths")
+    parser.add_argument("--out", type=Path, default=Path("."), help="folder of the files")
+    return parser
+
+
+def render(options: argparse.Namespace) -> None:
+    """Render the frames and write them.
+
+    Raises:
+        ValueError: an option or the run is wrong.
+        OSError: a file cannot be written.
+    """
+    if options.frames < 1 or options.fps < 1 or not 1 <= options.size <= 4096:
+        raise ValueError(
+            "--frames and --fps must be 1 or more and --size 1 to 4096, "
+            f"got {options.frames}, {options.fps} and {options.size}"
+        )
+    if not -90.0 <= options.elevation <= 90.0 or not min(options.distance, options.focal) > 0.0:
+        raise ValueError("--elevation must be in [-90, 90], --distance and --focal above 0")
+    color = None if options.background == TRANSPARENT else _color(options.background)
+    size, azimuths = options.size, ring(options.frames)
+    views = orbit(azimuths, options.elevation, options.distance, options.focal, size, size)
+    frames = film(load(options.run), options.channel, views)
+    pictures = frames if color is None else on_color(frames, color)
+    if color is None or options.stills:
+        for index, picture in enumerate(pictures):
+            path = write_png(picture, options.out / f"{options.channel}_{index:03d}.png")
+        print(f"{len(pictures)} stills, the last one: {path}")
+        return
+    for path in write_film(pictures, options.out / options.channel, options.fps):
+        print(f"{path.suffix[1:]}: {path}")
+
+
+def _color(name: str) -> tuple[float, float, float]:
+    """Red, green and blue in [0, 1] of a colour's name or #rrggbb."""
+    from PIL import ImageColor
+
+    try:
+        red, green, blue = ImageColor.getrgb(name)[:3]
+    except ValueError as error:
+        raise ValueError(
+            f"--background is a colour such as white or #20a0ff, or {TRANSPARENT}; got {name!r}"
+        ) from error
+    return red / 255.0, green / 255.0, blue / 255.0

@@ -1,0 +1,57 @@
+"""A baked surface against the field that it was made of."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+from torch import Tensor
+
+from dreamfusion_pl.algorithm import DreamFusion
+from dreamfusion_pl.evaluation.runs import judged_views, render_alone
+from dreamfusion_pl.export.asset import Asset
+from dreamfusion_pl.export.raster import render_surface
+from dreamfusion_pl.rendering.volume import over
+
+SOLID = 0.95  # opacity from which a pixel of the field shows a surface and no haze
+
+
+class BakeQuality(NamedTuple):
+    """Albedo of the baked surface beside the field's, from 12 azimuths at 30 degrees; PSNR in dB."""
+
+    outline_iou: float  # pixels that the surface covers and those where the field is half opaque
+    picture_db: float  # whole pictures over gray: outlines, haze and all
+    outline_db: float  # the field's own colour where the surface is seen and the field is half opaque
+    solid_db: float  # the same where the field is 95 % opaque, so that it has a surface: the texture's part
+
+
+def compare(model: DreamFusion, asset: Asset, size: int = 128) -> BakeQuality:
+    """Render surface and field from the same 12 sides and compare them.
+
+    Args:
+        model: the field with its renderer.
+        asset: what was made of it.
+        size: height and width of the pictures.
+    """
+    views = judged_views(12, 30.0, size, textureless=False)
+    charts = asset.charts._replace(vertices=asset.charts.vertices / asset.scale)
+    surface, covered = render_surface(charts, asset.texture, views)
+    rendering = render_alone(model, views, needs_normals=False)
+    own = rendering.albedo / rendering.opacity.clamp_min(1e-3)[..., None]
+    field = over(rendering.albedo, rendering.opacity, views.background[:, None, None])
+    outline = covered & (rendering.opacity > 0.5)
+    solid = covered & (rendering.opacity > SOLID)
+    return BakeQuality(
+        outline_iou=float(outline.sum() / (covered | (rendering.opacity > 0.5)).sum()),
+        picture_db=psnr(surface, field),
+        outline_db=psnr(surface[outline], own[outline]),
+        solid_db=psnr(surface[solid], own[solid]),
+    )
+
+
+def psnr(first: Tensor, second: Tensor) -> float:
+    """Peak signal-to-noise ratio of colours in [0, 1] in dB, at most 99; 0 if there is nothing to compare."""
+    if first.numel() == 0:
+        return 0.0
+    error = float((first - second).square().mean())
+    return min(-10.0 * math.log10(max(error, 1e-12)), 99.0)

@@ -1,0 +1,51 @@
+"""The colour that a surface in a field has for those who look at it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from dreamfusion_pl.rendering.volume import compositing_weights
+from dreamfusion_pl.scene.base import Scene
+
+CHUNK = 1 << 17  # points of the surface that are looked at at once
+DEPTHS = torch.arange(-0.02, 0.121, 0.02)  # of the samples below the surface, in world units
+STEP = 0.02
+
+
+@torch.no_grad()
+def seen_albedo(scene: Scene, points: Tensor, normals: Tensor, progress: float) -> Tensor:
+    """Albedo of a surface as a ray sees it that meets it head-on: composited on the last bit of its way.
+
+    The albedo at the surface itself does not serve: where a field is soft its surface lies in thin density,
+    whose colour no picture of the training has shown.
+
+    Args:
+        scene: the field, on any device.
+        points: of the surface, [P, 3] in world units.
+        normals: outward unit normals there, [P, 3].
+        progress: training progress in [0, 1] at which the scene is evaluated.
+
+    Returns:
+        [P, 3] in [0, 1] on the CPU.
+    """
+    pieces = zip(points.split(CHUNK), normals.split(CHUNK), strict=True)
+    return torch.cat([_look(scene, *piece, progress) for piece in pieces])
+
+
+def _look(scene: Scene, points: Tensor, normals: Tensor, progress: float) -> Tensor:
+    densities, albedos = [], []
+    for depth in DEPTHS:
+        at = points - depth * normals
+        outside = (at.norm(dim=-1) / scene.radius).clamp_min(1.0)  # nothing is known out there
+        density, albedo = scene((at / outside[:, None]).to(device_of(scene)), progress)
+        densities.append(density.float().cpu())
+        albedos.append(albedo.float().cpu())
+    weights = compositing_weights(torch.stack(densities, dim=-1), torch.full((1,), STEP))
+    weights = weights / weights.sum(-1, keepdim=True).clamp_min(1e-9)
+    return (weights[..., None] * torch.stack(albedos, dim=1)).sum(1).clamp(0.0, 1.0)
+
+
+def device_of(scene: Scene) -> torch.device:
+    """The device that a scene is evaluated on."""
+    return next((parameter.device for parameter in scene.parameters()), torch.device("cpu"))

@@ -1,0 +1,122 @@
+"""The live view: its page, its camera, its share of the time."""
+
+import builtins
+import math
+import socket
+import urllib.request
+from types import SimpleNamespace
+
+import pytest
+import torch
+from fakes import small_model
+from pytorch_lightning import Callback, Trainer
+
+from dreamfusion_pl.callbacks.live import LiveView, Throttle, camera_view
+from dreamfusion_pl.data.views import RandomViews, orbit
+
+
+def fit(callbacks: list[Callback], steps: int = 3) -> None:
+    trainer = Trainer(
+        max_steps=steps,
+        max_epochs=-1,
+        accelerator="cpu",
+        logger=False,
+        callbacks=callbacks,
+        enable_progress_bar=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        limit_val_batches=0,
+    )
+    trainer.fit(small_model(), datamodule=RandomViews(views_per_step=2))
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def camera(wxyz: tuple[float, ...], position: tuple[float, ...], aspect: float = 1.0) -> SimpleNamespace:
+    return SimpleNamespace(wxyz=wxyz, position=position, fov=math.radians(60.0), aspect=aspect)
+
+
+def test_the_page_is_there_while_it_trains_and_gone_afterwards(capsys):
+    pytest.importorskip("viser")
+
+    class Visitor(Callback):
+        """Loads the page, and looks through a camera."""
+
+        def on_train_batch_start(self, trainer, pl_module, *_):
+            if trainer.global_step == 1:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}", timeout=20) as answer:
+                    pages.append(answer.read().decode())
+                scene = SimpleNamespace(set_background_image=lambda pixels, format: pictures.append(pixels))
+                half = math.sqrt(0.5)
+                visitor = SimpleNamespace(camera=camera((half, half, 0, 0), (0, -1.5, 0)), scene=scene)
+                live._server.get_clients = lambda: {0: visitor}
+
+    port, pages, pictures = free_port(), [], []
+    live = LiveView(port, size=16, share=0.999)
+    fit([live, Visitor()])
+    assert "<html" in pages[0].lower()
+    assert len(pictures) >= 1 and pictures[0].shape == (16, 16, 3)
+    assert f"live view: http://127.0.0.1:{port}" in capsys.readouterr().out
+    with socket.socket() as probe:  # nobody listens any more
+        assert probe.connect_ex(("127.0.0.1", port)) != 0
+    fit([LiveView(port, size=16)])  # and the port is free again
+
+
+def test_a_failed_run_closes_the_page(capsys):
+    pytest.importorskip("viser")
+
+    class Fails(Callback):
+        def on_train_batch_end(self, *_):
+            raise RuntimeError("on fire")
+
+    port = free_port()
+    with pytest.raises(RuntimeError, match="on fire"):
+        fit([LiveView(port), Fails()])
+    with socket.socket() as probe:
+        assert probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+def test_without_viser_it_says_what_to_install(monkeypatch):
+    real = builtins.__import__
+
+    def refuse(name, *rest):
+        if name == "viser":
+            raise ImportError(name)
+        return real(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", refuse)
+    with pytest.raises(ValueError, match=r"pip install 'dreamfusion_pl\[viewer\]'"):
+        fit([LiveView()])
+
+
+def test_pictures_take_no_more_than_their_share():
+    now, spent, throttle = 0.0, 0.0, Throttle(0.05, 0.0)
+    for _ in range(2000):  # steps of 10 ms, pictures of 30 ms
+        now += 0.01
+        if throttle.is_due(now):
+            throttle.took(now, now + 0.03)
+            now, spent = now + 0.03, spent + 0.03
+    assert 0.04 < spent / now <= 0.0501
+
+
+def test_the_camera_is_the_packages():
+    """Looking from -y along +y: right is +x, down is -z."""
+    half = math.sqrt(0.5)
+    view = camera_view(camera((half, -half, 0.0, 0.0), (0.0, -1.5, 0.0)), 16)  # a quarter turn about x
+    expected = orbit([270.0], 0.0, 1.5, 0.5 / math.tan(math.radians(30.0)), 16, 16)
+    torch.testing.assert_close(view.rotation, expected.rotation, atol=1e-6, rtol=0.0)
+    torch.testing.assert_close(view.origin, expected.origin, atol=1e-6, rtol=0.0)
+    torch.testing.assert_close(view.focal, expected.focal)
+    wide = camera_view(camera((half, -half, 0.0, 0.0), (0.0, -1.5, 0.0), aspect=2.0), 16)
+    assert wide.jitter.shape == (1, 16, 32)
+    assert float(wide.focal) == pytest.approx(float(view.focal) / 2.0)  # in widths, which are twice as large
+
+
+@pytest.mark.parametrize("arguments", [{"port": 0}, {"size": 4}, {"share": 0.0}, {"share": 1.0}])
+def test_arguments_out_of_range(arguments):
+    with pytest.raises(ValueError, match="port must be"):
+        LiveView(**arguments)
