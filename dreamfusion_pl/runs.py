@@ -8,6 +8,7 @@ from typing import Any, final
 
 from pytorch_lightning import LightningDataModule, LightningModule, Trainer
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
+from pytorch_lightning.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 
 from dreamfusion_pl import configs
 from dreamfusion_pl.algorithm import DreamFusion
@@ -58,6 +59,7 @@ class RunCommand(LightningCLI):
             LightningModule,
             LightningDataModule,
             save_config_callback=RunNotes,
+            save_config_kwargs={"overwrite": True},  # by a run that goes on in its own folder
             seed_everything_default=0,
             trainer_defaults={"inference_mode": False},
             parser_kwargs={"exit_on_error": False} | {command: {"exit_on_error": False}},
@@ -86,6 +88,16 @@ class RunCommand(LightningCLI):
                     raise ValueError(
                         f"{layer.name}: unknown key {'.'.join(path)!r} (it is empty); remove or rename it"
                     )
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Build the trainer; under SLURM without Lightning's requeueing.
+
+        That saves into the working folder, which all runs share. Here the callback ``Signals`` saves into the
+        run folder, and the job's script requeues (docs/batch.md).
+        """
+        if SLURMEnvironment.detect() and not TorchElasticEnvironment.detect():
+            kwargs["plugins"] = SLURMEnvironment(auto_requeue=False)
+        return super().instantiate_trainer(**kwargs)
 
     def _parse_ckpt_path(self) -> None:
         """Do nothing: ``configs.arrange`` has put the checkpoint's configuration under the command line.

@@ -22,7 +22,6 @@ _USELESS_ADVICE = (  # about the insides of Lightning and jsonargparse, or about
     r"\s*By default only one JsonargparseDeprecationWarning",
     r"(?s).* was deprecated in v4\..* and will be removed in v5",
     r".*does not have many workers",
-    r".*WeightAveraging callback, but loading a checkpoint outside",
 )
 
 
@@ -58,7 +57,21 @@ def guarded(action: Callable[[], object], command: str) -> int:
         )
     except OSError as error:
         return complain(f"{error}\nIs there space left, and may this folder be written?", 1)
+    except RuntimeError as error:
+        if not _is_lost_process(error):
+            raise
+        reason = str(error).splitlines()[0]
+        return complain(
+            f"another process of this run is gone ({reason})\nSee above why it ended; "
+            "fit --resume RUN goes on from the last checkpoint, with the same --trainer.devices",
+            1,
+        )
     return 0
+
+
+def _is_lost_process(error: RuntimeError) -> bool:
+    """Whether an error says that a process of a distributed run does not answer any more."""
+    return isinstance(error, torch.distributed.DistError) or "/gloo/" in str(error)
 
 
 def complain(message: str, status: int) -> int:
