@@ -29,6 +29,7 @@ COMMANDS = {
     "test": Command("dreamfusion_pl.runs:test", "film the turntable of a fit"),
     "predict": Command("dreamfusion_pl.runs:predict", "render the turntable's views as pictures"),
     "batch": Command("dreamfusion_pl.commands.batch:main", "many prompts on many cores, GPUs or machines"),
+    "together": Command("dreamfusion_pl.together:main", "several fits in one process (batch --together)"),
     "export": Command("dreamfusion_pl.commands.export:main", "write a finished object as glb, obj, ply, stl"),
     "evaluate": Command("dreamfusion_pl.commands.evaluate:main", "score finished runs and write a table"),
     "world": Command("dreamfusion_pl.data.world.sheet:main", "draw what the embedded prior knows"),
