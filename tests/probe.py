@@ -1,4 +1,4 @@
-"""A callback that leaves what every rank saw and did in a folder, or ends its process in the middle."""
+"""A callback that leaves what every rank saw and did in a folder, or signals its own process on the way."""
 
 from __future__ import annotations
 
@@ -15,17 +15,20 @@ class Probe(Callback):
 
     Args:
         folder: where to.
-        victim: the rank that kills itself, -1 for none.
+        victim: the rank that signals itself, -1 for none.
         last_step: when it does.
+        number: with which signal.
     """
 
-    def __init__(self, folder: str, victim: int = -1, last_step: int = 0) -> None:
-        self.folder, self.victim, self.last_step = Path(folder), victim, last_step
+    def __init__(
+        self, folder: str, victim: int = -1, last_step: int = 0, number: int = int(signal.SIGKILL)
+    ) -> None:
+        self.folder, self.victim, self.last_step, self.number = Path(folder), victim, last_step, number
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
         self.views = batch
-        if trainer.global_rank == self.victim and trainer.global_step >= self.last_step:
-            os.kill(os.getpid(), signal.SIGKILL)
+        if trainer.global_rank == self.victim and trainer.global_step == self.last_step:
+            os.kill(os.getpid(), self.number)
 
     def on_before_optimizer_step(self, trainer, pl_module, optimizer):
         seen = {
