@@ -100,7 +100,7 @@ class DreamFusion(LightningModule):
         rendering = self(views)  # 2b  x = g(theta)
         condition = self.prompts(views)  # view-dependent y
         z = self.prior.encode(rendering.rgb, self.progress)  # z = x for a pixel-space prior
-        generator = self._generator("distillation", batch_idx)
+        generator = self._generator("distillation", batch_idx, self.global_rank)
         loss = self.distillation(z, condition, self.prior, self.progress, generator)  # 2c-2f
         total = loss + self._regularizers(rendering)
         self.log("loss/distillation", loss.detach())
@@ -162,7 +162,8 @@ class DreamFusion(LightningModule):
         """Set progress and, every few steps, refresh the occupancy grid."""
         self._set_progress()
         if batch_idx % self.occupancy_interval == 0:
-            self.renderer.update_occupancy(self.scene, self.progress, self._generator("occupancy", batch_idx))
+            generator = self._generator("occupancy", batch_idx, rank=0)  # the same grid on every rank
+            self.renderer.update_occupancy(self.scene, self.progress, generator)
 
     def on_train_batch_end(self, outputs: Any, batch: Views, batch_idx: int) -> None:
         """Set progress for what looks at the scene between steps."""
@@ -185,7 +186,7 @@ class DreamFusion(LightningModule):
     def _set_progress(self) -> None:
         self.progress = min(self.trainer.global_step / self.trainer.max_steps, 1.0)
 
-    def _generator(self, stream: str, batch_idx: int) -> torch.Generator:
+    def _generator(self, stream: str, batch_idx: int, rank: int) -> torch.Generator:
         accumulated = self.trainer.accumulate_grad_batches
         step = self.trainer.global_step * accumulated + batch_idx % accumulated
-        return rng.generator(self.seed, stream, self.global_rank, step)
+        return rng.generator(self.seed, stream, rank, step)

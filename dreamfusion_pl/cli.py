@@ -33,6 +33,7 @@ COMMANDS = {
         "dreamfusion_pl.commands.export:main", "write a finished object as glb, obj, ply, stl, usdz"
     ),
     "render": Command("dreamfusion_pl.commands.render:main", "film a finished object, or take stills of it"),
+    "together": Command("dreamfusion_pl.together:main", "several fits in one process (batch --together)"),
     "evaluate": Command("dreamfusion_pl.commands.evaluate:main", "score finished runs and write a table"),
     "world": Command("dreamfusion_pl.data.world.sheet:main", "draw what the embedded prior knows"),
 }

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, final
 
+import torch
 from pytorch_lightning import LightningDataModule, LightningModule, Trainer
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
+from pytorch_lightning.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 
 from dreamfusion_pl import configs
 from dreamfusion_pl.algorithm import DreamFusion
+from dreamfusion_pl.callbacks import folder
 from dreamfusion_pl.callbacks.notes import RunNotes
 from dreamfusion_pl.diffusion.prompts import check_prompt, unknown_words_warning
 from dreamfusion_pl.terminal import guarded
@@ -18,7 +22,29 @@ from dreamfusion_pl.terminal import guarded
 
 def fit(args: list[str]) -> int:
     """Run ``fit``; return the exit status."""
-    return guarded(lambda: RunCommand("fit", args), "fit")
+    return guarded(lambda: _fit(args), "fit")
+
+
+def _fit(args: list[str]) -> None:
+    """Run a fit; should memory run out, once more with views rendered one at a time, from where it was."""
+    known: list[Path] = []
+
+    def before_fit(model: LightningModule, trainer: Trainer) -> None:
+        if isinstance(model, DreamFusion) and trainer.world_size == 1 and not model.renderer.views_at_once:
+            known.append(folder.run_folder(trainer))
+
+    try:
+        RunCommand("fit", args, before_fit)
+        return
+    except torch.OutOfMemoryError as error:
+        if not known:
+            raise
+        print(f"dreamfusion_pl: warning: {error}; going on with one view at a time", file=sys.stderr)
+    # out of the except block, which would hold on to the memory
+    (run,) = known
+    start = [f"--resume={run}"] if any(run.glob("checkpoints/*.ckpt")) else args
+    here = f"--trainer.logger.init_args.version={run.name}"
+    RunCommand("fit", [*start, "--model.renderer.views_at_once=1", here])
 
 
 def validate(args: list[str]) -> int:
@@ -43,12 +69,19 @@ class RunCommand(LightningCLI):
     Args:
         command: "fit", "validate", "test" or "predict".
         args: the words after it.
+        before_fit: is given what was built before a fit starts.
 
     Raises:
         ValueError: an argument or a file is wrong.
     """
 
-    def __init__(self, command: str, args: list[str]) -> None:
+    def __init__(
+        self,
+        command: str,
+        args: list[str],
+        before_fit: Callable[[LightningModule, Trainer], None] = lambda model, trainer: None,
+    ) -> None:
+        self._before_fit = before_fit
         self._arguments = configs.arrange(args)
         if command != "fit" and self._arguments.checkpoint is None and not set(args) & {"--help", "-h"}:
             raise ValueError(
@@ -58,6 +91,7 @@ class RunCommand(LightningCLI):
             LightningModule,
             LightningDataModule,
             save_config_callback=RunNotes,
+            save_config_kwargs={"overwrite": True},  # by a run that goes on in its own folder
             seed_everything_default=0,
             trainer_defaults={"inference_mode": False},
             parser_kwargs={"exit_on_error": False} | {command: {"exit_on_error": False}},
@@ -87,6 +121,16 @@ class RunCommand(LightningCLI):
                         f"{layer.name}: unknown key {'.'.join(path)!r} (it is empty); remove or rename it"
                     )
 
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Build the trainer; under SLURM without Lightning's requeueing.
+
+        That saves into the working folder, which all runs share. Here the callback ``Signals`` saves into the
+        run folder, and the job's script requeues (docs/batch.md).
+        """
+        if SLURMEnvironment.detect() and not TorchElasticEnvironment.detect():
+            kwargs["plugins"] = SLURMEnvironment(auto_requeue=False)
+        return super().instantiate_trainer(**kwargs)
+
     def _parse_ckpt_path(self) -> None:
         """Do nothing: ``configs.arrange`` has put the checkpoint's configuration under the command line.
 
@@ -101,6 +145,10 @@ class RunCommand(LightningCLI):
             if model["prompt"] is None:
                 raise ValueError('there is no prompt: say what to make, for example --prompt "a red chair"')
             check_prompt(model["prompt"])
+
+    def before_fit(self) -> None:
+        """Lightning calls this when everything is built and checked."""
+        self._before_fit(self.model, self.trainer)
 
     def after_instantiate_classes(self) -> None:
         """Make checkpoints self-contained, and check what only now can be checked."""

@@ -8,11 +8,17 @@ import re
 import sys
 import warnings
 from collections.abc import Callable
+from pickle import UnpicklingError
 
 import torch
 from jsonargparse import ArgumentError
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
+from dreamfusion_pl.callbacks.safety import DivergedError
+
+FAILED = 1  # exit status of what may work another time
+WRONG_USAGE = 2  # exit status of what cannot work however often it is repeated
+HOPELESS = 3  # of a fit of which nothing can come; with another seed it may
 _BOOKKEEPING = re.compile(
     r"Does not validate against|Subtypes: |Errors:|Expected a <class 'NoneType'>|"
     r"Problem with given class_path|Given value|Parser key"
@@ -22,7 +28,6 @@ _USELESS_ADVICE = (  # about the insides of Lightning and jsonargparse, or about
     r"\s*By default only one JsonargparseDeprecationWarning",
     r"(?s).* was deprecated in v4\..* and will be removed in v5",
     r".*does not have many workers",
-    r".*WeightAveraging callback, but loading a checkpoint outside",
 )
 
 
@@ -34,7 +39,7 @@ def guarded(action: Callable[[], object], command: str) -> int:
         command: its name.
 
     Returns:
-        Exit status: 0 done, 1 failed, 2 wrong usage.
+        Exit status: 0 done, 1 failed, 2 wrong usage, 3 nothing can come of this run.
     """
     quieten()
     use_all_cores()
@@ -42,23 +47,47 @@ def guarded(action: Callable[[], object], command: str) -> int:
         action()
     except SystemExit as end:  # --help and --print_config end so
         return int(end.code or 0)
-    except ArgumentError as error:
-        return complain(
-            f"{plain(error)}\nOptions: python -m dreamfusion_pl {command} --help all, or --print_config", 2
-        )
-    except MisconfigurationException as error:
-        return complain(
-            f"{error}\nIs that device in this machine? --trainer.accelerator auto takes what is there", 2
-        )
-    except ValueError as error:
-        return complain(plain(error), 2)
-    except torch.OutOfMemoryError as error:
-        return complain(
-            f"{error}\nTake fewer views or samples: --data.views_per_step, --model.renderer.num_samples", 1
-        )
-    except OSError as error:
-        return complain(f"{error}\nIs there space left, and may this folder be written?", 1)
+    except (
+        ArgumentError,
+        MisconfigurationException,
+        ValueError,
+        UnpicklingError,
+        OSError,
+        RuntimeError,
+    ) as error:
+        explained = _explain(error, command)
+        if explained is None:
+            raise
+        return complain(*explained)
     return 0
+
+
+def _explain(error: Exception, command: str) -> tuple[str, int] | None:
+    """Cause, cure and exit status of an error; None for one that only a programmer can put right."""
+    if isinstance(error, ArgumentError):
+        options = f"Options: python -m dreamfusion_pl {command} --help all, or --print_config"
+        return f"{plain(error)}\n{options}", WRONG_USAGE
+    if isinstance(error, MisconfigurationException):
+        cure = "Is that device in this machine? --trainer.accelerator auto takes what is there"
+        return f"{error}\n{cure}", WRONG_USAGE
+    if isinstance(error, DivergedError):
+        return str(error), HOPELESS
+    if isinstance(error, ValueError):
+        return plain(error), WRONG_USAGE
+    if isinstance(error, UnpicklingError):
+        return f"the checkpoint holds more than numbers, and is not opened: {error}", WRONG_USAGE
+    if isinstance(error, OSError):
+        return f"{error}\nIs there space left, and may this folder be written?", FAILED
+    if isinstance(error, torch.OutOfMemoryError):
+        cure = "Take fewer views or samples: --data.views_per_step, --model.renderer.num_samples"
+        return f"{error}\n{cure}", FAILED
+    if "loading state_dict" in str(error):
+        return f"the checkpoint is of another configuration: {error}", WRONG_USAGE
+    if isinstance(error, torch.distributed.DistError) or "/gloo/" in str(error):
+        reason = str(error).splitlines()[0]
+        cure = "See above why it ended; fit --resume RUN goes on, with the same --trainer.devices"
+        return f"another process of this run is gone ({reason})\n{cure}", FAILED
+    return None
 
 
 def complain(message: str, status: int) -> int:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 from typing import Self, final
 
 import torch
+from pytorch_lightning import Callback
 from torch import Tensor
 
 from dreamfusion_pl.algorithm import DreamFusion
@@ -53,6 +56,41 @@ class ColorPrior(DiffusionPrior):
         alpha, sigma = per_row(self.schedule.alpha(t)), per_row(self.schedule.sigma(t))
         variance = alpha.square() * self.spread**2 + sigma.square()
         return sigma * (z_t - alpha * self.mean) / variance
+
+
+@final
+class Fragile(Callback):
+    """Kills its process the first time that its run comes to a step.
+
+    Args:
+        step: which.
+    """
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        mark = Path(trainer.log_dir) / "died.txt"
+        if trainer.global_step == self.step and not mark.exists():
+            mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+@final
+class FullMemory(Callback):
+    """Runs out of memory after a step, unless fewer views are rendered at once.
+
+    Args:
+        step: after which.
+        always: even then.
+    """
+
+    def __init__(self, step: int, always: bool = False) -> None:
+        self.step, self.always = step, always
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        if trainer.global_step >= self.step and (self.always or not pl_module.renderer.views_at_once):
+            raise torch.OutOfMemoryError("tried to allocate 80 GiB")
 
 
 SMALL_WEIGHT = Constant(0.01)

@@ -4,8 +4,9 @@ import pytest
 import torch
 from fakes import ColorPrior, small_model
 from pytorch_lightning import Trainer
-from pytorch_lightning.callbacks import Checkpoint, EMAWeightAveraging
+from pytorch_lightning.callbacks import Checkpoint
 
+from dreamfusion_pl.callbacks.average import WeightAverage
 from dreamfusion_pl.callbacks.checkpoints import LastCheckpoints
 from dreamfusion_pl.data.views import RandomViews, orbit
 
@@ -67,8 +68,7 @@ def run(folder, steps, callbacks=(), ckpt_path=None):
     model = small_model()
     if ckpt_path:  # nothing of a fresh model may survive the checkpoint
         torch.nn.init.zeros_(model.scene.planes)
-    average = EMAWeightAveraging(decay=0.9, use_buffers=False)
-    fitted = trainer(steps, callbacks=[average, *callbacks], default_root_dir=folder)
+    fitted = trainer(steps, callbacks=[WeightAverage(0.9), *callbacks], default_root_dir=folder)
     fitted.fit(model, datamodule=views(), ckpt_path=ckpt_path)
     return model
 

@@ -22,7 +22,7 @@ FLOORS = [
     {"configs", "terminal"},
     {"evaluation", "batch"},
     {"runs", "commands"},
-    {"result"},
+    {"result", "together"},
     {"__init__"},
     {"cli"},
     {"__main__"},

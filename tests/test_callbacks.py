@@ -7,9 +7,9 @@ import pytest
 import torch
 from fakes import small_model
 from pytorch_lightning import Callback, Trainer
-from pytorch_lightning.callbacks import EMAWeightAveraging
 
 from dreamfusion_pl.callbacks import folder
+from dreamfusion_pl.callbacks.average import WeightAverage
 from dreamfusion_pl.callbacks.checkpoints import LastCheckpoints
 from dreamfusion_pl.callbacks.mesh import MeshExport
 from dreamfusion_pl.callbacks.progress import Progress, results
@@ -69,7 +69,7 @@ def test_previews_show_averaged_weights(tmp_path):
         def on_train_batch_end(self, trainer, pl_module, *_):
             self.raw = pl_module.scene.planes.detach().clone()
 
-    probe, average = Probe(), EMAWeightAveraging(decay=0.5, use_buffers=False)
+    probe, average = Probe(), WeightAverage(decay=0.5)
     model = fit(tmp_path, [average, probe, Renders()], val_check_interval=4)
     assert not torch.equal(probe.shown, probe.raw)
     assert torch.equal(probe.shown, model.scene.planes)  # which training ends with

@@ -1,5 +1,6 @@
 """The command line in one process, with a run that takes a second; and bad input."""
 
+import json
 import os
 import subprocess
 import sys
@@ -67,6 +68,28 @@ def test_tensorboard_has_it_all(finished):
     assert events.Images("turntable")[0].encoded_image_string[:6] == b"GIF89a"
     assert {"prompt/text_summary", "configuration/text_summary"} <= set(tags["tensors"])
     assert any(tag.startswith("object") for tag in tags["tensors"])
+
+
+def test_settings_and_metrics_are_in_the_hparams_tab(finished):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.plugins.hparams import metadata, plugin_data_pb2
+
+    events = EventAccumulator(str(finished / RUN))
+    events.Reload()
+    contents = events.summary_metadata
+
+    def content(tag):
+        return plugin_data_pb2.HParamsPluginData.FromString(contents[tag].plugin_data.content)
+
+    session = content(metadata.SESSION_START_INFO_TAG).session_start_info.hparams
+    assert session["prompt"].string_value == "a red ball"
+    assert (session["max_steps"].number_value, session["seed"].number_value) == (5.0, 0.0)
+    assert session["scene/init_args/resolution"].number_value == 8.0
+    experiment = content(metadata.EXPERIMENT_TAG).experiment
+    metrics = {info.name.tag for info in experiment.metric_infos}
+    assert {"final/score", "final/loss", "final/opacity"} <= metrics <= set(events.Tags()["scalars"])
+    score = json.loads((finished / RUN / "status.json").read_text())["metrics"]["score"]
+    assert events.Scalars("final/score")[0].value == pytest.approx(score)
 
 
 @pytest.mark.parametrize("name", ["lightning_logs/version_0", str(RUN / "checkpoints" / "last.ckpt"), "last"])
@@ -184,6 +207,29 @@ def test_a_device_that_is_not_there(folder, capsys):
     assert main(["fit", *SMALL, "--prompt", "a ball", "--trainer.accelerator", "gpu"]) == 2
     err = capsys.readouterr().err
     assert "gpu" in err and "--trainer.accelerator auto" in err
+
+
+@pytest.mark.parametrize("saved", [False, True])
+def test_out_of_memory_is_answered_with_fewer_views_at_once(folder, capsys, saved):
+    full = ["--trainer.callbacks+=fakes.FullMemory", "--trainer.callbacks.step=2"]
+    keeper = ["--trainer.callbacks+=dreamfusion_pl.callbacks.checkpoints.LastCheckpoints"]
+    keeper += ["--trainer.callbacks.every=1"]
+    words = ["fit", *SMALL, "--prompt", "a red ball", *full, *(keeper if saved else [])]
+    assert main(words) == 0
+    captured = capsys.readouterr()
+    assert captured.err.count("one view at a time") == 1 and "error" not in captured.err
+    assert [run.name for run in Path("lightning_logs").iterdir()] == ["version_0"]
+    model = yaml.safe_load((RUN / "config.yaml").read_text())["model"]["init_args"]
+    assert model["renderer"]["views_at_once"] == 1
+
+
+def test_out_of_memory_in_spite_of_that_is_one_message(folder, capsys):
+    full = ["--trainer.callbacks+=fakes.FullMemory", "--trainer.callbacks.step=2"]
+    words = ["fit", *SMALL, "--prompt", "a red ball", *full, "--trainer.callbacks.always=true"]
+    assert main(words) == 1
+    err = capsys.readouterr().err
+    assert err.count("one view at a time") == 1 and err.count("error") == 1
+    assert "--data.views_per_step" in err and "Traceback" not in err
 
 
 def test_looking_needs_something_to_look_at(folder, capsys):

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from pickle import UnpicklingError
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from dreamfusion_pl.callbacks.checkpoints import LastCheckpoints
 from dreamfusion_pl.callbacks.safety import DivergedError, Safety
 from dreamfusion_pl.cli import main
 from dreamfusion_pl.data.views import RandomViews
+from dreamfusion_pl.terminal import guarded
 
 TESTS = Path(__file__).parent
 COMMAND = [sys.executable, "-m", "dreamfusion_pl", "fit", *SMALL_RUN, "--prompt", "a red ball"]
@@ -115,7 +117,7 @@ def test_the_newest_whole_checkpoint_is_taken(tmp_path, whole, capsys, how):
         configs.find_checkpoint(str(tmp_path))
 
 
-def fit(model, callbacks, folder, steps=40):
+def fit(model, callbacks, folder, steps=40, views=None):
     trainer = Trainer(
         max_steps=steps,
         max_epochs=-1,
@@ -129,7 +131,7 @@ def fit(model, callbacks, folder, steps=40):
         num_sanity_val_steps=0,
         limit_val_batches=0,
     )
-    trainer.fit(model, datamodule=RandomViews(views_per_step=2, look_resolution=8))
+    trainer.fit(model, datamodule=views or RandomViews(views_per_step=2, look_resolution=8))
     return trainer
 
 
@@ -170,11 +172,52 @@ def test_a_hopeless_run_ends_with_advice(tmp_path):
 
 
 def test_a_vanished_object_is_reported_once(tmp_path, capsys):
-    model, safety = small_model(), Safety(every=5)
+    model, safety = small_model(), Safety(every=5, lost=0)
     torch.nn.init.constant_(model.scene.output.bias, -100.0)
     fit(model, [safety], tmp_path)
     assert len(safety.notes) == 1 and "vanished" in safety.notes[0]
     assert capsys.readouterr().err.count("vanished") == 1
+
+
+@pytest.mark.parametrize("bias, what", [(-100.0, "vanished"), (100.0, "fills the picture")])
+def test_a_lost_object_ends_the_run(tmp_path, bias, what):
+    class Watch(Callback):
+        def on_train_batch_end(self, trainer, *_):
+            steps.append(trainer.global_step)
+
+    steps, model = [], small_model()
+    torch.nn.init.constant_(model.scene.output.bias, bias)
+    model.scene.requires_grad_(False)
+    model.scene.planes.requires_grad_()
+    views = RandomViews(views_per_step=2, look_resolution=8, distance=(0.8, 0.8), focal=(2.0, 2.0))
+    with pytest.raises(DivergedError, match=what):
+        fit(model, [Safety(every=5, lost=3), Watch()], tmp_path, steps=40, views=views)
+    assert steps[-1] == 19  # looks at 10, 15 and 20; Safety stands before Watch
+
+
+@pytest.mark.parametrize(
+    "error, status, said",
+    [
+        (DivergedError("no hope"), 3, "no hope"),
+        (UnpicklingError("Weights only load failed"), 2, "more than numbers"),
+        (RuntimeError("Error(s) in loading state_dict for A: size mismatch"), 2, "another configuration"),
+        (RuntimeError("[/__w/gloo/pair.cc] Connection closed by peer\n"), 1, "another process of this run"),
+        (OSError(28, "No space left on device"), 1, "space left"),
+    ],
+)
+def test_an_accident_is_one_message_and_a_status(capsys, error, status, said):
+    def fail():
+        raise error
+
+    assert guarded(fail, "fit") == status and said in capsys.readouterr().err
+
+
+def test_an_error_of_the_program_is_not_hidden():
+    def fail():
+        raise RuntimeError("a bug")
+
+    with pytest.raises(RuntimeError, match="a bug"):
+        guarded(fail, "fit")
 
 
 def test_impossible_arguments():

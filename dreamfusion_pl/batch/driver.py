@@ -17,11 +17,12 @@ POLL_SECONDS = 5.0  # between looks at jobs that another driver runs
 
 
 class Resources(NamedTuple):
-    """What one fit takes, and how many may run or wait at once."""
+    """What the process of one fit or several takes, and how many may run or wait at once."""
 
     cpus: int = 1
     gpus: float = 0.0
     in_flight: int = 0  # 0: as many as the machines hold, and as many again waiting
+    together: int = 1  # fits in one process, which share the prior and its calls
 
 
 def run_all(
@@ -37,7 +38,7 @@ def run_all(
     Args:
         jobs: all jobs of the batch.
         options: words for the command line of every fit.
-        resources: of one fit.
+        resources: of one process.
         retries: repetitions of a failed fit.
         address: a Ray cluster; None starts Ray on this machine.
         report: is told each job with its outcome, how many are settled, and how many there are.
@@ -46,37 +47,47 @@ def run_all(
         ValueError: Ray is not installed, the cluster does not answer, or it has no room for a single fit.
     """
     outcomes = {job: Outcome("finished") for job in jobs if is_done(job)}
-    waiting = deque(job for job in jobs if job not in outcomes)
+    waiting = deque(groups([job for job in jobs if job not in outcomes], resources.together))
     if not waiting:
         return outcomes
     ray = _connect(address, resources)
     task = ray.remote(num_cpus=resources.cpus, num_gpus=resources.gpus, max_retries=3)(worker.run)
     limit = resources.in_flight or 2 * _slots(ray, resources)
-    running: dict[Any, Job] = {}
+    running: dict[Any, tuple[Job, ...]] = {}
     try:
         while waiting or running:
             while waiting and len(running) < limit:
-                job = waiting.popleft()
-                running[task.remote(job, options, retries, resources.cpus)] = job
+                group = waiting.popleft()
+                running[task.remote(group, options, retries, resources.cpus)] = group
             ready, _ = ray.wait(list(running), num_returns=1)
-            job = running.pop(ready[0])
-            outcome = _outcome(ray, ready[0])
-            if outcome.state == "busy":  # another driver has it: look again later
-                waiting.append(job)
+            group = running.pop(ready[0])
+            came = dict(zip(group, _outcomes(ray, ready[0], len(group)), strict=True))
+            for job, outcome in came.items():
+                if outcome.state != "busy":
+                    outcomes[job] = outcome
+                    report(job, outcome, len(outcomes), len(jobs))
+            busy = tuple(job for job in group if job not in outcomes)
+            if busy:  # another driver has them: look again later
+                waiting.append(busy)
                 time.sleep(POLL_SECONDS if not running else 0.1)
-                continue
-            outcomes[job] = outcome
-            report(job, outcome, len(outcomes), len(jobs))
     finally:
         ray.shutdown()
     return outcomes
 
 
-def _outcome(ray: Any, reference: Any) -> Outcome:
+def groups(jobs: list[Job], size: int) -> list[tuple[Job, ...]]:
+    """Put up to ``size`` jobs into one process; jobs with options of their own only with their like."""
+    alike: dict[tuple[str, ...], list[Job]] = {}
+    for job in jobs:
+        alike.setdefault(job.request.options, []).append(job)
+    return [tuple(some[i : i + size]) for some in alike.values() for i in range(0, len(some), size)]
+
+
+def _outcomes(ray: Any, reference: Any, count: int) -> list[Outcome]:
     try:
-        return Outcome(*ray.get(reference))
+        return [Outcome(*outcome) for outcome in ray.get(reference)]
     except ray.exceptions.RayError as error:
-        return Outcome("failed", 0, f"{type(error).__name__}: {error}")
+        return count * [Outcome("failed", 0, f"{type(error).__name__}: {error}")]
 
 
 def _connect(address: str | None, resources: Resources) -> Any:
@@ -93,6 +104,7 @@ def _connect(address: str | None, resources: Resources) -> Any:
         else:
             cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
             ray.init(
+                address="local",  # not that of another driver on this machine
                 num_cpus=cores,
                 include_dashboard=False,
                 log_to_driver=False,

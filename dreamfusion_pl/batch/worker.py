@@ -1,80 +1,134 @@
-"""One job in its own process, ``python -m dreamfusion_pl fit``: once at a time, repeated while it helps."""
+"""Jobs in a process of their own, ``fit`` or ``together``: once at a time, repeated while it helps."""
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from dreamfusion_pl.batch.jobs import Job, is_done
+from dreamfusion_pl.terminal import HOPELESS, WRONG_USAGE
 
-WRONG_USAGE = 2  # exit status of a fit that cannot work however often it is repeated
+SEED_STEP = 1000  # between the seeds that a hopeless job is tried with
 LOG = "log.txt"
+PROGRAM = (sys.executable, "-m", "dreamfusion_pl")
+State = Literal["finished", "failed", "busy"]
 
 
 class Outcome(NamedTuple):
     """What came of a job."""
 
-    state: Literal["finished", "failed", "busy"]
+    state: State
     attempts: int = 0
     reason: str = ""  # of a failure: the last lines that the fit printed
 
 
-def run(job: Job, options: tuple[str, ...], retries: int, threads: int) -> Outcome:
-    """Make one object, unless it is made or being made by somebody else.
+def run(jobs: tuple[Job, ...], options: tuple[str, ...], retries: int, threads: int) -> tuple[Outcome, ...]:
+    """Make the objects of a few jobs in one process, unless they are made or being made by somebody else.
 
     A fit that fails is repeated, from its newest checkpoint if it has one; one that ends with the status for
-    wrong usage is not.
+    wrong usage is not, and a hopeless one is repeated with another seed.
 
     Args:
-        job: what to make.
+        jobs: what to make; several share the prior, which they must have in common.
         options: words for the command line of every fit; the request's own come later and win.
         retries: repetitions of a failed fit.
-        threads: cores that it may use.
+        threads: cores that the process may use.
     """
-    job.folder.parent.mkdir(parents=True, exist_ok=True)
-    with _claim(job.folder.with_suffix(".lock")) as lock:
-        if lock is None:
-            return Outcome("busy")
-        attempts = 0
-        while not is_done(job):
-            if attempts > retries:
-                return Outcome("failed", attempts, _last_lines(job))
-            attempts += 1
-            code = _fit(job, options, threads, lock)
-            if code == WRONG_USAGE:
-                return Outcome("failed", attempts, _last_lines(job))
-        return Outcome("finished", attempts)
+    with ExitStack() as claims:
+        locks = {job: claims.enter_context(_claim(job.folder.with_suffix(".lock"))) for job in jobs}
+        outcomes = {job: Outcome("finished" if locks[job] is not None else "busy") for job in jobs}
+        seeds = {job: job.seed for job in jobs}
+        open_ = [job for job in jobs if locks[job] is not None and not is_done(job)]
+        for attempt in range(1, retries + 2):
+            codes = _fits({job: command(job, options, seeds[job]) for job in open_}, threads, locks)
+            for job, code in zip(open_, codes, strict=True):
+                state: State = "finished" if is_done(job) else "failed"
+                outcomes[job] = Outcome(state, attempt, "" if is_done(job) else _last_lines(job))
+                if code == HOPELESS:
+                    _clear(job)
+                    seeds[job] += SEED_STEP
+            open_ = [
+                job
+                for job, code in zip(open_, codes, strict=True)
+                if outcomes[job].state == "failed" and code != WRONG_USAGE
+            ]
+        return tuple(outcomes[job] for job in jobs)
 
 
-def command(job: Job, options: tuple[str, ...]) -> list[str]:
-    """The command line of the job's fit, or of going on with it."""
-    fit = [sys.executable, "-m", "dreamfusion_pl", "fit"]
+def command(job: Job, options: tuple[str, ...], seed: int) -> list[str]:
+    """The words after ``fit`` of the job's fit, or of going on with it."""
     if (job.folder / "config.yaml").is_file() and any(job.folder.glob("checkpoints/*.ckpt")):
-        return [*fit, "--resume", str(job.folder)]
+        return ["--resume", str(job.folder)]
     logger = "--trainer.logger.init_args"
     where = [
         f"{logger}.save_dir={job.folder.parent}",
         f"{logger}.name=",
         f"{logger}.version={job.folder.name}",
     ]
-    what = [f"--prompt={job.request.prompt}", f"--seed_everything={job.seed}"]
-    return [*fit, *options, *job.request.options, *what, *where]
+    return [
+        *options,
+        *job.request.options,
+        f"--prompt={job.request.prompt}",
+        f"--seed_everything={seed}",
+        *where,
+    ]
 
 
-def _fit(job: Job, options: tuple[str, ...], threads: int, lock: int) -> int:
-    job.folder.mkdir(parents=True, exist_ok=True)
+def _fits(words: dict[Job, list[str]], threads: int, locks: dict[Job, int | None]) -> list[int]:
+    """Run the fits in one process; return their exit statuses."""
+    if not words:
+        return []
+    for job in words:
+        job.folder.mkdir(parents=True, exist_ok=True)
+    log = next(iter(words)).folder / LOG
+    if len(words) == 1:
+        (fit,) = words.values()
+        return [_process(["fit", *fit], threads, locks, log).returncode]
+    with tempfile.TemporaryDirectory() as place:
+        file = Path(place) / "fits.json"
+        fits = [{"words": fit, "log": str(job.folder / LOG)} for job, fit in words.items()]
+        file.write_text(json.dumps(fits), encoding="utf-8")
+        done = _process(["together", str(file)], threads, locks, log, stdout=subprocess.PIPE)
+    try:
+        codes = json.loads(done.stdout.splitlines()[-1])
+    except (ValueError, IndexError):  # it was killed
+        codes = []
+    return codes if len(codes) == len(words) else [done.returncode or 1] * len(words)
+
+
+def _process(
+    words: list[str], threads: int, locks: dict[Job, int | None], log: Path, stdout: int | None = None
+) -> subprocess.CompletedProcess[str]:
     environment = dict(os.environ, OMP_NUM_THREADS=str(threads), PYTHONUNBUFFERED="1")
-    with (job.folder / LOG).open("ab") as log:
-        # The process inherits the lock: should this one be killed, nobody starts the job while that goes on.
-        done = subprocess.run(
-            command(job, options), stdout=log, stderr=subprocess.STDOUT, env=environment, pass_fds=(lock,)
+    # The process inherits the locks: should this one be killed, nobody starts a job while that goes on.
+    held = tuple(lock for lock in locks.values() if lock is not None)
+    with log.open("ab") as file:
+        return subprocess.run(
+            [*PROGRAM, *words],
+            stdout=stdout or file,
+            stderr=subprocess.STDOUT if stdout is None else file,
+            env=environment,
+            pass_fds=held,
+            text=True,
+            errors="replace",
         )
-    return done.returncode
+
+
+def _clear(job: Job) -> None:
+    """Remove a hopeless run; what it printed stays."""
+    for place in job.folder.iterdir():
+        if place.is_dir():
+            shutil.rmtree(place)
+        elif place.name != LOG:
+            place.unlink()
 
 
 def _last_lines(job: Job, count: int = 5) -> str:
@@ -90,6 +144,7 @@ def _claim(path: Path) -> Iterator[int | None]:
     """Hold a lock on a file while the block runs; hand out its descriptor, or None if another has it."""
     import fcntl
 
+    path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -11,11 +11,13 @@ from typing import Any, final
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.loggers import TensorBoardLogger
 
 from dreamfusion_pl import __version__
 from dreamfusion_pl.algorithm import DreamFusion
 from dreamfusion_pl.callbacks import folder
 from dreamfusion_pl.callbacks.safety import Safety
+from dreamfusion_pl.callbacks.score import Score
 
 FORMAT = 1  # of status.json; grows when a field changes its meaning or goes
 
@@ -41,6 +43,7 @@ class Report(Callback):
         """Say what there is, and show it."""
         if trainer.is_global_zero:
             self._show(trainer, pl_module)
+            _log_settings(trainer, pl_module)
             self._write(trainer, pl_module, "finished", files=_files(folder.run_folder(trainer)))
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
@@ -113,7 +116,20 @@ def _identity(model: LightningModule) -> dict[str, str | int]:
 def _metrics(trainer: Trainer) -> dict[str, float | None]:
     """What was logged last; what is not finite has no number in JSON and becomes null."""
     values = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    for one in trainer.callbacks:
+        if isinstance(one, Score) and one.value is not None:
+            values["score"] = one.value
     return {name: value if abs(value) < float("inf") else None for name, value in values.items()}
+
+
+def _log_settings(trainer: Trainer, model: LightningModule) -> None:
+    """Write the settings with what came of them, for TensorBoard's HParams tab."""
+    settings = {name: value for name, value in model.hparams.items() if not name.startswith("_")}
+    settings |= {**_identity(model), "max_steps": trainer.max_steps}
+    results = {f"final/{name}": value for name, value in _metrics(trainer).items() if value is not None}
+    for logger in trainer.loggers:
+        if isinstance(logger, TensorBoardLogger):
+            logger.log_hyperparams(settings, results, trainer.global_step)
 
 
 def _device(device: torch.device) -> str:

@@ -14,7 +14,7 @@ EMPTY, FULL = 0.005, 0.97  # mean opacity of a picture below or above which noth
 
 
 class DivergedError(ValueError):
-    """Training cannot go on; the message says what to change."""
+    """Nothing can come of this run; the message says what to change. Another seed may do better."""
 
 
 @final
@@ -24,32 +24,33 @@ class Safety(Callback):
     A step whose gradient is not finite is skipped (on the device: nothing waits for it). Every ``every``
     steps the callback looks: with no skipped step it remembers the state, with ``patience`` or more it goes
     back to the state remembered, and after ``rollbacks`` of these training ends. An object that vanished, or
-    fills the picture, is reported once.
+    fills the picture, is reported once; if it stays so for ``lost`` looks in a row, training ends.
 
     Args:
         every: steps between two looks.
         patience: skipped steps between two looks that send the run back.
         rollbacks: how often it may be sent back.
+        lost: looks in a row at nothing, or at nothing but the object, that end training; 0: none do.
 
     Raises:
         ValueError: an argument is not positive.
     """
 
-    def __init__(self, every: int = 25, patience: int = 10, rollbacks: int = 3) -> None:
-        if min(every, patience) < 1 or rollbacks < 0:
+    def __init__(self, every: int = 25, patience: int = 10, rollbacks: int = 3, lost: int = 4) -> None:
+        if min(every, patience) < 1 or min(rollbacks, lost) < 0:
             raise ValueError(
-                "every and patience must be 1 or more and rollbacks 0 or more, "
-                f"got {every}, {patience}, {rollbacks}"
+                "every and patience must be 1 or more, rollbacks and lost 0 or more, "
+                f"got {every}, {patience}, {rollbacks} and {lost}"
             )
-        self.every, self.patience, self.rollbacks = every, patience, rollbacks
+        self.every, self.patience, self.rollbacks, self.lost = every, patience, rollbacks, lost
         self.notes: list[str] = []
-        self._went_back, self._skipped = 0, 0
+        self._went_back, self._skipped, self._lost_looks = 0, 0, 0
         self._bad: Tensor | None = None
         self._good: tuple[dict[str, Any], list[dict[str, Any]]] | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Remember where training starts."""
-        self.notes, self._went_back, self._skipped = [], 0, 0
+        self.notes, self._went_back, self._skipped, self._lost_looks = [], 0, 0, 0
         self._bad = torch.zeros((), device=pl_module.device)
         self._good = _state(trainer, pl_module)
 
@@ -85,7 +86,7 @@ class Safety(Callback):
             self._go_back(trainer, pl_module)
         opacity = trainer.callback_metrics.get("opacity")
         if opacity is not None and trainer.global_step > 0.2 * trainer.max_steps:
-            self._report_collapse(float(opacity))
+            self._watch_opacity(trainer, float(opacity))
 
     def _go_back(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert self._good is not None
@@ -100,19 +101,34 @@ class Safety(Callback):
         for optimizer, state in zip(trainer.optimizers, self._good[1], strict=True):
             optimizer.load_state_dict(copy.deepcopy(state))
         self._note(
-            f"gradients were not finite; went back to the last good state at step {trainer.global_step}"
+            trainer,
+            f"gradients were not finite; went back to the last good state at step {trainer.global_step}",
         )
 
-    def _report_collapse(self, opacity: float) -> None:
-        if opacity < EMPTY:
-            self._note("the object has vanished: lower --model.opacity_weight, or take another seed")
-        elif opacity > FULL:
-            self._note("the object fills the picture: raise --model.opacity_weight, or take another seed")
+    def _watch_opacity(self, trainer: Trainer, opacity: float) -> None:
+        is_lost = not EMPTY <= opacity <= FULL
+        if trainer.world_size > 1:  # every rank sees views of its own; they end together
+            is_lost = bool(trainer.strategy.reduce_boolean_decision(is_lost))
+        if not is_lost:
+            self._lost_looks = 0
+            return
+        self._lost_looks += 1
+        note = (
+            "the object has vanished: lower --model.opacity_weight, or take another seed"
+            if opacity < EMPTY
+            else "the object fills the picture: raise --model.opacity_weight, or take another seed"
+        )
+        self._note(trainer, note)
+        if self._lost_looks == self.lost:
+            raise DivergedError(
+                f"{note}. It has been so for {self.lost * self.every} steps, and training ends here"
+            )
 
-    def _note(self, note: str) -> None:
+    def _note(self, trainer: Trainer, note: str) -> None:
         if note not in self.notes:
             self.notes.append(note)
-            print(f"dreamfusion_pl: warning: {note}", file=sys.stderr, flush=True)
+            if trainer.is_global_zero:
+                print(f"dreamfusion_pl: warning: {note}", file=sys.stderr, flush=True)
 
 
 def _state(trainer: Trainer, pl_module: LightningModule) -> tuple[dict[str, Any], list[dict[str, Any]]]:

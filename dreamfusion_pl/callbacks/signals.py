@@ -9,7 +9,6 @@ from types import FrameType
 from typing import Any, final
 
 from pytorch_lightning import Callback, LightningModule, Trainer
-from pytorch_lightning.plugins.environments import SLURMEnvironment
 
 from dreamfusion_pl.callbacks import folder
 from dreamfusion_pl.callbacks.checkpoints import LastCheckpoints
@@ -22,7 +21,7 @@ class Signals(Callback):
     """After a signal, finishes the step, saves, says how to go on and exits with 128 + the signal's number.
 
     That is 130 after Ctrl-C, 143 after SIGTERM, 138 after SIGUSR1. A second signal ends the run at once, with
-    what the last checkpoint holds. Under SLURM, SIGTERM and SIGUSR1 stay with Lightning, which requeues jobs.
+    what the last checkpoint holds. Of several ranks any may get the signal; all stop after the same step.
     """
 
     def __init__(self) -> None:
@@ -34,8 +33,7 @@ class Signals(Callback):
         self._received = None
         if threading.current_thread() is not threading.main_thread():
             return
-        mine = (signal.SIGINT,) if SLURMEnvironment.detect() else ORDERLY
-        self._before = {number: signal.signal(number, self._notice) for number in mine}
+        self._before = {number: signal.signal(number, self.notice) for number in ORDERLY}
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -54,7 +52,8 @@ class Signals(Callback):
             resume = f"go on with: python -m dreamfusion_pl fit --resume {run}"
             cure = resume if keepers else "nothing was saved"
             print(f"stopped by a signal after step {step}; {cure}", file=sys.stderr, flush=True)
-        raise SystemExit(128 + (self._received or signal.SIGTERM))
+        # The status is rank 0's alone: Lightning kills it when one of the processes that it started fails.
+        raise SystemExit(128 + (self._received or signal.SIGTERM) if trainer.is_global_zero else 0)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Give the signals back."""
@@ -62,7 +61,12 @@ class Signals(Callback):
             signal.signal(number, handler)
         self._before = {}
 
-    def _notice(self, number: int, frame: FrameType | None) -> None:
+    def notice(self, number: int, frame: FrameType | None = None) -> None:
+        """Remember a signal until the step is done; a second one ends the run here.
+
+        Raises:
+            SystemExit: it is the second.
+        """
         if self._received is not None:
             raise SystemExit(128 + number)
         self._received = number

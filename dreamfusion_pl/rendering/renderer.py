@@ -6,6 +6,7 @@ from typing import Literal, NamedTuple, final
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from dreamfusion_pl.rendering.rays import pixel_rays, sphere_bounds
 from dreamfusion_pl.rendering.sampling import OccupancyGrid, place_samples, uniform_samples
@@ -57,6 +58,8 @@ class Renderer(nn.Module):
         occupancy_resolution: cells along a side of the occupancy grid; 0 spreads samples over the bound.
         num_strata: pieces of every ray that are looked up in the occupancy grid.
         normal_step: distance h of finite differences, in world units.
+        views_at_once: views that are rendered in one go, 0 for all. Fewer take less memory: training then
+            keeps only what is returned, and renders again for the gradient, which stays the same.
     """
 
     def __init__(
@@ -66,8 +69,10 @@ class Renderer(nn.Module):
         occupancy_resolution: int = 32,
         num_strata: int = 64,
         normal_step: float = 0.02,
+        views_at_once: int = 0,
     ) -> None:
         super().__init__()
+        self.views_at_once = views_at_once
         self.num_samples, self.num_strata = num_samples, num_strata
         self.normals, self.normal_step = normals, normal_step
         self.occupancy = OccupancyGrid(occupancy_resolution) if occupancy_resolution else None
@@ -104,6 +109,22 @@ class Renderer(nn.Module):
         Returns:
             The rendering, [B, H, W, ...].
         """
+        size = self.views_at_once
+        if not 0 < size < len(views.origin):
+            return self._render(scene, background, views, progress, needs_normals)
+        parts = []
+        for part in zip(*(field.split(size) for field in views), strict=True):
+            arguments = (scene, background, Views(*part), progress, needs_normals)
+            parts.append(
+                checkpoint(self._render, *arguments, use_reentrant=False, preserve_rng_state=False)
+                if torch.is_grad_enabled()
+                else self._render(*arguments)
+            )
+        return Rendering(*map(torch.cat, zip(*parts, strict=True)))
+
+    def _render(
+        self, scene: Scene, background: Background, views: Views, progress: float, needs_normals: bool
+    ) -> Rendering:
         num_views, height, width = views.jitter.shape
         rays = pixel_rays(views.origin, views.rotation, views.focal, height, width)
         behind = background(rays.directions, views).reshape(-1, 3)

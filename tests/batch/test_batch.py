@@ -1,15 +1,18 @@
 """The whole batch on Ray, with runs that take seconds."""
 
 import csv
+import json
 import os
 from pathlib import Path
 
 import pytest
 from fakes import SMALL_RUN
 
-from dreamfusion_pl.batch.driver import Resources, run_all
+from dreamfusion_pl.batch.driver import Resources, groups, run_all
 from dreamfusion_pl.batch.jobs import Request, jobs_of
+from dreamfusion_pl.batch.worker import Outcome
 from dreamfusion_pl.cli import main
+from dreamfusion_pl.commands.batch import write_summary
 from dreamfusion_pl.export.gallery import Card, write_gallery
 
 pytest.importorskip("ray")
@@ -76,3 +79,50 @@ def test_the_gallery_escapes_prompts(tmp_path):
     page = write_gallery("1 object", [card], tmp_path / "gallery.html").read_text()
     assert "&lt;script&gt;&quot;x&quot;" in page and 'href="a%20b/seed_0/viewer.html"' in page
     assert "<b>" not in page
+
+
+def test_several_fits_share_a_process(folder):
+    Path("prompts.jsonl").write_text(
+        '{"prompt": "a red ball"}\n{"prompt": "a mug"}\n{"prompt": "?!"}\n'
+        '{"prompt": "a cup", "model.learning_rate": 0.1}\n'
+    )
+    words = ["batch", "--prompts", "prompts.jsonl", "--out", "out", "--together", "3", *SMALL_RUN]
+    assert main([*words, "--trainer.max_steps", "3"]) == 1
+    with Path("out/summary.csv").open() as file:
+        rows = {row["prompt"]: row for row in csv.DictReader(file)}
+    assert {prompt: row["state"] for prompt, row in rows.items()} == {
+        "a red ball": "finished",
+        "a mug": "finished",
+        "?!": "failed",
+        "a cup": "finished",
+    }
+    assert "no word" in rows["?!"]["reason"]
+
+
+def test_groups_have_the_same_options():
+    requests = [Request("a"), Request("b", ("--x", "1")), Request("c"), Request("d")]
+    jobs = jobs_of(requests, 1, Path("out"))
+    names = [[job.request.prompt for job in group] for group in groups(jobs, 2)]
+    assert names == [["a", "c"], ["d"], ["b"]]
+
+
+def test_the_best_of_the_seeds_is_picked(tmp_path):
+    jobs = jobs_of([Request("a ball"), Request("a mug"), Request("a cup")], 3, tmp_path)
+    scores = {("a ball", 0): 0.1, ("a ball", 1): 0.3, ("a ball", 2): 0.2, ("a mug", 1): 0.5}
+    outcomes = {}
+    for job in jobs:
+        score = scores.get((job.request.prompt, job.seed))
+        job.folder.mkdir(parents=True)
+        known = {"state": "finished", "seed": job.seed, "metrics": {"score": score}}
+        (job.folder / "status.json").write_text(json.dumps(known))
+        outcomes[job] = Outcome("finished")
+    failed = next(job for job in jobs if (job.request.prompt, job.seed) == ("a mug", 2))
+    outcomes[failed] = Outcome("failed", 1, "why")
+    write_summary(outcomes, tmp_path)
+    with (tmp_path / "summary.csv").open() as file:
+        best = [
+            (row["prompt"], row["seed"], row["score"]) for row in csv.DictReader(file) if row["best"] == "1"
+        ]
+    assert best == [("a ball", "1", "0.3")]
+    page = (tmp_path / "gallery.html").read_text()
+    assert page.count("the best of its seeds") == 1 and "seed 1, finished, score 0.3000" in page

@@ -12,9 +12,9 @@ from dreamfusion_pl.batch.jobs import Job, Request, jobs_of
 
 FINISH = """
 import json, pathlib, sys
-run = pathlib.Path(sys.argv[1]); run.mkdir(parents=True, exist_ok=True)
+run = pathlib.Path(sys.argv[2]); run.mkdir(parents=True, exist_ok=True)
 tries = run / "tries"; tries.write_text(tries.read_text() + "x" if tries.exists() else "x")
-if len(tries.read_text()) < int(sys.argv[2]): print("not yet"); sys.exit(int(sys.argv[3]))
+if len(tries.read_text()) < int(sys.argv[3]): print("not yet"); sys.exit(int(sys.argv[4]))
 (run / "status.json").write_text(json.dumps({"state": "finished"}))
 """
 
@@ -29,12 +29,18 @@ def pretend(monkeypatch):
     """Replace the fit by a process that succeeds at the n-th try, and otherwise exits with a status."""
 
     def install(tries: int, status: int) -> None:
-        def command(job, options):
-            return [sys.executable, "-c", FINISH, str(job.folder), str(tries), str(status)]
+        def command(job, options, seed):
+            return [str(job.folder), str(tries), str(status)]
 
+        monkeypatch.setattr(worker, "PROGRAM", (sys.executable, "-c", FINISH))
         monkeypatch.setattr(worker, "command", command)
 
     return install
+
+
+def run(job, retries) -> worker.Outcome:
+    (outcome,) = worker.run((job,), (), retries, threads=1)
+    return outcome
 
 
 def tries_of(job: Job) -> int:
@@ -43,20 +49,20 @@ def tries_of(job: Job) -> int:
 
 def test_a_failure_is_repeated_until_it_works(job, pretend):
     pretend(tries=3, status=1)
-    assert worker.run(job, (), retries=2, threads=1) == worker.Outcome("finished", 3)
-    assert worker.run(job, (), retries=2, threads=1) == worker.Outcome("finished", 0)
+    assert run(job, 2) == worker.Outcome("finished", 3)
+    assert run(job, 2) == worker.Outcome("finished", 0)
     assert tries_of(job) == 3
 
 
 def test_but_not_for_ever(job, pretend):
     pretend(tries=9, status=137)
-    outcome = worker.run(job, (), retries=1, threads=1)
+    outcome = run(job, 1)
     assert outcome == worker.Outcome("failed", 2, "not yet\nnot yet") and tries_of(job) == 2
 
 
 def test_wrong_usage_is_not_repeated(job, pretend):
     pretend(tries=9, status=2)
-    assert worker.run(job, (), retries=5, threads=1).attempts == 1
+    assert run(job, 5).attempts == 1
 
 
 def test_one_at_a_time(job, pretend):
@@ -64,22 +70,61 @@ def test_one_at_a_time(job, pretend):
     job.folder.parent.mkdir(parents=True)
     other = os.open(job.folder.with_suffix(".lock"), os.O_RDWR | os.O_CREAT)
     fcntl.flock(other, fcntl.LOCK_EX)
-    assert worker.run(job, (), 0, 1) == worker.Outcome("busy")
+    assert run(job, 0) == worker.Outcome("busy")
     assert not job.folder.exists()
     os.close(other)
-    assert worker.run(job, (), 0, 1).state == "finished"
+    assert run(job, 0).state == "finished"
 
 
 def test_the_command(job):
-    words = worker.command(job, ("--trainer.max_steps", "5"))
-    assert words[1:6] == ["-m", "dreamfusion_pl", "fit", "--trainer.max_steps", "5"]
-    assert "--prompt=a red ball" in words and "--seed_everything=0" in words
+    words = worker.command(job, ("--trainer.max_steps", "5"), 7)
+    assert words[:2] == ["--trainer.max_steps", "5"]
+    assert "--prompt=a red ball" in words and "--seed_everything=7" in words
     (job.folder / "checkpoints").mkdir(parents=True)
     (job.folder / "checkpoints" / "last.ckpt").touch()
     (job.folder / "config.yaml").touch()
-    assert worker.command(job, ("--trainer.max_steps", "5"))[4:] == ["--resume", str(job.folder)]
+    assert worker.command(job, ("--trainer.max_steps", "5"), 7) == ["--resume", str(job.folder)]
 
 
 def test_a_prompt_that_looks_like_an_option_stays_a_prompt(tmp_path):
     job = Job(Request("--help"), 0, Path(tmp_path))
-    assert "--prompt=--help" in worker.command(job, ())
+    assert "--prompt=--help" in worker.command(job, (), 0)
+
+
+def test_a_hopeless_run_is_tried_with_other_seeds(job, monkeypatch):
+    seeds = []
+    monkeypatch.setattr(worker, "PROGRAM", (sys.executable, "-c", "import sys; print('lost'); sys.exit(3)"))
+    monkeypatch.setattr(worker, "command", lambda job, options, seed: seeds.append(seed) or [])
+    (job.folder / "checkpoints").mkdir(parents=True)
+    (job.folder / "checkpoints" / "last.ckpt").touch()
+    (job.folder / "config.yaml").touch()
+    assert run(job, 2) == worker.Outcome("failed", 3, "lost\nlost\nlost")
+    assert seeds == [0, 1000, 2000]
+    assert [path.name for path in job.folder.iterdir()] == ["log.txt"]
+
+
+def test_several_jobs_in_one_process_have_their_own_ends(tmp_path, monkeypatch):
+    script = """
+import json, pathlib, sys
+fits = json.loads(pathlib.Path(sys.argv[2]).read_text()); codes = []
+for number, fit in enumerate(fits):
+    code = int(fit["words"][0]); codes.append(code)
+    run = pathlib.Path(fit["log"]).parent
+    if code == 0: (run / "status.json").write_text('{"state": "finished"}')
+    else: print(len(fits), file=open(fit["log"], "a"))
+print(codes)
+"""
+    jobs = tuple(jobs_of([Request("a ball"), Request("a mug"), Request("a cup")], 1, tmp_path))
+    codes = {jobs[0]: ["0"], jobs[1]: ["2"], jobs[2]: ["1"]}
+    monkeypatch.setattr(worker, "PROGRAM", (sys.executable, "-c", script))
+    monkeypatch.setattr(worker, "command", lambda job, options, seed: codes[job])
+    finished, wrong, failed = worker.run(jobs, (), 0, 1)
+    assert finished.state == "finished" and finished.attempts == 1
+    assert wrong == worker.Outcome("failed", 1, "3") and failed == worker.Outcome("failed", 1, "3")
+
+
+def test_jobs_whose_process_was_killed_are_all_repeated(tmp_path, monkeypatch):
+    jobs = tuple(jobs_of([Request("a ball"), Request("a mug")], 1, tmp_path))
+    kill = "import os; os.kill(os.getpid(), 9)"
+    monkeypatch.setattr(worker, "PROGRAM", (sys.executable, "-c", kill))
+    assert [outcome.attempts for outcome in worker.run(jobs, (), 2, 1)] == [3, 3]

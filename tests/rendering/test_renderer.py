@@ -103,6 +103,33 @@ def test_shading_gradients_reach_the_geometry_through_exact_normals(make_views):
     assert through_normals.isfinite().all() and through_normals.any()
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_a_few_views_at_once_give_the_same_pictures_and_gradients(make_views, mode):
+    views, scene = make_views(size=4), TriplaneScene()
+    views = type(views)(*(torch.cat([field, field[:1]]) for field in views))  # three: an odd one at the end
+    gradients = []
+    for views_at_once in (0, 1, 2):
+        renderer = Renderer(8, mode, 0, views_at_once=views_at_once)
+        rendering = renderer(scene, SolidBackground(), views, 0.5)
+        loss = rendering.rgb.square().sum() + rendering.facing.sum()
+        gradients.append((rendering.rgb.detach(), *torch.autograd.grad(loss, list(scene.parameters()))))
+    for other in gradients[1:]:
+        for value, expected in zip(other, gradients[0], strict=True):
+            torch.testing.assert_close(value, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_few_views_at_once_keep_less(make_views):
+    def kept(views_at_once: int) -> int:
+        sizes = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda x: sizes.append(x.numel()) or x, lambda x: x):
+            Renderer(8, "surface", 0, views_at_once=views_at_once)(
+                TriplaneScene(), SolidBackground(), make_views(size=8), 0.0
+            )
+        return sum(sizes)
+
+    assert kept(1) < 0.3 * kept(0)
+
+
 def test_the_state_is_the_occupancy_grid_only():
     assert set(Renderer(8, "surface", 4).state_dict()) == {"occupancy.density", "occupancy.occupied"}
     assert not Renderer(8, "surface", 0).state_dict()

@@ -1,0 +1,96 @@
+"""Averaged weights: what previews show, what is exported and what a checkpoint holds as the result."""
+
+from __future__ import annotations
+
+from typing import Any, final
+
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer
+from torch import Tensor
+
+
+@final
+class WeightAverage(Callback):
+    """Exponential moving average of the parameters.
+
+    Validation looks at the average, and when training ends the module has it. A checkpoint has it in
+    ``state_dict``, and the weights that training goes on from in ``current_model_state``, as with Lightning's
+    ``EMAWeightAveraging``. That one copies the whole module, and with it all that a module of the command
+    line holds, down to the processes of DDP, which cannot be copied; here only tensors are.
+
+    Args:
+        decay: weight of the old average in every step, in [0, 1).
+
+    Raises:
+        ValueError: ``decay`` is out of range.
+    """
+
+    def __init__(self, decay: float = 0.95) -> None:
+        if not 0.0 <= decay < 1.0:
+            raise ValueError(f"decay must be in [0, 1), got {decay}")
+        self.decay = decay
+        self._average: dict[str, Tensor] = {}  # by the parameter's name; empty before the first step
+        self._step = 0  # the last one that went into it
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Forget an earlier fit."""
+        if stage == "fit":
+            self._average, self._step = {}, 0
+
+    @torch.no_grad()
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Take the step's weights in, once for every step of the optimizer."""
+        if trainer.global_step == self._step:
+            return
+        self._step = trainer.global_step
+        current = _parameters(pl_module)
+        if not self._average:
+            self._average = {name: value.clone() for name, value in current.items()}
+        for name, value in current.items():
+            self._average[name].lerp_(value, 1.0 - self.decay)
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Show the average."""
+        self._swap(pl_module)
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Go on with the raw weights."""
+        self._swap(pl_module)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Leave the average in the module."""
+        self._swap(pl_module)
+        self._average = {}
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Put the average in the place of the weights, and these beside it."""
+        if self._average:
+            checkpoint["current_model_state"] = checkpoint["state_dict"]
+            checkpoint["state_dict"] = checkpoint["state_dict"] | self._average
+
+    def on_load_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Take both back; the module has loaded ``state_dict`` before this."""
+        if trainer.state.fn != "fit" or "current_model_state" not in checkpoint:
+            return
+        self._average = {name: value.clone() for name, value in _parameters(pl_module).items()}
+        self._step = checkpoint["global_step"]
+        pl_module.load_state_dict(checkpoint["current_model_state"])
+
+    @torch.no_grad()
+    def _swap(self, module: LightningModule) -> None:
+        if not self._average:
+            return
+        for name, value in _parameters(module).items():
+            raw = value.clone()
+            value.copy_(self._average[name])
+            self._average[name] = raw
+
+
+def _parameters(module: LightningModule) -> dict[str, Tensor]:
+    return {name: parameter.detach() for name, parameter in module.named_parameters()}

@@ -1,0 +1,51 @@
+"""A score of the finished object, by which the best of several seeds is picked."""
+
+from __future__ import annotations
+
+from typing import final
+
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer
+
+from dreamfusion_pl.algorithm import DreamFusion
+from dreamfusion_pl.callbacks import folder
+from dreamfusion_pl.callbacks.renders import on_device
+from dreamfusion_pl.data.views import orbit, ring
+from dreamfusion_pl.metrics.likelihood import prompt_evidence
+
+
+@final
+class Score(Callback):
+    """Asks the prior when training ends: by how much does the prompt help to denoise pictures of the object.
+
+    The pictures are always the same views, without shading, before gray.
+
+    Args:
+        num_azimuths: how many, 1 or more.
+
+    Raises:
+        ValueError: fewer.
+    """
+
+    def __init__(self, num_azimuths: int = 8) -> None:
+        if num_azimuths < 1:
+            raise ValueError(f"num_azimuths must be 1 or more, got {num_azimuths}")
+        self.num_azimuths = num_azimuths
+        self.value: float | None = None  # of the last fit that ended
+
+    @torch.no_grad()
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Compute the score and put it into TensorBoard."""
+        self.value = None
+        if not trainer.is_global_zero:
+            return
+        assert isinstance(pl_module, DreamFusion)
+        side = pl_module.prior.resolution
+        views = orbit(ring(self.num_azimuths), 15.0, 1.5, 1.2, side, side, (0.72, 0.72, 0.72))
+        views = on_device(views, pl_module.device)
+        pictures = pl_module(views, needs_normals=False).rgb
+        z = pl_module.prior.encode(pictures, pl_module.progress)
+        self.value = prompt_evidence(pl_module.prior, z, pl_module.prompts(views))
+        writer = folder.tensorboard(trainer)
+        if writer is not None:
+            writer.add_scalar("score", self.value, trainer.global_step)

@@ -1,0 +1,138 @@
+"""Several fits in one process: each gives what it gives alone, and one call of the prior serves all."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from fakes import SMALL_RUN, ColorPrior
+
+from dreamfusion_pl.cli import main
+from dreamfusion_pl.diffusion.shared import Meeting
+from dreamfusion_pl.together import Fit, fit_together
+
+TESTS = Path(__file__).parent
+FITS = [("a red ball", 0), ("a red ball", 1), ("a blue mug", 2)]
+
+
+def words(prompt: str, seed: int, place: Path, *more: str) -> list[str]:
+    logger = "--trainer.logger.init_args"
+    where = [f"{logger}.save_dir={place}", f"{logger}.name=", f"{logger}.version=run"]
+    return [*SMALL_RUN, f"--prompt={prompt}", f"--seed_everything={seed}", *where, *more]
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    return tmp_path
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+
+
+def test_each_gives_what_it_gives_alone(folder, monkeypatch):
+    rows, predict = [], ColorPrior.predict
+
+    def counted(self, z_t, t, text):
+        rows.append(len(z_t))
+        return predict(self, z_t, t, text)
+
+    for number, (prompt, seed) in enumerate(FITS):
+        assert main(["fit", *words(prompt, seed, folder / f"alone_{number}")]) == 0
+    monkeypatch.setattr(ColorPrior, "predict", counted)
+    together = [
+        Fit(words(prompt, seed, folder / f"together_{number}"), str(folder / f"log_{number}.txt"))
+        for number, (prompt, seed) in enumerate(FITS)
+    ]
+    assert fit_together(together) == [0, 0, 0]
+    assert rows.count(12) >= 4 and max(rows) >= 12  # 3 fits, 2 views, with and without the prompt: 4 steps
+    for number, (prompt, seed) in enumerate(FITS):
+        alone, run = folder / f"alone_{number}" / "run", folder / f"together_{number}" / "run"
+        for name, value in weights(alone).items():
+            torch.testing.assert_close(weights(run)[name], value, rtol=1e-5, atol=1e-6)
+        for place in alone.rglob("*"):
+            if "tfevents" not in place.name:
+                assert (run / place.relative_to(alone)).exists(), place
+        state = json.loads((run / "status.json").read_text())
+        assert (state["state"], state["prompt"], state["seed"]) == ("finished", prompt, seed)
+        assert "object.glb" in (folder / f"log_{number}.txt").read_text()
+
+
+def test_one_that_ends_early_does_not_hold_up_the_others(folder):
+    log = [str(folder / f"log_{number}.txt") for number in range(4)]
+    fits = [
+        Fit(words("a red ball", 0, folder / "long", "--trainer.max_steps=6"), log[0]),
+        Fit(words("?!", 0, folder / "bad"), log[1]),
+        Fit(words("a mug", 0, folder / "short", "--trainer.max_steps=2"), log[2]),
+        Fit(words("a mug", 0, folder / "wrong", "--no_such_option=2"), log[3]),
+    ]
+    assert fit_together(fits) == [0, 2, 0, 2]
+    assert "no word in it" in Path(log[1]).read_text() and "no_such_option" in Path(log[3]).read_text()
+    assert json.loads((folder / "long" / "run" / "status.json").read_text())["step"] == 6
+
+
+def test_an_error_of_the_shared_call_reaches_all_and_a_gradient_is_asked_alone(monkeypatch):
+    def predict(self, z_t, t, text):
+        if z_t.requires_grad:
+            return 2.0 * z_t
+        raise RuntimeError("no memory")
+
+    monkeypatch.setattr(ColorPrior, "predict", predict)
+    meeting, errors = Meeting(2), []
+
+    def attend(seat):
+        with meeting.turn:
+            prior = meeting.share(seat, ColorPrior())
+            z = torch.zeros(1, 3, 8, 8)
+            assert prior.predict(z.requires_grad_(), torch.zeros(1), torch.zeros(1, 1, 1)).requires_grad
+            try:
+                prior.predict(z.detach(), torch.zeros(1), torch.zeros(1, 1, 1))
+            except RuntimeError as error:
+                errors.append(str(error))
+            finally:
+                meeting.leave(seat)
+
+    threads = [threading.Thread(target=attend, args=(seat,)) for seat in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == ["no memory", "no memory"]
+
+
+def test_a_signal_stops_all_in_order(folder):
+    runs = [folder / name for name in ("one", "two")]
+    long = ["--trainer.max_steps=100000", "--trainer.val_check_interval=100000"]
+    fits = [
+        {"words": words("a red ball", seed, run, *long), "log": str(run / "log.txt")}
+        for seed, run in enumerate(runs)
+    ]
+    Path("fits.json").write_text(json.dumps(fits))
+    environment = dict(os.environ, PYTHONPATH=os.pathsep.join([str(TESTS), str(TESTS.parent)]))
+    command = [sys.executable, "-m", "dreamfusion_pl", "together", "fits.json"]
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+    deadline = time.time() + 120
+    while not all((run / "run" / "status.json").exists() for run in runs) and time.time() < deadline:
+        time.sleep(0.1)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 143 and json.loads(output.splitlines()[-1]) == [143, 143]
+    for run in runs:
+        assert json.loads((run / "run" / "status.json").read_text())["state"] == "interrupted"
+        assert f"fit --resume {run / 'run'}" in (run / "log.txt").read_text()
+        stored = torch.load(run / "run" / "checkpoints" / "last.ckpt", weights_only=True)
+        assert stored["global_step"] > 0
+
+
+def test_bad_words(capsys):
+    assert main(["together", "nowhere.json"]) == 2
+    assert "needs a file" in capsys.readouterr().err
