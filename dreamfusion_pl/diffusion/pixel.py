@@ -8,9 +8,10 @@ from typing import Any, Literal, Self, final
 import torch
 from torch import Tensor
 
-from dreamfusion_pl.diffusion.noise import NoiseSchedule, eps_from_v, eps_from_x0, per_row
+from dreamfusion_pl.diffusion.noise import VariancePreserving, eps_from_v, eps_from_x0, per_row
 from dreamfusion_pl.diffusion.prior import DiffusionPrior
 from dreamfusion_pl.diffusion.quiet import quiet
+from dreamfusion_pl.types import TextEmbedding
 
 BUILTIN = Path(__file__).parent / "builtin"
 MAX_TOKENS = 77  # the padded text length that IFPipeline hands to its text encoder
@@ -45,7 +46,7 @@ class PixelPrior(DiffusionPrior):
         unet, scheduler = self._pipeline.unet, self._pipeline.scheduler
         for part in (unet, self._pipeline.text_encoder):
             part.eval().requires_grad_(False)
-        self.schedule = NoiseSchedule(scheduler.alphas_cumprod)
+        self.schedule = VariancePreserving(scheduler.alphas_cumprod)
         self.resolution = unet.config.sample_size
         self.channels = unet.config.in_channels
         self._prediction = scheduler.config.prediction_type
@@ -66,8 +67,8 @@ class PixelPrior(DiffusionPrior):
         size = (self.resolution, self.resolution)
         return torch.nn.functional.interpolate(z, size, mode="bilinear", antialias=True)
 
-    def embed(self, prompts: list[str]) -> Tensor:
-        """Embed N texts as ``IFPipeline`` does: [N, T, D], no gradient.
+    def embed(self, prompts: list[str]) -> TextEmbedding:
+        """Embed N texts as ``IFPipeline`` does, without a gradient.
 
         Raises:
             ValueError: a text has more tokens than the model reads.
@@ -81,12 +82,14 @@ class PixelPrior(DiffusionPrior):
                 )
         device = self._pipeline.unet.device
         text, _ = self._pipeline.encode_prompt(prompts, do_classifier_free_guidance=False, device=device)
-        return text
+        return TextEmbedding(text)
 
-    def predict(self, z_t: Tensor, t: Tensor, text: Tensor) -> Tensor:
+    def predict(self, z_t: Tensor, t: Tensor, text: TextEmbedding) -> Tensor:
         unet = self._pipeline.unet
         sample = z_t.to(unet.dtype).contiguous(memory_format=self._layout)
-        output = unet(sample, self.schedule.timestep(t), encoder_hidden_states=text.to(unet.dtype)).sample
+        output = unet(
+            sample, self.schedule.timestep(t), encoder_hidden_states=text.tokens.to(unet.dtype)
+        ).sample
         prediction = output[:, : self.channels].to(z_t.dtype)  # the rest is IF's learned variance
         if self._prediction == "epsilon":
             return prediction

@@ -85,7 +85,7 @@ def modes(out: Path, seeds: int, jobs: int) -> str:
         for seed in range(seeds):
             start = 2.0 * torch.randn(256, 1, 1, 2, generator=generator(seed, "start"))
             theta = torch.nn.Parameter(start)
-            condition = Condition(prior.embed([""]).expand(256, -1, -1), prior.embed([""]))
+            condition = Condition(prior.embed([""]).expand(256), prior.embed([""]))
             sds = ScoreDistillation(0.0, SigmaSquared(), 0.02, t_max)
             descend(prior, sds, [theta], lambda theta=theta: theta, condition, 1500, 0.02, seed)
             gaps = (theta.detach()[:, 0, 0, None] - centres).norm(dim=-1)
@@ -110,7 +110,7 @@ def jacobian(out: Path, seeds: int, jobs: int) -> str:
                 right = []
                 for prompt in PROMPTS:
                     picture = MLPPicture(prior.resolution, seed=seed)
-                    condition = Condition(prior.embed([prompt]).expand(4, -1, -1), prior.embed([""]))
+                    condition = Condition(prior.embed([prompt]).expand(4), prior.embed([""]))
                     distillation = make(omega, SigmaSquared(), 0.02, 0.98)
                     costs.append(
                         descend(

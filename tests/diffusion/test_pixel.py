@@ -54,8 +54,8 @@ def test_guided_noise_is_the_pipelines_own(prior, omega):
 
 def test_embeddings_are_the_pipelines_own(prior):
     expected, expected_null = tiny_pipeline().encode_prompt(["A red chair", "blue ball "])
-    torch.testing.assert_close(prior.embed(["A red chair", "blue ball "]), expected)
-    torch.testing.assert_close(prior.embed([""]), expected_null[:1])
+    torch.testing.assert_close(prior.embed(["A red chair", "blue ball "]).tokens, expected)
+    torch.testing.assert_close(prior.embed([""]).tokens, expected_null[:1])
 
 
 def test_the_model_is_frozen_but_differentiable_in_its_input(prior):
@@ -105,7 +105,7 @@ def test_unknown_words_are_named_once_without_punctuation(prior):
 
 
 def test_a_prompt_longer_than_the_model_reads_is_refused(prior):
-    assert prior.embed(["red " * 76]).shape[1] == 77
+    assert prior.embed(["red " * 76]).tokens.shape[1] == 77
     with pytest.raises(ValueError, match="78 tokens.*reads 77.*shorten"):
         prior.embed(["red " * 77])
 
