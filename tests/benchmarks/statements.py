@@ -22,7 +22,7 @@ from torch import Tensor
 from dreamfusion_pl.data.world.captions import parse
 from dreamfusion_pl.diffusion.closed_form import MixturePrior, Mode
 from dreamfusion_pl.diffusion.noise import SigmaSquared, Uniform
-from dreamfusion_pl.diffusion.pixel import PixelPrior
+from dreamfusion_pl.diffusion.pretrained import PretrainedPrior
 from dreamfusion_pl.diffusion.prior import DiffusionPrior
 from dreamfusion_pl.distillation.base import Distillation
 from dreamfusion_pl.distillation.parameter_space import ParameterSpaceSampling
@@ -101,7 +101,7 @@ def modes(out: Path, seeds: int, jobs: int) -> str:
 
 def jacobian(out: Path, seeds: int, jobs: int) -> str:
     """(a, f) L_Diff with the U-Net's Jacobian against SDS, on pictures under the embedded prior."""
-    prior, judge_of = PixelPrior(), load_classifier()
+    prior, judge_of = PretrainedPrior(), load_classifier()
     rows = []
     for name, make in (("SDS", ScoreDistillation), ("L_Diff", ParameterSpaceSampling)):
         for omega in (0.0, 4.0):

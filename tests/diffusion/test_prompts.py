@@ -5,7 +5,7 @@ import torch
 from tiny_pipeline import save_tiny_pipeline
 
 from dreamfusion_pl.data.world.captions import view_words
-from dreamfusion_pl.diffusion.pixel import PixelPrior
+from dreamfusion_pl.diffusion.pretrained import PretrainedPrior
 from dreamfusion_pl.diffusion.prompts import (
     VIEW_NAMES,
     ViewDependentPrompts,
@@ -19,7 +19,9 @@ from dreamfusion_pl.types import TextEmbedding, Views
 
 @pytest.fixture(scope="module")
 def prior(tmp_path_factory):
-    return PixelPrior(str(save_tiny_pipeline(tmp_path_factory.mktemp("prior") / "tiny")), dtype="float32")
+    return PretrainedPrior(
+        str(save_tiny_pipeline(tmp_path_factory.mktemp("prior") / "tiny")), dtype="float32"
+    )
 
 
 def _views(elevation_deg, azimuth_deg) -> Views:
