@@ -14,7 +14,7 @@ from dreamfusion_pl.diffusion.closed_form import ClosedFormPrior
 from dreamfusion_pl.diffusion.prior import DiffusionPrior
 from dreamfusion_pl.distillation.base import Distillation
 from dreamfusion_pl.scene.pictures import Parametrization
-from dreamfusion_pl.types import Condition
+from dreamfusion_pl.types import Condition, TextEmbedding
 
 
 @final
@@ -60,9 +60,9 @@ class Playground(LightningModule):
             self.log("log_density", self.log_density(z.detach()).mean())
         return loss
 
-    def text(self, count: int) -> Tensor:
-        """The prompt's embedding for ``count`` rows, [count, T, D], on the module's device."""
-        return self._condition.text.to(self.device).expand(count, -1, -1)
+    def text(self, count: int) -> TextEmbedding:
+        """The prompt's embedding for ``count`` rows, on the module's device."""
+        return self._condition.text.to(self.device).expand(count)
 
     def log_density(self, z: Tensor) -> Tensor:
         """Log density of data z [N, C, h, w] under the prompt, [N], in nats; of closed-form priors only."""

@@ -184,9 +184,9 @@ def _check_writable(trainer: Trainer) -> None:
 
 
 def _warn_of_unknown_words(model: DreamFusion) -> None:
-    from dreamfusion_pl.diffusion.pixel import PixelPrior
+    from dreamfusion_pl.diffusion.pretrained import PretrainedPrior
 
-    if not isinstance(model.prior, PixelPrior):
+    if not isinstance(model.prior, PretrainedPrior):
         return
     unknown = model.prior.unknown_words(model.prompt)
     if unknown:

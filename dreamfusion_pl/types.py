@@ -10,13 +10,15 @@ directions.
 Images: float in [0, 1], ``[B, H, W, 3]``, row 0 on top. A prior's own layout and range stay inside the prior.
 
 Shape letters: B views, H W image rows and columns, R rays, S samples on a ray, P points, C channels,
-T text tokens, D embedding width, K known view directions of a prompt.
+T text tokens, D embedding width, N texts or rows, K known view directions of a prompt.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 
@@ -55,8 +57,44 @@ class Rendering(NamedTuple):
     facing: Tensor  # [B, H, W, S] or [B, H, W, 1], max(0, n . v)^2 of the orientation loss
 
 
+class TextEmbedding(NamedTuple):
+    """What text encoders make of N texts. A model that has no use for a part leaves it out."""
+
+    tokens: Tensor  # [N, T, D] one vector for every token
+    pooled: Tensor | None = None  # [N, P] one vector for the whole text
+    mask: Tensor | None = None  # [N, T] 1 where a token is read, 0 where it is padding; None: all are read
+
+    @property
+    def num_texts(self) -> int:
+        """N."""
+        return len(self.tokens)
+
+    def each(self, function: Callable[[Tensor], Tensor]) -> TextEmbedding:
+        """Apply a function to every part that there is."""
+        rest = (None if part is None else function(part) for part in self[1:])
+        return TextEmbedding(function(self.tokens), *rest)
+
+    def rows(self, index: Tensor | slice) -> TextEmbedding:
+        """Take texts by their index, int64 [M], or by a slice."""
+        return self.each(lambda part: part[index])
+
+    def expand(self, count: int) -> TextEmbedding:
+        """Repeat the one text that this is, N = 1, ``count`` times, without a copy."""
+        return self.each(lambda part: part.expand(count, *part.shape[1:]))
+
+    def to(self, target: torch.device | torch.dtype) -> TextEmbedding:
+        """Move to a device, or take a precision."""
+        return self.each(lambda part: part.to(target))
+
+    def join(self, other: TextEmbedding) -> TextEmbedding:
+        """Append the texts of another embedding of the same model."""
+        pairs = zip(self[1:], other[1:], strict=True)
+        rest = (None if a is None or b is None else torch.cat([a, b]) for a, b in pairs)
+        return TextEmbedding(torch.cat([self.tokens, other.tokens]), *rest)
+
+
 class Condition(NamedTuple):
     """Text condition of B views: one embedding each, and the unconditional one."""
 
-    text: Tensor  # [B, T, D]
-    null: Tensor  # [1, T, D]
+    text: TextEmbedding  # of B texts
+    null: TextEmbedding  # of one text

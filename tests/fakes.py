@@ -12,7 +12,7 @@ from pytorch_lightning import Callback
 from torch import Tensor
 
 from dreamfusion_pl.algorithm import DreamFusion
-from dreamfusion_pl.diffusion.noise import NoiseSchedule, SigmaSquared, per_row
+from dreamfusion_pl.diffusion.noise import SigmaSquared, VariancePreserving, per_row
 from dreamfusion_pl.diffusion.prior import DiffusionPrior
 from dreamfusion_pl.distillation.base import Distillation
 from dreamfusion_pl.distillation.sds import ScoreDistillation
@@ -20,6 +20,7 @@ from dreamfusion_pl.rendering.renderer import Renderer
 from dreamfusion_pl.scene.background import SolidBackground
 from dreamfusion_pl.scene.triplane import TriplaneScene
 from dreamfusion_pl.schedule import Constant, Schedule
+from dreamfusion_pl.types import TextEmbedding
 
 
 @final
@@ -39,7 +40,7 @@ class ColorPrior(DiffusionPrior):
     ) -> None:
         self.mean = 2.0 * torch.tensor(rgb)[:, None, None] - 1.0
         self.spread, self.resolution, self.channels = spread, resolution, 3
-        self.schedule = NoiseSchedule(torch.linspace(0.9999, 0.0001, 1000))
+        self.schedule = VariancePreserving(torch.linspace(0.9999, 0.0001, 1000))
 
     def to(self, device: torch.device | str) -> Self:
         self.mean = self.mean.to(device)
@@ -49,10 +50,10 @@ class ColorPrior(DiffusionPrior):
     def encode(self, rgb: Tensor, progress: float) -> Tensor:
         return 2.0 * rgb.permute(0, 3, 1, 2) - 1.0
 
-    def embed(self, prompts: list[str]) -> Tensor:
-        return torch.zeros(len(prompts), 1, 1)
+    def embed(self, prompts: list[str]) -> TextEmbedding:
+        return TextEmbedding(torch.zeros(len(prompts), 1, 1))
 
-    def predict(self, z_t: Tensor, t: Tensor, text: Tensor) -> Tensor:
+    def predict(self, z_t: Tensor, t: Tensor, text: TextEmbedding) -> Tensor:
         alpha, sigma = per_row(self.schedule.alpha(t)), per_row(self.schedule.sigma(t))
         variance = alpha.square() * self.spread**2 + sigma.square()
         return sigma * (z_t - alpha * self.mean) / variance

@@ -252,7 +252,7 @@ def test_words_that_the_prior_does_not_know(folder, capsys):
         "--trainer.max_steps",
         "1",
         "--model.prior",
-        "PixelPrior",
+        "PretrainedPrior",
     ]
     assert main([*args, "--data.resolution", "8"]) == 0
     err = capsys.readouterr().err

@@ -16,8 +16,10 @@ from fakes import SMALL_RUN, ColorPrior
 from dreamfusion_pl.cli import main
 from dreamfusion_pl.diffusion.shared import Meeting
 from dreamfusion_pl.together import Fit, fit_together
+from dreamfusion_pl.types import TextEmbedding
 
 TESTS = Path(__file__).parent
+TEXT = TextEmbedding(torch.zeros(1, 1, 1))
 FITS = [("a red ball", 0), ("a red ball", 1), ("a blue mug", 2)]
 
 
@@ -92,9 +94,9 @@ def test_an_error_of_the_shared_call_reaches_all_and_a_gradient_is_asked_alone(m
         with meeting.turn:
             prior = meeting.share(seat, ColorPrior())
             z = torch.zeros(1, 3, 8, 8)
-            assert prior.predict(z.requires_grad_(), torch.zeros(1), torch.zeros(1, 1, 1)).requires_grad
+            assert prior.predict(z.requires_grad_(), torch.zeros(1), TEXT).requires_grad
             try:
-                prior.predict(z.detach(), torch.zeros(1), torch.zeros(1, 1, 1))
+                prior.predict(z.detach(), torch.zeros(1), TEXT)
             except RuntimeError as error:
                 errors.append(str(error))
             finally:

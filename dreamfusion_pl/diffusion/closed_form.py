@@ -20,8 +20,9 @@ from typing import Self, final
 import torch
 from torch import Tensor
 
-from dreamfusion_pl.diffusion.noise import NoiseSchedule
+from dreamfusion_pl.diffusion.noise import NoiseSchedule, VariancePreserving
 from dreamfusion_pl.diffusion.prior import DiffusionPrior
+from dreamfusion_pl.types import TextEmbedding
 
 
 class ClosedFormPrior(DiffusionPrior):
@@ -30,13 +31,13 @@ class ClosedFormPrior(DiffusionPrior):
     differentiable = True
 
     @abstractmethod
-    def log_density(self, z_t: Tensor, t: Tensor, text: Tensor) -> Tensor:
+    def log_density(self, z_t: Tensor, t: Tensor, text: TextEmbedding) -> Tensor:
         """Return log p(z_t; y, t) of noisy pictures z_t [N, C, h, w] at times t [N] in [0, 1]: [N], in nats.
 
         Args:
             z_t: noisy pictures [N, C, h, w]; at t = 0 the data, but for the noise of the first timestep.
             t: times [N] in [0, 1].
-            text: embeddings [N, T, D'].
+            text: embeddings of N texts.
         """
 
     def encode(self, rgb: Tensor, progress: float) -> Tensor:
@@ -45,7 +46,7 @@ class ClosedFormPrior(DiffusionPrior):
 
 def closed_form_schedule(num_timesteps: int = 1000) -> NoiseSchedule:
     """Return a schedule whose alpha_t^2 falls on a straight line from .9999 to 1e-4."""
-    return NoiseSchedule(torch.linspace(0.9999, 1e-4, num_timesteps, dtype=torch.float64))
+    return VariancePreserving(torch.linspace(0.9999, 1e-4, num_timesteps, dtype=torch.float64))
 
 
 def marginal_covariance(covariance: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
@@ -85,7 +86,7 @@ def gaussian_log_density(residual: Tensor, covariance: Tensor) -> tuple[Tensor, 
 class GaussianPrior(ClosedFormPrior):
     """x ~ N(mu, Sigma) under any prompt, and x ~ N(0, Sigma) without one.
 
-    A text embedding is [1, D]: the mean itself.
+    A text's one token is the mean itself, [1, D].
 
     Args:
         mean: mu, D numbers.
@@ -111,18 +112,19 @@ class GaussianPrior(ClosedFormPrior):
         self.schedule.to(device)
         return self
 
-    def embed(self, prompts: list[str]) -> Tensor:
-        return torch.stack([self.mean[None] * float(bool(prompt)) for prompt in prompts]).float()
+    def embed(self, prompts: list[str]) -> TextEmbedding:
+        means = [self.mean[None] * float(bool(prompt)) for prompt in prompts]
+        return TextEmbedding(torch.stack(means).float())
 
-    def predict(self, z_t: Tensor, t: Tensor, text: Tensor) -> Tensor:
+    def predict(self, z_t: Tensor, t: Tensor, text: TextEmbedding) -> Tensor:
         residual, marginal = self._at(z_t, t, text)
         _, solved = gaussian_log_density(residual, marginal)
         return (self.schedule.sigma(t).to(z_t)[:, None] * solved).view_as(z_t)
 
-    def log_density(self, z_t: Tensor, t: Tensor, text: Tensor) -> Tensor:
+    def log_density(self, z_t: Tensor, t: Tensor, text: TextEmbedding) -> Tensor:
         return gaussian_log_density(*self._at(z_t, t, text))[0]
 
-    def divergence(self, x: Tensor, t: Tensor, text: Tensor) -> Tensor:
+    def divergence(self, x: Tensor, t: Tensor, text: TextEmbedding) -> Tensor:
         """Return KL(q(z_t | x) || p(z_t; y, t)) in nats, [N], of x [N, C, h, w] at times t [N] (A.4).
 
         Both are Gaussian: with d = alpha_t (x - mu) it is
@@ -138,10 +140,10 @@ class GaussianPrior(ClosedFormPrior):
         spread = sigma.square() * trace - count + log_determinant - 2.0 * count * sigma.log()
         return 0.5 * (spread + (difference * solved).sum(-1))
 
-    def _at(self, z_t: Tensor, t: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
+    def _at(self, z_t: Tensor, t: Tensor, text: TextEmbedding) -> tuple[Tensor, Tensor]:
         """Return z_t - alpha_t mu, [N, D], and P_t, [N, D, D]."""
         alpha, sigma = self.schedule.alpha(t).to(z_t), self.schedule.sigma(t).to(z_t)
-        residual = z_t.flatten(1) - alpha[:, None] * text.to(z_t).flatten(1)
+        residual = z_t.flatten(1) - alpha[:, None] * text.tokens.to(z_t).flatten(1)
         return residual, marginal_covariance(self.covariance.to(z_t), alpha, sigma)
 
 
@@ -164,7 +166,7 @@ class Mode:
 class MixturePrior(ClosedFormPrior):
     """A mixture of named Gaussians. A prompt names the modes that it allows; without one all are allowed.
 
-    A text embedding is [1, K]: the weights of the K modes.
+    A text's one token is the weights of the K modes, [1, K].
 
     Args:
         modes: the Gaussians by name; a name is one word.
@@ -196,21 +198,21 @@ class MixturePrior(ClosedFormPrior):
         self.schedule.to(device)
         return self
 
-    def embed(self, prompts: list[str]) -> Tensor:
-        """Embed N prompts as the weights of the modes that they allow: [N, 1, K].
+    def embed(self, prompts: list[str]) -> TextEmbedding:
+        """Embed N prompts as the weights of the modes that they allow: tokens [N, 1, K].
 
         Raises:
             ValueError: a prompt that is not empty names no mode.
         """
-        return torch.stack([self._allowed(prompt)[None] for prompt in prompts]).float()
+        return TextEmbedding(torch.stack([self._allowed(prompt)[None] for prompt in prompts]).float())
 
-    def predict(self, z_t: Tensor, t: Tensor, text: Tensor) -> Tensor:
+    def predict(self, z_t: Tensor, t: Tensor, text: TextEmbedding) -> Tensor:
         joint, solved = self._modes(z_t, t, text)
         responsibility = joint.softmax(-1)  # p(mode | z_t)
         eps_hat = (responsibility[..., None] * solved).sum(1)
         return (self.schedule.sigma(t).to(z_t)[:, None] * eps_hat).view_as(z_t)
 
-    def log_density(self, z_t: Tensor, t: Tensor, text: Tensor) -> Tensor:
+    def log_density(self, z_t: Tensor, t: Tensor, text: TextEmbedding) -> Tensor:
         return self._modes(z_t, t, text)[0].logsumexp(-1)
 
     def _allowed(self, prompt: str) -> Tensor:
@@ -224,13 +226,13 @@ class MixturePrior(ClosedFormPrior):
         weights = self.weights * mask
         return weights / weights.sum()
 
-    def _modes(self, z_t: Tensor, t: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
+    def _modes(self, z_t: Tensor, t: Tensor, text: TextEmbedding) -> tuple[Tensor, Tensor]:
         """Return log (weight_k N(z_t; mode k)), [N, K], and P_k^-1 (z_t - alpha_t mu_k), [N, K, D]."""
         alpha, sigma = self.schedule.alpha(t).to(z_t), self.schedule.sigma(t).to(z_t)
         residual = z_t.flatten(1)[:, None] - alpha[:, None, None] * self.means.to(z_t)
         marginal = marginal_covariance(self.covariances.to(z_t), alpha, sigma)
         log_density, solved = gaussian_log_density(residual, marginal)
-        return text.to(z_t).flatten(1).log() + log_density, solved
+        return text.tokens.to(z_t).flatten(1).log() + log_density, solved
 
 
 def checked_gaussian(mean: Sequence[float], covariance: Sequence[Sequence[float]]) -> tuple[Tensor, Tensor]:

@@ -2,20 +2,46 @@
 
 Time is continuous, t in [0, 1]. A network trained with T discrete timesteps is asked at the nearest of them,
 and alpha_t, sigma_t are those of that timestep: it always gets exactly a noise level that it was trained at.
+Flow-matching networks are trained at every t.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import final
+from typing import Literal, Self, final
 
 import torch
 from torch import Tensor
 
 
+class NoiseSchedule(ABC):
+    """How much of the picture and how much noise there is at time t: z_t = alpha_t x + sigma_t eps."""
+
+    @abstractmethod
+    def to(self, device: torch.device | str) -> Self:
+        """Move what the schedule holds; return self."""
+
+    @abstractmethod
+    def timestep(self, t: Tensor) -> Tensor:
+        """What the network is told of times t in [0, 1]; same shape."""
+
+    @abstractmethod
+    def alpha(self, t: Tensor) -> Tensor:
+        """alpha_t of times t in [0, 1]; same shape."""
+
+    @abstractmethod
+    def sigma(self, t: Tensor) -> Tensor:
+        """sigma_t of times t in [0, 1]; same shape."""
+
+    @final
+    def diffuse(self, x: Tensor, eps: Tensor, t: Tensor) -> Tensor:
+        """Return z_t = alpha_t x + sigma_t eps of pictures x and noise eps, [B, C, h, w], at times t, [B]."""
+        return per_row(self.alpha(t)) * x + per_row(self.sigma(t)) * eps
+
+
 @final
-class NoiseSchedule:
-    """alpha_t and sigma_t of a variance-preserving diffusion model: alpha_t^2 + sigma_t^2 = 1.
+class VariancePreserving(NoiseSchedule):
+    """A diffusion model with alpha_t^2 + sigma_t^2 = 1, trained at T discrete timesteps.
 
     Args:
         alphas_cumprod: alpha^2 at the T training timesteps, [T], falling, in [0, 1]: the table of a diffusers
@@ -35,8 +61,7 @@ class NoiseSchedule:
         self._alphas = squared.sqrt().float()
         self._sigmas = (1.0 - squared).sqrt().float()
 
-    def to(self, device: torch.device | str) -> NoiseSchedule:
-        """Move the tables; return self."""
+    def to(self, device: torch.device | str) -> Self:
         self._alphas, self._sigmas = self._alphas.to(device), self._sigmas.to(device)
         return self
 
@@ -45,16 +70,34 @@ class NoiseSchedule:
         return (t * (self.num_timesteps - 1)).round().long()
 
     def alpha(self, t: Tensor) -> Tensor:
-        """alpha_t of times t in [0, 1]; same shape."""
         return self._alphas.to(t.device)[self.timestep(t)]
 
     def sigma(self, t: Tensor) -> Tensor:
-        """sigma_t of times t in [0, 1]; same shape."""
         return self._sigmas.to(t.device)[self.timestep(t)]
 
-    def diffuse(self, x: Tensor, eps: Tensor, t: Tensor) -> Tensor:
-        """Return z_t = alpha_t x + sigma_t eps of pictures x and noise eps, [B, C, h, w], at times t, [B]."""
-        return per_row(self.alpha(t)) * x + per_row(self.sigma(t)) * eps
+
+@final
+class StraightPath(NoiseSchedule):
+    """A flow-matching model: z_t = (1 - t) x + t eps, for every t in [0, 1].
+
+    Args:
+        num_timesteps: the number that the network is told at t = 1.
+    """
+
+    def __init__(self, num_timesteps: int = 1000) -> None:
+        self.num_timesteps = num_timesteps
+
+    def to(self, device: torch.device | str) -> Self:
+        return self
+
+    def timestep(self, t: Tensor) -> Tensor:
+        return t * self.num_timesteps
+
+    def alpha(self, t: Tensor) -> Tensor:
+        return 1.0 - t
+
+    def sigma(self, t: Tensor) -> Tensor:
+        return t
 
 
 def per_row(value: Tensor) -> Tensor:
@@ -117,3 +160,21 @@ def eps_from_flow(velocity: Tensor, z_s: Tensor, s: Tensor) -> Tensor:
 def x0_from_flow(velocity: Tensor, z_s: Tensor, s: Tensor) -> Tensor:
     """X = z_s - s v on the straight path."""
     return z_s - s * velocity
+
+
+Prediction = Literal[
+    "epsilon", "v_prediction", "sample", "flow"
+]  # diffusers' names of what a network predicts
+
+
+def eps_from(kind: Prediction, output: Tensor, z_t: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+    """Turn what a network predicts into eps; see the conversion of each kind."""
+    match kind:
+        case "epsilon":
+            return output
+        case "v_prediction":
+            return eps_from_v(output, z_t, alpha, sigma)
+        case "sample":
+            return eps_from_x0(output, z_t, alpha, sigma)
+        case "flow":
+            return eps_from_flow(output, z_t, sigma)

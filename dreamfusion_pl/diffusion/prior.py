@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dreamfusion_pl.diffusion.noise import NoiseSchedule
-from dreamfusion_pl.types import Condition
+from dreamfusion_pl.types import Condition, TextEmbedding
 
 
 class DiffusionPrior(ABC):
@@ -44,17 +44,17 @@ class DiffusionPrior(ABC):
         """
 
     @abstractmethod
-    def embed(self, prompts: list[str]) -> Tensor:
-        """Embed N texts: [N, T, D], no gradient."""
+    def embed(self, prompts: list[str]) -> TextEmbedding:
+        """Embed N texts, without a gradient."""
 
     @abstractmethod
-    def predict(self, z_t: Tensor, t: Tensor, text: Tensor) -> Tensor:
+    def predict(self, z_t: Tensor, t: Tensor, text: TextEmbedding) -> Tensor:
         """Predict the noise, conditional on a text, in one call; in z_t's graph if ``differentiable``.
 
         Args:
             z_t: noisy pictures [N, C, h, w].
             t: times [N] in [0, 1].
-            text: embeddings [N, T, D].
+            text: embeddings of N texts.
 
         Returns:
             eps(z_t; y, t), [N, C, h, w], in z_t's dtype.
@@ -75,7 +75,9 @@ class DiffusionPrior(ABC):
         Returns:
             eps_hat [B, C, h, w].
         """
-        null = condition.null.expand(len(z_t), -1, -1)
-        both = self.predict(torch.cat([z_t, z_t]), torch.cat([t, t]), torch.cat([condition.text, null]))
+        if guidance_scale == 0.0:  # half the work
+            return self.predict(z_t, t, condition.text)
+        texts = condition.text.join(condition.null.expand(len(z_t)))
+        both = self.predict(torch.cat([z_t, z_t]), torch.cat([t, t]), texts)
         conditional, unconditional = both.chunk(2)
         return (1.0 + guidance_scale) * conditional - guidance_scale * unconditional

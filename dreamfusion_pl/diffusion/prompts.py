@@ -64,7 +64,7 @@ class ViewDependentPrompts:
         self.overhead_deg, self.front_deg, self.back_deg = overhead_deg, front_deg, back_deg
         self.directions = directions
         self.texts = [f"{prompt}, {name}" for name in VIEW_NAMES[directions]] if directions else [prompt]
-        self._table = prior.embed([*self.texts, negative_prompt])  # [K + 1, T, D]
+        self._table = prior.embed([*self.texts, negative_prompt])  # K + 1 texts
 
     def __call__(self, views: Views) -> Condition:
         """Return the embeddings that belong to B views, on the views' device."""
@@ -77,7 +77,7 @@ class ViewDependentPrompts:
             index = view_index(
                 views.elevation_deg, views.azimuth_deg, self.overhead_deg, self.front_deg, self.back_deg
             )
-        return Condition(text=self._table[index], null=self._table[-1:])
+        return Condition(text=self._table.rows(index), null=self._table.rows(slice(-1, None)))
 
 
 def view_index(

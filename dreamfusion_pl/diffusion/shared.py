@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
+from functools import reduce
 from typing import NamedTuple, Self, final
 
 import torch
 from torch import Tensor
 
 from dreamfusion_pl.diffusion.prior import DiffusionPrior
+from dreamfusion_pl.types import TextEmbedding
 
 
 class _Question(NamedTuple):
@@ -16,7 +18,7 @@ class _Question(NamedTuple):
 
     z_t: Tensor  # [N, C, h, w]
     t: Tensor  # [N]
-    text: Tensor  # [N, T, D]
+    text: TextEmbedding  # of N texts
 
 
 @final
@@ -69,9 +71,11 @@ class Meeting:
         asked = [self._questions.pop(seat) for seat in seats]
         answers: list[Tensor] | list[Exception]
         try:
-            together = (torch.cat(parts) for parts in zip(*asked, strict=True))
             rows = [len(question.z_t) for question in asked]
-            answers = list(self._prior.predict(*together).split(rows))
+            z_t = torch.cat([question.z_t for question in asked])
+            t = torch.cat([question.t for question in asked])
+            text = reduce(TextEmbedding.join, [question.text for question in asked])
+            answers = list(self._prior.predict(z_t, t, text).split(rows))
         except Exception as error:  # each of them has to hear it
             answers = [error] * len(seats)
         self._answers.update(zip(seats, answers, strict=True))
@@ -103,10 +107,10 @@ class SharedPrior(DiffusionPrior):
     def encode(self, rgb: Tensor, progress: float) -> Tensor:
         return self._prior.encode(rgb, progress)
 
-    def embed(self, prompts: list[str]) -> Tensor:
+    def embed(self, prompts: list[str]) -> TextEmbedding:
         return self._prior.embed(prompts)
 
-    def predict(self, z_t: Tensor, t: Tensor, text: Tensor) -> Tensor:
+    def predict(self, z_t: Tensor, t: Tensor, text: TextEmbedding) -> Tensor:
         if torch.is_grad_enabled() and z_t.requires_grad:
             return self._prior.predict(z_t, t, text)
         return self._meeting.ask(self._seat, _Question(z_t, t, text))

@@ -28,8 +28,7 @@ def prompt_evidence(prior: DiffusionPrior, z: Tensor, condition: Condition) -> f
         Mean over views, times and elements; above 0 where the prompt helps.
     """
     draws = rng.generator(0, "evidence")
-    null = condition.null.expand(len(z), -1, -1)
-    texts = torch.cat([condition.text, null])
+    texts = condition.text.join(condition.null.expand(len(z)))
     gains = []
     for time in TIMES:
         t = torch.full((len(z),), time, device=z.device)

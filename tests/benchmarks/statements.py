@@ -21,7 +21,7 @@ from torch import Tensor
 from dreamfusion_pl.data.world.captions import parse
 from dreamfusion_pl.diffusion.closed_form import MixturePrior, Mode
 from dreamfusion_pl.diffusion.noise import SigmaSquared
-from dreamfusion_pl.diffusion.pixel import PixelPrior
+from dreamfusion_pl.diffusion.pretrained import PretrainedPrior
 from dreamfusion_pl.diffusion.prior import DiffusionPrior
 from dreamfusion_pl.distillation.base import Distillation
 from dreamfusion_pl.distillation.parameter_space import ParameterSpaceSampling
@@ -71,7 +71,7 @@ def modes(out: Path, seeds: int) -> str:
         for seed in range(seeds):
             start = 2.0 * torch.randn(256, 1, 1, 2, generator=generator(seed, "start"))
             theta = torch.nn.Parameter(start)
-            condition = Condition(prior.embed([""]).expand(256, -1, -1), prior.embed([""]))
+            condition = Condition(prior.embed([""]).expand(256), prior.embed([""]))
             sds = ScoreDistillation(0.0, SigmaSquared(), 0.02, t_max)
             descend(prior, sds, [theta], lambda theta=theta: theta, condition, 1500, 0.02, seed)
             gaps = (theta.detach()[:, 0, 0, None] - centres).norm(dim=-1)
@@ -104,7 +104,7 @@ def scatter(points: Tensor, side: int = 192) -> Tensor:
 
 def jacobian(out: Path, seeds: int) -> str:
     """(a, f) L_Diff with the U-Net's Jacobian against SDS, on pictures under the embedded prior."""
-    prior, judge_of = PixelPrior(), load_classifier()
+    prior, judge_of = PretrainedPrior(), load_classifier()
     rows = []
     for name, make in (("SDS", ScoreDistillation), ("L_Diff", ParameterSpaceSampling)):
         for omega in (0.0, 4.0):
@@ -113,7 +113,7 @@ def jacobian(out: Path, seeds: int) -> str:
                 right = []
                 for prompt in PROMPTS:
                     picture = MLPPicture(prior.resolution, seed=seed)
-                    condition = Condition(prior.embed([prompt]).expand(4, -1, -1), prior.embed([""]))
+                    condition = Condition(prior.embed([prompt]).expand(4), prior.embed([""]))
                     distillation = make(omega, SigmaSquared(), 0.02, 0.98)
                     costs.append(
                         descend(

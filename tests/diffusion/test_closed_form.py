@@ -44,14 +44,14 @@ def marginal(prior: GaussianPrior, t: torch.Tensor) -> MultivariateNormal:
 
 def test_the_gaussians_density_is_torchs():
     prior, z_t = gaussian(), noisy(gaussian())
-    ours = prior.log_density(z_t, TIMES, prior.embed(["y"]).expand(4, -1, -1))
+    ours = prior.log_density(z_t, TIMES, prior.embed(["y"]).expand(4))
     theirs = [marginal(prior, t).log_prob(z.flatten()) for t, z in zip(TIMES, z_t, strict=True)]
     torch.testing.assert_close(ours, torch.stack(theirs), rtol=1e-6, atol=1e-6)
 
 
 def test_the_divergence_is_torchs():
     prior, x = gaussian(), noisy(gaussian())
-    ours = prior.divergence(x, TIMES, prior.embed(["y"]).expand(4, -1, -1))
+    ours = prior.divergence(x, TIMES, prior.embed(["y"]).expand(4))
     for value, t, picture in zip(ours, TIMES, x, strict=True):
         alpha, sigma = prior.schedule.alpha(t).double(), prior.schedule.sigma(t).double()
         q = MultivariateNormal(alpha * picture.flatten(), sigma**2 * torch.eye(4).double())
@@ -61,7 +61,7 @@ def test_the_divergence_is_torchs():
 @pytest.mark.parametrize("make, prompt", [(gaussian, "y"), (mixture, ""), (mixture, "left top")])
 def test_the_noise_is_minus_sigma_times_the_score(make, prompt):
     prior = make()
-    z_t, text = noisy(prior).requires_grad_(), prior.embed([prompt]).expand(4, -1, -1)
+    z_t, text = noisy(prior).requires_grad_(), prior.embed([prompt]).expand(4)
     (score,) = torch.autograd.grad(prior.log_density(z_t, TIMES, text).sum(), z_t)
     expected = -prior.schedule.sigma(TIMES).double()[:, None, None, None] * score
     torch.testing.assert_close(prior.predict(z_t, TIMES, text).detach(), expected, rtol=1e-9, atol=1e-9)
@@ -81,7 +81,7 @@ def test_a_mixture_of_one_is_the_gaussian():
 
 def test_a_prompt_chooses_modes():
     prior = mixture()
-    assert prior.embed(["", "left", "right, front view"]).squeeze(1).tolist() == pytest.approx(
+    assert prior.embed(["", "left", "right, front view"]).tokens.squeeze(1).tolist() == pytest.approx(
         [pytest.approx([4 / 7, 2 / 7, 1 / 7]), pytest.approx([1, 0, 0]), pytest.approx([0, 1, 0])]
     )
     with pytest.raises(ValueError, match="it knows: left, right, top"):
@@ -91,7 +91,7 @@ def test_a_prompt_chooses_modes():
 def test_guidance_is_the_difference_of_two_scores():
     prior, omega = mixture(), 3.0
     z_t = noisy(prior)
-    condition = Condition(prior.embed(["left"]).expand(4, -1, -1), prior.embed([""]))
+    condition = Condition(prior.embed(["left"]).expand(4), prior.embed([""]))
     left, any_mode = (prior.predict(z_t, TIMES, prior.embed([name] * 4)) for name in ("left", ""))
     expected = (1 + omega) * left - omega * any_mode
     torch.testing.assert_close(prior.guided(z_t, TIMES, condition, omega), expected)

@@ -8,7 +8,7 @@ from dreamfusion_pl.diffusion.closed_form import GaussianPrior
 from dreamfusion_pl.diffusion.noise import SigmaSquared, Uniform
 from dreamfusion_pl.distillation.density import DensityDistillation
 from dreamfusion_pl.distillation.sds import ScoreDistillation
-from dreamfusion_pl.types import Condition
+from dreamfusion_pl.types import Condition, TextEmbedding
 
 MEAN = torch.tensor([0.5, -1.0, 0.2, 0.9], dtype=torch.float64)
 
@@ -22,9 +22,9 @@ def prior_of(correlation: float) -> GaussianPrior:
 
 def gradient(distillation, prior, x, seed=0):
     z = x.clone().requires_grad_()
-    condition = Condition(prior.embed(["y"]).double().expand(len(x), -1, -1), prior.embed([""]).double())
     # the embedding is in single precision: the prior's own mean instead, for a comparison in double
-    condition = condition._replace(text=MEAN.expand(len(x), 1, 4))
+    mean = TextEmbedding(MEAN.expand(len(x), 1, 4))
+    condition = Condition(mean, mean.rows(slice(1)).each(torch.zeros_like))
     generator = torch.Generator().manual_seed(seed)
     distillation(z, condition, prior, 0.0, generator).backward()
     return z.grad
@@ -53,7 +53,7 @@ def test_its_gradient_is_that_of_its_own_value():
     slope = gradient(distillation, prior, x).flatten()
 
     def value(point):
-        condition = Condition(MEAN.expand(1, 1, 4), torch.zeros(1, 1, 4))
+        condition = Condition(TextEmbedding(MEAN.expand(1, 1, 4)), TextEmbedding(torch.zeros(1, 1, 4)))
         return distillation(point, condition, prior, 0.0, torch.Generator().manual_seed(0))
 
     for i, step in enumerate(1e-5 * torch.eye(4, dtype=torch.float64)):

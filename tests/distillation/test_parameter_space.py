@@ -8,7 +8,7 @@ from dreamfusion_pl.diffusion.closed_form import GaussianPrior, marginal_covaria
 from dreamfusion_pl.diffusion.noise import SigmaSquared, Uniform
 from dreamfusion_pl.distillation.parameter_space import ParameterSpaceSampling
 from dreamfusion_pl.distillation.sds import ScoreDistillation
-from dreamfusion_pl.types import Condition
+from dreamfusion_pl.types import Condition, TextEmbedding
 
 MEAN = (0.5, -1.0)
 COVARIANCE = ((0.9, 0.3), (0.3, 0.4))
@@ -20,7 +20,8 @@ def prior() -> GaussianPrior:
 
 
 def loss_of(distillation, prior, z, seed=0):
-    condition = Condition(torch.tensor([[MEAN]], dtype=z.dtype).expand(len(z), -1, -1), torch.zeros(1, 1, 2))
+    mean = TextEmbedding(torch.tensor([[MEAN]], dtype=z.dtype))
+    condition = Condition(mean.expand(len(z)), mean.each(torch.zeros_like))
     return distillation(z, condition, prior, 0.0, torch.Generator().manual_seed(seed))
 
 
@@ -62,7 +63,7 @@ def test_its_value_is_the_diffusion_loss(prior):
     times = t + 1e-9 * torch.rand(6, generator=generator)
     eps = torch.randn(z.shape, generator=generator).double()
     z_t = prior.schedule.diffuse(z, eps, times)
-    eps_hat = prior.predict(z_t, times, torch.tensor([[MEAN]]).expand(6, -1, -1))
+    eps_hat = prior.predict(z_t, times, TextEmbedding(torch.tensor([[MEAN]])).expand(6))
     expected = (eps_hat - eps).square().sum() / 6
     ours = loss_of(ParameterSpaceSampling(0.0, Uniform(), t_min=t, t_max=t + 1e-9), prior, z)
     torch.testing.assert_close(ours, expected, rtol=1e-6, atol=1e-8)

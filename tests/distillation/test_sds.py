@@ -22,7 +22,7 @@ def prior() -> GaussianPrior:
 
 
 def _condition(prior: GaussianPrior, count: int) -> Condition:
-    return Condition(prior.embed(["y"]).expand(count, -1, -1), prior.embed([""]))
+    return Condition(prior.embed(["y"]).expand(count), prior.embed([""]))
 
 
 def _gradient(distillation, prior, z, seed=0, progress=0.0):

@@ -5,7 +5,7 @@ from fakes import ColorPrior
 
 from dreamfusion_pl.diffusion.prior import DiffusionPrior
 from dreamfusion_pl.metrics.likelihood import TIMES, prompt_evidence
-from dreamfusion_pl.types import Condition
+from dreamfusion_pl.types import Condition, TextEmbedding
 
 RED, GREEN = torch.tensor([0.9, 0.1, 0.1]), torch.tensor([0.1, 0.9, 0.1])
 
@@ -31,7 +31,7 @@ class Painter(DiffusionPrior):
         self.rows.append(len(z_t))
         parts = []
         for row in range(len(z_t)):
-            self._plain.mean = 2.0 * text[row, 0][:, None, None] - 1.0
+            self._plain.mean = 2.0 * text.tokens[row, 0][:, None, None] - 1.0
             parts.append(self._plain.predict(z_t[row : row + 1], t[row : row + 1], text))
         return torch.cat(parts)
 
@@ -39,7 +39,7 @@ class Painter(DiffusionPrior):
 def evidence(shown: torch.Tensor, prompt: torch.Tensor) -> float:
     prior = Painter()
     z = prior.encode(shown.expand(2, 8, 8, 3), 1.0)
-    condition = Condition(prompt.expand(2, 1, 3), torch.full((1, 1, 3), 0.5))
+    condition = Condition(TextEmbedding(prompt.expand(2, 1, 3)), TextEmbedding(torch.full((1, 1, 3), 0.5)))
     value = prompt_evidence(prior, z, condition)
     assert prior.rows == [4] * len(TIMES)
     return value

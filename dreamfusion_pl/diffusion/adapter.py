@@ -1,0 +1,74 @@
+"""The role of an adapter: what is particular to one family of diffusers pipelines."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from dreamfusion_pl.diffusion.noise import NoiseSchedule, Prediction, VariancePreserving
+from dreamfusion_pl.types import TextEmbedding
+
+
+class Adapter(ABC):
+    """How a family of pipelines reads texts and calls its network. ``PretrainedPrior`` does the rest.
+
+    Args:
+        pipeline: the diffusers pipeline, with or without text encoders.
+        resolution: side h = w of z; 0: the model's own.
+    """
+
+    network_name: ClassVar[str]  # the pipeline's part that predicts
+    text_encoders: ClassVar[tuple[str, ...]]  # its parts that are needed only to embed texts
+    unused: ClassVar[tuple[str, ...]]  # its parts that are never needed
+
+    network: Any  # the torch module that predicts
+    schedule: NoiseSchedule
+    prediction: Prediction
+    channels: int  # C of z
+    resolution: int  # side h = w of z
+
+    @abstractmethod
+    def __init__(self, pipeline: Any, resolution: int) -> None: ...
+
+    @abstractmethod
+    def call(self, z_t: Tensor, timestep: Tensor, text: TextEmbedding) -> Tensor:
+        """Call the network as the family's pipeline does.
+
+        Args:
+            z_t: noisy pictures [N, C, h, w] in the network's precision.
+            timestep: [N], of ``schedule.timestep``.
+            text: embeddings of N texts in the network's precision.
+
+        Returns:
+            What the network predicts, [N, C or more, h, w]; what follows the first C is a learned variance.
+        """
+
+    @staticmethod
+    @abstractmethod
+    def embed(pipeline: Any, prompts: list[str]) -> TextEmbedding:
+        """Embed N texts with the whole pipeline, as its own call does."""
+
+    @staticmethod
+    @abstractmethod
+    def tokenizers(pipeline: Any) -> list[tuple[Any, int]]:
+        """Return the tokenizers that read a text, each with the number of tokens that its encoder reads."""
+
+
+def diffusion_process(pipeline: Any) -> tuple[NoiseSchedule, Prediction]:
+    """Read noise levels and the kind of prediction off the scheduler of a variance-preserving model.
+
+    Raises:
+        ValueError: the scheduler is of another kind.
+    """
+    scheduler = pipeline.scheduler
+    alphas_cumprod = getattr(scheduler, "alphas_cumprod", None)
+    kind = scheduler.config.get("prediction_type", "epsilon")
+    if alphas_cumprod is None or kind not in ("epsilon", "v_prediction", "sample"):
+        raise ValueError(
+            f"a {type(pipeline).__name__} with the scheduler {type(scheduler).__name__}, predicting {kind}, "
+            "is not supported: its noise levels are not those of a variance-preserving process. Take a model "
+            "with a DDPM, DDIM, PNDM, Euler or DPM-Solver scheduler"
+        )
+    return VariancePreserving(alphas_cumprod), kind

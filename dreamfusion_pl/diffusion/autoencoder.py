@@ -1,0 +1,53 @@
+"""Pictures as latents: a diffusers autoencoder, or a tiny one that stands in for it early in training."""
+
+from __future__ import annotations
+
+from typing import Any, Self, final
+
+import torch
+from torch import Tensor
+
+
+@final
+class LatentEncoder:
+    """z = scale (m - shift), with m the mean of the autoencoder's posterior. Differentiable.
+
+    Args:
+        vae: diffusers ``AutoencoderKL``.
+        tiny: diffusers ``AutoencoderTiny`` of the same latent space, or None.
+        tiny_until: progress in [0, 1] from which on ``vae`` encodes; until then ``tiny`` does, if there is
+            one.
+
+    Raises:
+        ValueError: the two have other latents, or ``tiny_until`` is no progress.
+    """
+
+    def __init__(self, vae: Any, tiny: Any = None, tiny_until: float = 1.0) -> None:
+        self.factor = 2 ** (len(vae.config.block_out_channels) - 1)  # pixels a latent, along a side
+        if not 0.0 <= tiny_until <= 1.0:
+            raise ValueError(f"tiny_until is a progress in [0, 1], got {tiny_until}")
+        if tiny is not None and tiny.config.latent_channels != vae.config.latent_channels:
+            raise ValueError(
+                f"the tiny autoencoder has {tiny.config.latent_channels} channels, the model's own "
+                f"{vae.config.latent_channels}: it is of another family. Take madebyollin/taesd for Stable "
+                "Diffusion 1 and 2, taesdxl for XL, taesd3 for 3, taef1 for FLUX"
+            )
+        self._vae, self._tiny, self._tiny_until = vae, tiny, tiny_until
+
+    def to(self, device: torch.device | str, dtype: torch.dtype, layout: torch.memory_format) -> Self:
+        """Move to a device, a precision and a memory layout; return self."""
+        for part in (self._vae, self._tiny):
+            if part is not None:
+                part.to(device=device, dtype=dtype, memory_format=layout)
+        return self
+
+    def __call__(self, pixels: Tensor, progress: float) -> Tensor:
+        """Encode pixels [B, 3, H, W] in [-1, 1] at ``progress``: z [B, C, H / factor, W / factor]."""
+        if self._tiny is not None and progress < self._tiny_until:
+            part = self._tiny
+            moments = part.encode(pixels.to(part.dtype), return_dict=False)[0]
+        else:
+            part = self._vae
+            moments = part.encode(pixels.to(part.dtype), return_dict=False)[0].mode()
+        shift = part.config.shift_factor or 0.0
+        return ((moments - shift) * part.config.scaling_factor).to(pixels.dtype)

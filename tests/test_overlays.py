@@ -1,0 +1,49 @@
+"""The overlay of every family, end to end on its tiny random pipeline."""
+
+import pytest
+import yaml
+from tiny_families import save_tiny_family
+
+from dreamfusion_pl import configs
+from dreamfusion_pl.cli import main
+
+OVERLAYS = ["stable_diffusion", "stable_diffusion_xl", "deepfloyd", "stable_diffusion_3", "flux"]
+SMALL = {
+    "model": {
+        "init_args": {
+            "scene": {"init_args": {"resolution": 8, "channels": 4, "width": 8}},
+            "renderer": {"num_samples": 8, "occupancy_resolution": 8, "num_strata": 16},
+            "prior": {"init_args": {"dtype": "float32", "resolution": 8}},
+        }
+    },
+    "data": {"init_args": {"resolution": 8, "look_resolution": 16, "num_val_views": 2, "num_test_views": 2}},
+    "trainer": {"max_steps": 20, "val_check_interval": 20, "log_every_n_steps": 5},
+}
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_a_fit_of_20_steps(name, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    save_tiny_family(name, tmp_path / "tiny")
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump(SMALL))
+    status = main(
+        [
+            "fit",
+            *("--config", f"{name}.yaml", "--config", "small.yaml"),
+            *("--prompt", "a red chair", "--model.prior.model", "tiny"),
+        ]
+    )
+    assert status == 0, capsys.readouterr().err
+    run = tmp_path / "lightning_logs" / "version_0"
+    settings = yaml.safe_load((run / "config.yaml").read_text())["model"]["init_args"]
+    assert settings["distillation"]["init_args"]["guidance_scale"] > 0.0
+    assert "done: 20 steps" in capsys.readouterr().out
+    assert (run / "turntable.gif").read_bytes()[:6] == b"GIF89a"
+    assert (run / "checkpoints" / "last.ckpt").stat().st_size < 1e6
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_an_overlay_names_a_hub_model_and_bfloat16(name):
+    prior = configs.load(f"{name}.yaml").tree["model"]["init_args"]["prior"]["init_args"]
+    assert prior["model"].count("/") == 1 and prior["dtype"] == "bfloat16"
