@@ -64,5 +64,6 @@ setup(
     extras_require={
         "test": ["pytest>=9.0", "ruff>=0.17", "mypy>=2.4", "ray>=2.60"],
         "batch": ["ray>=2.60"],
+        "viewer": ["viser>=1.1"],
     },
 )
