@@ -43,6 +43,21 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
     return torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
 
 
+def test_a_run_killed_after_its_last_step_is_still_delivered(tmp_path, monkeypatch):
+    """Its checkpoint has every step, so nothing is trained: what comes after training has to come."""
+    monkeypatch.chdir(tmp_path)
+    assert main([*COMMAND[3:], "--trainer.max_steps", "4"]) == 0
+    trained = weights(RUN)
+    for name in ("object.glb", "turntable.gif", "viewer.html", "status.json"):
+        (RUN / name).unlink()
+    assert main(["fit", "--resume", str(RUN)]) == 0
+    run = max(Path("lightning_logs").glob("version_*"), key=lambda folder: folder.name)
+    for name in ("object.glb", "turntable.gif", "viewer.html"):
+        assert (run / name).stat().st_size > 0
+    assert json.loads((run / "status.json").read_text())["state"] == "finished"
+    torch.testing.assert_close(weights(run), trained, rtol=0.0, atol=0.0)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
 def test_a_signal_saves_and_the_resumed_run_is_exact(tmp_path, monkeypatch, number):
     process = start(tmp_path, 100_000)

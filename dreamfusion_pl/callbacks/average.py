@@ -59,7 +59,7 @@ class WeightAverage(Callback):
         """Go on with the raw weights."""
         self._swap(pl_module)
 
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Leave the average in the module."""
         self._swap(pl_module)
         self._average = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 from typing import Any, final
 
@@ -38,6 +39,16 @@ class LastCheckpoints(Checkpoint):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save at the end, while the raw weights are still beside the averaged ones."""
         self.save(trainer)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take over the checkpoint that the run started from, if it had nothing left to train."""
+        last = folder.run_folder(trainer) / "checkpoints" / "last.ckpt"
+        if trainer.is_global_zero and trainer.ckpt_path and not last.exists():
+            last.parent.mkdir(parents=True, exist_ok=True)
+            draft = last.with_name("draft.tmp")
+            shutil.copyfile(trainer.ckpt_path, draft)
+            _flush(draft)
+            os.replace(draft, last)
 
     def save(self, trainer: Trainer) -> None:
         """Save now, unless this step is saved already; every rank has to call it.

@@ -28,7 +28,7 @@ class MeshExport(Callback):
             )
         self.resolution, self.max_faces, self.texture_size = resolution, max_faces, texture_size
 
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Export the finished object, or say why there is none."""
         if not trainer.is_global_zero:
             return

@@ -77,7 +77,7 @@ class Renders(Callback):
             self._write(trainer, self._renderings)
         self._renderings = []
 
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the finished object's sheet, unless the last step was validated."""
         if not trainer.is_global_zero or self._path(trainer).exists():
             return

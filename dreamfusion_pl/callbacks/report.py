@@ -29,9 +29,12 @@ class Report(Callback):
     ``status.json`` is described in docs/run_folder.md.
     """
 
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Take the time."""
+        self._started = datetime.now(UTC)
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Say that it runs."""
-        self._started = datetime.now(UTC)
         self._write(trainer, pl_module, "running")
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -34,7 +34,7 @@ class Score(Callback):
         self.value: float | None = None  # of the last fit that ended
 
     @torch.no_grad()
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Compute the score and put it into TensorBoard."""
         self.value = None
         if not trainer.is_global_zero:

@@ -26,7 +26,7 @@ class Turntable(Callback):
         self.frames_per_second = frames_per_second
         self._frames: list[Tensor] = []
 
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Film the finished object."""
         if not trainer.is_global_zero:
             return

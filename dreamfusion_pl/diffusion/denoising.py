@@ -197,7 +197,7 @@ class DenoiserTraining(LightningModule):
         if self.sample_every and self.global_step % self.sample_every == 0 and self.trainer.is_global_zero:
             self._draw_samples()
 
-    def on_train_end(self) -> None:
+    def on_fit_end(self) -> None:
         """Write the pipeline folder."""
         if self.trainer.is_global_zero:
             folder = pipelines.save_pipeline(self.pipeline(), self.output)

@@ -111,7 +111,7 @@ class ClassifierTraining(LightningModule):
         self.log("train/color", (scores.color.argmax(-1) == colors).float().mean(), prog_bar=True)
         return loss
 
-    def on_train_end(self) -> None:
+    def on_fit_end(self) -> None:
         """Write the weights."""
         from safetensors.torch import save_file
 
