@@ -1,6 +1,6 @@
 """Faults, one kind after another, on small fits; prints a table of how many were tried and survived.
 
-    python tests/faults/campaign.py --kills 50 --out campaign
+    python tests/faults/campaign.py --kills 50 --batch 12 --out campaign
 
 A fault is survived when nothing is lost but what came after the last checkpoint, no half file has a final
 name, and the program ends with the right status and one message.
@@ -18,7 +18,7 @@ import kinds
 from processes import Tally
 
 
-def campaign(out: Path, num_kills: int, num_odd: int) -> dict[str, Tally]:
+def campaign(out: Path, num_kills: int, num_odd: int, num_batch: int) -> dict[str, Tally]:
     """Run every kind of fault in a folder of its own; print the table as it grows."""
     faults: dict[str, Callable[[], Tally]] = {
         "killed at a random moment": lambda: kinds.kills(out / "kills", num_kills, while_saving=False),
@@ -30,6 +30,7 @@ def campaign(out: Path, num_kills: int, num_odd: int) -> dict[str, Tally]:
         "no run folder, no TMPDIR": lambda: kinds.no_folder(out / "folder"),
         "odd prompts": lambda: kinds.odd_prompts(out / "prompts", num_odd),
         "odd YAML": lambda: kinds.odd_yaml(out / "yaml", num_odd),
+        "batch: drivers and fits killed": lambda: kinds.chaos(out / "chaos", num_batch),
     }
     tallies = {}
     print("| fault | tried | survived | |\n|---|---|---|---|", flush=True)
@@ -46,10 +47,13 @@ def main() -> int:
         "--kills", type=int, default=50, help="kills at random moments; a fifth more during saves"
     )
     parser.add_argument("--odd", type=int, default=20, help="odd prompts, and as many odd YAML files")
+    parser.add_argument(
+        "--batch", type=int, default=12, help="prompts of the batch that is killed; 0 for none"
+    )
     parser.add_argument("--out", type=Path, help="new folder for everything; a temporary one by default")
     options = parser.parse_args()
     out = (options.out or Path(tempfile.mkdtemp(prefix="campaign-"))).absolute()
-    tallies = campaign(out, options.kills, options.odd)
+    tallies = campaign(out, options.kills, options.odd, options.batch)
     return int(any(tally.survived < tally.tried for tally in tallies.values()))
 
 

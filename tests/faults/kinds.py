@@ -212,3 +212,15 @@ def odd_yaml(folder: Path, count: int, seed: int = 0) -> Tally:
         if not good:
             print(f"{changed}\n{errors[-1500:]}", file=sys.stderr)
     return Tally(count, survived)
+
+
+def chaos(folder: Path, count: int) -> Tally:
+    """A batch whose drivers and fits are killed: every prompt is made, and made once."""
+    if count == 0:
+        return Tally(0, 0)
+    sys.path.insert(0, str(TESTS / "batch"))
+    from test_chaos import survive
+
+    folder.mkdir(parents=True)
+    survive(folder, count=count, kills=max(count // 4, 1), seed=0)
+    return Tally(count, count)
