@@ -1,4 +1,4 @@
-"""A batch whose drivers and fits die: every prompt is made, and made once."""
+"""A batch whose drivers and fits die, or that is started twice: every prompt is made, and made once."""
 
 import json
 import os
