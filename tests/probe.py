@@ -39,5 +39,5 @@ class Probe(Callback):
         }
         torch.save(seen, self.folder / f"rank_{trainer.global_rank}_step_{trainer.global_step}.pt")
 
-    def on_train_end(self, trainer, pl_module):
+    def on_fit_end(self, trainer, pl_module):
         torch.save(pl_module.state_dict(), self.folder / f"rank_{trainer.global_rank}_end.pt")
