@@ -7,6 +7,7 @@ import importlib.metadata
 import importlib.util
 import json
 import os
+import platform
 import shutil
 from pathlib import Path
 from typing import Any
@@ -85,7 +86,7 @@ def machine() -> dict[str, Any]:
         "gpu_memory_gb": gpu.total_memory / GB if gpu else None,
         "memory_gb": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GB,
         "free_disk_gb": shutil.disk_usage(".").free / GB,
-        "versions": {"dreamfusion_pl": __version__}
+        "versions": {"python": platform.python_version(), "dreamfusion_pl": __version__}
         | {name: importlib.metadata.version(name) for name in LIBRARIES},
         "optional": {name: importlib.util.find_spec(name) is not None for name in OPTIONAL},
     }
