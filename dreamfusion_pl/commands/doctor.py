@@ -1,0 +1,165 @@
+"""``python -m dreamfusion_pl doctor``: whether a run could start here, and what to do if not."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import importlib.util
+import json
+import os
+import platform
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dreamfusion_pl import __version__, configs
+from dreamfusion_pl.diffusion import loading
+from dreamfusion_pl.terminal import FAILED, guarded
+
+PRETRAINED = "dreamfusion_pl.diffusion.pretrained.PretrainedPrior"
+LIBRARIES = ("torch", "pytorch-lightning", "diffusers", "transformers", "safetensors")
+OPTIONAL = ("ray", "viser", "peft", "xatlas")
+WEIGHTS = ("diffusion_pytorch_model.safetensors", "model.safetensors")
+GB = 1e9
+
+
+def main(args: list[str]) -> int:
+    """Run ``doctor``; return 0 if the prior could be loaded here, 1 if not, 2 for wrong usage."""
+    reports: list[dict[str, Any]] = []
+    code = guarded(lambda: reports.append(doctor(_parser().parse_args(args))), "doctor")
+    return FAILED if code == 0 and reports and not reports[0]["ok"] else code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m dreamfusion_pl doctor",
+        description="Say what this machine has, and whether the prior of a configuration is there.",
+    )
+    parser.add_argument("--config", action="append", default=[], help="YAML as of fit; may be repeated")
+    parser.add_argument("--model.prior.model", dest="model", help="builtin, a folder or a hub name")
+    parser.add_argument("--model.prior.revision", dest="revision", help="of a hub model")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    return parser
+
+
+def doctor(options: argparse.Namespace) -> dict[str, Any]:
+    """Examine the machine and the prior, print what was found and return it.
+
+    Raises:
+        ValueError: a configuration file is missing or no YAML mapping.
+    """
+    words = [word for name in options.config for word in ("--config", name)]
+    class_path, settings = prior_of(configs.arrange(words).layers)
+    given = {"model": options.model, "revision": options.revision}
+    settings = settings | {name: value for name, value in given.items() if value is not None}
+    if class_path == PRETRAINED:
+        prior = examine(settings.get("model", "builtin"), settings.get("revision"))
+    else:
+        prior = {"model": class_path, "ok": True, "problem": None}
+    report = {"ok": prior["ok"], "machine": machine(), "prior": prior, "expected_time": "unknown"}
+    print(json.dumps(report, indent=2) if options.json else _text(report))
+    return report
+
+
+def prior_of(layers: list[configs.Config]) -> tuple[str, dict[str, Any]]:
+    """Class and arguments of the prior that the layers name; another class drops the arguments before it."""
+    class_path, settings = PRETRAINED, dict[str, Any]()
+    for layer in layers:
+        tree: Any = layer.tree
+        for key in ("model", "init_args", "prior"):
+            tree = tree.get(key) if isinstance(tree, dict) else None
+        if isinstance(tree, dict):
+            named = str(tree.get("class_path", class_path))
+            settings = (settings if named == class_path else {}) | (tree.get("init_args") or {})
+            class_path = named
+    return class_path, settings
+
+
+def machine() -> dict[str, Any]:
+    """Device, memory and disk in GB (10^9 bytes), and versions; None for what is not there."""
+    has_gpu = torch.cuda.is_available()
+    gpu = torch.cuda.get_device_properties(0) if has_gpu else None
+    return {
+        "device": gpu.name if gpu else "mps" if torch.backends.mps.is_available() else "cpu",
+        "gpu_memory_gb": gpu.total_memory / GB if gpu else None,
+        "memory_gb": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GB,
+        "free_disk_gb": shutil.disk_usage(".").free / GB,
+        "versions": {"python": platform.python_version(), "dreamfusion_pl": __version__}
+        | {name: importlib.metadata.version(name) for name in LIBRARIES},
+        "optional": {name: importlib.util.find_spec(name) is not None for name in OPTIONAL},
+    }
+
+
+def examine(model: str, revision: str | None) -> dict[str, Any]:
+    """Say whether a pipeline is there, whole and supported; a problem comes with what to do."""
+    from safetensors import SafetensorError
+
+    from dreamfusion_pl.diffusion.pretrained import family
+
+    try:
+        source = loading.find(model, revision)
+        adapter = family(source)
+    except ValueError as error:
+        return {"model": model, "ok": False, "problem": str(error)}
+    folder = _folder(source)
+    parts = [name for name in source.parts if name not in adapter.unused]
+    missing = [
+        str(file.relative_to(folder)) for name in parts for file in loading.missing_files(folder / name)
+    ]
+    found = {"model": model, "kind": source.kind, "folder": str(folder), "missing": missing}
+    if missing and not (source.commit and _hub_answers(source)):
+        cure = f"download it again (hub models: `hf download {model}`, where there is a network)"
+        return found | {"ok": False, "problem": f"not whole, there is no {', '.join(missing)}: {cure}"}
+    if missing:
+        return found | {"ok": True, "problem": None, "needs_network": True}
+    try:
+        count = sum(parameters(folder / name) for name in parts if not name.startswith("text_encoder"))
+    except (SafetensorError, ValueError, KeyError) as error:
+        return found | {"ok": False, "problem": f"damaged ({error}): download it again"}
+    memory = {"float32": 4 * count / GB, "bfloat16": 2 * count / GB}
+    return found | {"ok": True, "problem": None, "needs_network": False, "weights_gb": memory}
+
+
+def _hub_answers(source: loading.Source) -> bool:
+    """Whether the hub gives the model's index now; the cache does not count."""
+    from huggingface_hub import errors, hf_hub_download
+
+    try:
+        hf_hub_download(source.location, loading.INDEX, revision=source.revision, force_download=True)
+    except (OSError, errors.HfHubHTTPError):
+        return False
+    return True
+
+
+def _folder(source: loading.Source) -> Path:
+    if source.commit is None:
+        return Path(source.location)
+    from huggingface_hub import try_to_load_from_cache
+
+    index = try_to_load_from_cache(source.location, loading.INDEX, revision=source.commit)
+    assert isinstance(index, str), "find has just put it into the cache"
+    return Path(index).parent
+
+
+def parameters(part: Path) -> int:
+    """Number of weights in a part's safetensors, from their headers; 0 for a part without any."""
+    from safetensors import safe_open
+
+    shards = [part / name for name in WEIGHTS if (part / name).is_file()]
+    for index in part.glob("*.safetensors.index.json"):
+        names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        shards += [part / name for name in names if part / name not in shards]
+    count = 0
+    for shard in shards:
+        with safe_open(shard, "pt") as file:
+            shapes = [file.get_slice(name).get_shape() for name in file.keys()]  # noqa: SIM118
+        count += sum(torch.Size(shape).numel() for shape in shapes)
+    return count
+
+
+def _text(report: dict[str, Any]) -> str:
+    lines = [f"{name}: {value}" for name, value in report["machine"].items()]
+    lines += [f"prior {name}: {value}" for name, value in report["prior"].items() if name != "ok"]
+    return "\n".join([*lines, "the prior can be loaded" if report["ok"] else "the run could not start"])
