@@ -78,3 +78,18 @@ def test_a_hub_model_of_which_only_the_index_is_cached(capsys, monkeypatch, tmp_
     assert status == (0 if reachable else 1)
     assert report["prior"]["missing"] == ["unet"]
     assert report["prior"].get("needs_network", False) is reachable
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("model_index.json", "[]"),
+        ("unet/diffusion_pytorch_model.safetensors.index.json", "{}"),
+        ("unet/diffusion_pytorch_model.safetensors.index.json", "half a"),
+    ],
+)
+def test_a_damaged_index(capsys, tmp_path, file, text):
+    folder = save_tiny_pipeline(tmp_path / "tiny")
+    (folder / file).write_text(text)
+    status, report = diagnose(capsys, "--model.prior.model", str(folder))
+    assert status == 1 and "damaged" in report["prior"]["problem"]

@@ -101,13 +101,12 @@ def examine(model: str, revision: str | None) -> dict[str, Any]:
     try:
         source = loading.find(model, revision)
         adapter = family(source)
+        folder = _folder(source)
+        parts = [name for name in source.parts if name not in adapter.unused]
+        absent = [file for name in parts for file in loading.missing_files(folder / name)]
     except ValueError as error:
         return {"model": model, "ok": False, "problem": str(error)}
-    folder = _folder(source)
-    parts = [name for name in source.parts if name not in adapter.unused]
-    missing = [
-        str(file.relative_to(folder)) for name in parts for file in loading.missing_files(folder / name)
-    ]
+    missing = [str(file.relative_to(folder)) for file in absent]
     found = {"model": model, "kind": source.kind, "folder": str(folder), "missing": missing}
     if missing and not (source.commit and _hub_answers(source)):
         cure = f"download it again (hub models: `hf download {model}`, where there is a network)"
@@ -116,7 +115,7 @@ def examine(model: str, revision: str | None) -> dict[str, Any]:
         return found | {"ok": True, "problem": None, "needs_network": True}
     try:
         count = sum(parameters(folder / name) for name in parts if not name.startswith("text_encoder"))
-    except (SafetensorError, ValueError, KeyError) as error:
+    except (SafetensorError, ValueError) as error:
         return found | {"ok": False, "problem": f"damaged ({error}): download it again"}
     memory = {"float32": 4 * count / GB, "bfloat16": 2 * count / GB}
     return found | {"ok": True, "problem": None, "needs_network": False, "weights_gb": memory}
@@ -149,8 +148,7 @@ def parameters(part: Path) -> int:
 
     shards = [part / name for name in WEIGHTS if (part / name).is_file()]
     for index in part.glob("*.safetensors.index.json"):
-        names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-        shards += [part / name for name in names if part / name not in shards]
+        shards += [part / name for name in loading.shards_of(index) if part / name not in shards]
     count = 0
     for shard in shards:
         with safe_open(shard, "pt") as file:

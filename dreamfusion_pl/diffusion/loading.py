@@ -68,8 +68,17 @@ def _read_index(model: str, file: Path) -> dict[str, Any]:
         ) from error
     except ValueError as error:
         raise ValueError(f"{file} is damaged ({error}): download the model again") from error
-    assert isinstance(index, dict)
+    if not isinstance(index, dict):
+        raise ValueError(f"{file} is damaged (no object of JSON): download the model again")
     return index
+
+
+def shards_of(file: Path) -> set[str]:
+    """Return the names of the files that a network's weights are spread over."""
+    try:
+        return set(json.loads(file.read_text(encoding="utf-8"))["weight_map"].values())
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{file} is damaged ({error!r}): download the model again") from error
 
 
 def _fetch_index(name: str, revision: str | None) -> Path:
@@ -188,11 +197,7 @@ def missing_files(part: Path) -> list[Path]:
     if part.name.startswith(("tokenizer", "scheduler")):
         return [] if any(part.iterdir()) else [part / "*"]
     missing = [] if (part / "config.json").is_file() else [part / "config.json"]
-    shards = [
-        part / shard
-        for index in part.glob("*.safetensors.index.json")
-        for shard in set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-    ]
+    shards = [part / shard for index in part.glob("*.safetensors.index.json") for shard in shards_of(index)]
     if not shards and not list(part.glob("*.safetensors")):
         missing.append(part / "*.safetensors")
     return missing + [shard for shard in sorted(shards) if not shard.is_file()]
