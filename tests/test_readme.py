@@ -30,6 +30,8 @@ SHORT_CONFIGS = {
 def cut_short(words: list[str]) -> list[str]:
     if words[0] == "batch":
         return [*words, "--seeds", "1", *SHORT_FIT]
+    if words[0] == "render":
+        return [*words, "--frames", "2", "--size", "16"]
     if words[0] != "fit" or "--print_config" in words or "--trainer.max_steps" in words:
         return words
     if "--resume" in words:  # one step more than the two of the first fit
