@@ -37,6 +37,10 @@ class WeightAverage(Callback):
         if stage == "fit":
             self._average, self._step = {}, 0
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Follow the module: a checkpoint is read before the module moves to its device."""
+        self._average = {name: value.to(pl_module.device) for name, value in self._average.items()}
+
     @torch.no_grad()
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int

@@ -45,12 +45,14 @@ class Safety(Callback):
         self.every, self.patience, self.rollbacks, self.lost = every, patience, rollbacks, lost
         self.notes: list[str] = []
         self._went_back, self._skipped, self._lost_looks = 0, 0, 0
+        self._looked = 0  # the last step that was looked at
         self._bad: Tensor | None = None
         self._good: tuple[dict[str, Any], list[dict[str, Any]]] | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Remember where training starts."""
         self.notes, self._went_back, self._skipped, self._lost_looks = [], 0, 0, 0
+        self._looked = 0
         self._bad = torch.zeros((), device=pl_module.device)
         self._good = _state(trainer, pl_module)
 
@@ -70,8 +72,9 @@ class Safety(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Look when it is time."""
-        if trainer.global_step % self.every == 0:
+        """Look when it is time, once for every step of the optimizer."""
+        if trainer.global_step % self.every == 0 and trainer.global_step != self._looked:
+            self._looked = trainer.global_step
             self._look(trainer, pl_module)
 
     def _look(self, trainer: Trainer, pl_module: LightningModule) -> None:
