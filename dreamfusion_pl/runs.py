@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -40,7 +41,9 @@ def _fit(args: list[str]) -> None:
         if not known:
             raise
         print(f"dreamfusion_pl: warning: {error}; going on with one view at a time", file=sys.stderr)
-    # out of the except block, which would hold on to the memory
+    # Out of the except block, which would hold on to the memory, as trainer and model do on each other.
+    gc.collect()
+    torch.cuda.empty_cache()
     (run,) = known
     start = [f"--resume={run}"] if any(run.glob("checkpoints/*.ckpt")) else args
     here = f"--trainer.logger.init_args.version={run.name}"

@@ -55,13 +55,15 @@ def fit_together(fits: Sequence[Fit]) -> list[int]:
     Args:
         fits: their configurations may differ in everything but the prior.
     """
-    meeting, signals = Meeting(len(fits)), list[Signals]()
+    meeting, signals, received = Meeting(len(fits)), list[Signals](), list[int]()
     codes = [FAILED] * len(fits)
 
     def attend(seat: int) -> None:
         def join(model: LightningModule, trainer: Trainer) -> None:
             if not isinstance(model, DreamFusion):
                 raise ValueError(f"only fits of a prompt can share a prior, {type(model).__name__} is none")
+            if received:  # all are to end, this one before it begins
+                raise SystemExit(128 + received[0])
             signals.extend(one for one in trainer.callbacks if isinstance(one, Signals))
             model.prior = meeting.share(seat, model.prior)
             model.distillation.check(model.prior)
@@ -74,7 +76,7 @@ def fit_together(fits: Sequence[Fit]) -> list[int]:
                 meeting.leave(seat)
 
     output = _Output(sys.stdout)
-    with _passed_on(signals), redirect_stdout(output), redirect_stderr(output):
+    with _passed_on(signals, received), redirect_stdout(output), redirect_stderr(output):
         threads = [threading.Thread(target=attend, args=(seat,)) for seat in range(len(fits))]
         for thread in threads:
             thread.start()
@@ -92,9 +94,13 @@ def _code(fit: Callable[[], object]) -> int:
 
 
 @contextmanager
-def _passed_on(listeners: list[Signals]) -> Iterator[None]:
-    """Pass signals, which only the main thread gets, on to every fit; a second one ends the process."""
-    received: list[int] = []
+def _passed_on(listeners: list[Signals], received: list[int]) -> Iterator[None]:
+    """Pass signals, which only the main thread gets, on to every fit; a second one ends the process.
+
+    Args:
+        listeners: of the fits that have been built; more come while others train.
+        received: gets the signal's number, for those that are still to come.
+    """
 
     def notice(number: int, frame: FrameType | None) -> None:
         if received or not listeners:
@@ -123,7 +129,7 @@ class _Output(io.TextIOBase):
     def into(self, path: str) -> Iterator[None]:
         """Append what the current thread prints to a file while the block runs."""
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        with Path(path).open("a", encoding="utf-8", errors="replace") as file:
+        with Path(path).open("a", buffering=1, encoding="utf-8", errors="replace") as file:
             self._local.file = file
             try:
                 yield

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 from pathlib import Path
 from typing import Self, final
 
@@ -126,3 +127,11 @@ SMALL_RUN = [
     "--config",
     str(Path(__file__).parent / "small.yaml"),
 ]
+
+
+def finish(process: subprocess.Popen, timeout: float) -> tuple[str, str]:
+    """Wait for a process and return what it printed; one that does not end is killed."""
+    try:
+        return process.communicate(timeout=timeout)
+    finally:
+        process.kill()

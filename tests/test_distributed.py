@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from fakes import SMALL_RUN
+from fakes import SMALL_RUN, finish
 
 from dreamfusion_pl import rng
 from dreamfusion_pl.evaluation.runs import load
@@ -50,7 +50,7 @@ def start(folder: Path, *words: str, processes: int = 2) -> subprocess.Popen:
 def two_steps(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("two_steps")
     process = start(folder, "--trainer.max_steps", "2")
-    _, errors = process.communicate(timeout=300)
+    _, errors = finish(process, timeout=300)
     assert process.returncode == 0 and "Traceback" not in errors, errors
     return folder
 
@@ -115,7 +115,7 @@ def test_a_dead_rank_ends_the_run_at_once(tmp_path, victim):
         f"--trainer.callbacks.victim={victim}",
         "--trainer.callbacks.last_step=3",
     )
-    _, errors = process.communicate(timeout=300)  # waits for both: they share its output
+    _, errors = finish(process, timeout=300)  # waits for both: they share its output
     last = max((tmp_path / name).stat().st_mtime for name in os.listdir(tmp_path) if name.endswith(".pt"))
     assert time.time() - last < 60.0
     assert process.returncode in (1, -signal.SIGKILL), errors
@@ -131,7 +131,7 @@ def test_a_signal_to_one_rank_stops_all_and_the_run_goes_on(tmp_path):
     while not (tmp_path / "rank_1_step_3.pt").exists() and time.time() < deadline and process.poll() is None:
         time.sleep(0.1)
     process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=60)
+    _, errors = finish(process, timeout=60)
     assert process.returncode == 128 + signal.SIGTERM, errors
     assert errors.count(f"fit --resume {RUN}") == 1 and "Traceback" not in errors
     assert json.loads((tmp_path / RUN / "status.json").read_text())["state"] == "interrupted"

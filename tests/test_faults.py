@@ -11,10 +11,11 @@ from pickle import UnpicklingError
 
 import pytest
 import torch
-from fakes import SMALL_RUN, small_model
+from fakes import SMALL_RUN, finish, small_model
 from pytorch_lightning import Callback, Trainer
 
 from dreamfusion_pl import configs
+from dreamfusion_pl.callbacks.average import WeightAverage
 from dreamfusion_pl.callbacks.checkpoints import LastCheckpoints
 from dreamfusion_pl.callbacks.safety import DivergedError, Safety
 from dreamfusion_pl.cli import main
@@ -67,7 +68,7 @@ def test_a_signal_saves_and_the_resumed_run_is_exact(tmp_path, monkeypatch, numb
         time.sleep(0.1)
     time.sleep(0.5)
     process.send_signal(number)
-    _, errors = process.communicate(timeout=60)
+    _, errors = finish(process, timeout=60)
     assert process.returncode == 128 + number, errors
     assert f"fit --resume {RUN}" in errors and "Traceback" not in errors
     assert json.loads(status.read_text())["state"] == "interrupted"
@@ -179,6 +180,19 @@ def test_many_bad_gradients_send_the_run_back(tmp_path, capsys):
     assert torch.equal(planes[15], planes[10]) and not torch.equal(planes[14], planes[10])
     assert "back to the last good state at step 15" in capsys.readouterr().err
     assert not torch.equal(planes[20], planes[15])
+
+
+def test_the_average_leaves_out_weights_that_are_not_finite(tmp_path, capsys):
+    class Spoil(Callback):
+        @torch.no_grad()
+        def on_train_batch_end(self, trainer, pl_module, *_):
+            if trainer.global_step == 12:
+                pl_module.scene.planes[0, 0, 0, 0] = float("nan")
+
+    model = small_model()
+    fit(model, [Spoil(), WeightAverage(0.5), Safety(every=5)], tmp_path, steps=20)
+    assert "went back" in capsys.readouterr().err
+    assert all(bool(parameter.isfinite().all()) for parameter in model.parameters())  # it has the average
 
 
 def test_a_hopeless_run_ends_with_advice(tmp_path):

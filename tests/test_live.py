@@ -80,6 +80,15 @@ def test_a_failed_run_closes_the_page(capsys):
         assert probe.connect_ex(("127.0.0.1", port)) != 0
 
 
+def test_a_picture_that_fails_closes_the_page_and_training_goes_on(capsys):
+    stopped, live = [], LiveView(size=8)
+    visitor = SimpleNamespace(camera=camera((1.0, 0.0, 0.0, 0.0), (0.0, 0.0, 2.0), aspect=math.nan))
+    live._server = SimpleNamespace(get_clients=lambda: {0: visitor}, stop=lambda: stopped.append(True))
+    live._throttle = Throttle(0.5, 0.0)
+    live.on_train_batch_end(None, small_model(), None, None, 0)
+    assert stopped == [True] and "the live view ends" in capsys.readouterr().err
+
+
 def test_without_viser_it_says_what_to_install(monkeypatch):
     real = builtins.__import__
 

@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,8 @@ def test_a_job_that_is_told_to_end_goes_on(tmp_path, number):
     job |= {"SLURM_LOCALID": "0", "SLURM_NODEID": "0", "SLURM_NODELIST": "localhost"}
     paths = os.pathsep.join([str(TESTS), str(TESTS.parent)])
     environment = os.environ | job | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
-    environment["PATH"] = os.pathsep.join([str(programs), os.environ["PATH"]])
+    python = str(Path(sys.executable).parent)
+    environment["PATH"] = os.pathsep.join([str(programs), python, os.environ["PATH"]])
     probe = ["--trainer.callbacks+=probe.Probe", f"--trainer.callbacks.folder={tmp_path}"]
     probe += ["--trainer.callbacks.victim=0", "--trainer.callbacks.last_step=2"]
     command = ["bash", str(SCRIPT), "a red ball", *SMALL_RUN, "--trainer.max_steps", "6", *probe]

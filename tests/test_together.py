@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from fakes import SMALL_RUN, ColorPrior
+from fakes import SMALL_RUN, ColorPrior, finish
 
 from dreamfusion_pl.cli import main
 from dreamfusion_pl.diffusion.shared import Meeting
@@ -126,13 +126,29 @@ def test_a_signal_stops_all_in_order(folder):
         time.sleep(0.1)
     time.sleep(0.5)
     process.send_signal(signal.SIGTERM)
-    output, _ = process.communicate(timeout=60)
+    output, _ = finish(process, timeout=60)
     assert process.returncode == 143 and json.loads(output.splitlines()[-1]) == [143, 143]
     for run in runs:
         assert json.loads((run / "run" / "status.json").read_text())["state"] == "interrupted"
         assert f"fit --resume {run / 'run'}" in (run / "log.txt").read_text()
         stored = torch.load(run / "run" / "checkpoints" / "last.ckpt", weights_only=True)
         assert stored["global_step"] > 0
+
+
+def test_a_signal_while_fits_are_built_ends_those_too(folder):
+    long = ["--trainer.max_steps=100000", "--trainer.val_check_interval=100000"]
+    early = ["--trainer.callbacks+=probe.Probe", f"--trainer.callbacks.folder={folder}"]
+    early += ["--trainer.callbacks.victim=0", f"--trainer.callbacks.number={int(signal.SIGTERM)}"]
+    fits = [
+        {"words": words("a red ball", 0, folder / "one", *long, *early), "log": str(folder / "one.txt")},
+        {"words": words("a red ball", 1, folder / "two", *long), "log": str(folder / "two.txt")},
+    ]
+    Path("fits.json").write_text(json.dumps(fits))
+    environment = dict(os.environ, PYTHONPATH=os.pathsep.join([str(TESTS), str(TESTS.parent)]))
+    command = [sys.executable, "-m", "dreamfusion_pl", "together", "fits.json"]
+    output, _ = finish(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True), 240)
+    assert json.loads(output.splitlines()[-1]) == [143, 143]
+    assert not list((folder / "two").glob("run/checkpoints/*.ckpt"))  # it never began
 
 
 def test_bad_words(capsys):

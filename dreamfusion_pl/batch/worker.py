@@ -13,8 +13,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from dreamfusion_pl.batch.jobs import Job, is_done
-from dreamfusion_pl.terminal import HOPELESS, WRONG_USAGE
+from dreamfusion_pl.batch.jobs import Job, is_done, status
+from dreamfusion_pl.callbacks.safety import DivergedError
+from dreamfusion_pl.terminal import WRONG_USAGE
 
 SEED_STEP = 1000  # between the seeds that a hopeless job is tried with
 LOG = "log.txt"
@@ -45,16 +46,13 @@ def run(jobs: tuple[Job, ...], options: tuple[str, ...], retries: int, threads: 
     with ExitStack() as claims:
         locks = {job: claims.enter_context(_claim(job.folder.with_suffix(".lock"))) for job in jobs}
         outcomes = {job: Outcome("finished" if locks[job] is not None else "busy") for job in jobs}
-        seeds = {job: job.seed for job in jobs}
         open_ = [job for job in jobs if locks[job] is not None and not is_done(job)]
         for attempt in range(1, retries + 2):
-            codes = _fits({job: command(job, options, seeds[job]) for job in open_}, threads, locks)
-            for job, code in zip(open_, codes, strict=True):
+            words = {job: command(job, options, _next_seed(job)) for job in open_}
+            codes = _fits(words, threads, locks)
+            for job in open_:
                 state: State = "finished" if is_done(job) else "failed"
                 outcomes[job] = Outcome(state, attempt, "" if is_done(job) else _last_lines(job))
-                if code == HOPELESS:
-                    _clear(job)
-                    seeds[job] += SEED_STEP
             open_ = [
                 job
                 for job, code in zip(open_, codes, strict=True)
@@ -122,8 +120,20 @@ def _process(
         )
 
 
+def _next_seed(job: Job) -> int:
+    """The seed to go on with: another one after a run of which nothing can come, which is removed.
+
+    What it printed stays. A run that nobody tries again stays whole, so that one can see why.
+    """
+    last = status(job)
+    seed = int(last.get("seed", job.seed))
+    if not str(last.get("error", "")).startswith(DivergedError.__name__):
+        return seed
+    _clear(job)
+    return seed + SEED_STEP
+
+
 def _clear(job: Job) -> None:
-    """Remove a hopeless run; what it printed stays."""
     for place in job.folder.iterdir():
         if place.is_dir():
             shutil.rmtree(place)

@@ -45,7 +45,7 @@ class WeightAverage(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Take the step's weights in, once for every step of the optimizer."""
+        """Take the step's weights in, once for every step of the optimizer; ``Safety`` mends bad ones."""
         if trainer.global_step == self._step:
             return
         self._step = trainer.global_step
@@ -53,7 +53,8 @@ class WeightAverage(Callback):
         if not self._average:
             self._average = {name: value.clone() for name, value in current.items()}
         for name, value in current.items():
-            self._average[name].lerp_(value, 1.0 - self.decay)
+            average = self._average[name]
+            average.lerp_(torch.where(value.isfinite(), value, average), 1.0 - self.decay)
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Show the average."""

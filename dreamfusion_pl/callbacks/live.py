@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
 from typing import TYPE_CHECKING, Any, final
 
@@ -72,12 +73,12 @@ class LiveView(Callback):
         if self._server is None or not self._throttle.is_due(time.monotonic()):
             return
         begin = time.monotonic()
-        for client in self._server.get_clients().values():
-            with torch.no_grad():
-                views = Views(*(part.to(pl_module.device) for part in camera_view(client.camera, self.size)))
-                picture = pl_module(views, needs_normals=False).rgb[0]
-            pixels = (picture.clamp(0.0, 1.0) * 255.0).byte().cpu().numpy()
-            client.scene.set_background_image(pixels, format="jpeg")
+        try:
+            for client in self._server.get_clients().values():
+                _show(pl_module, client, self.size)
+        except (RuntimeError, ValueError, OSError) as error:  # looking must not end training
+            print(f"dreamfusion_pl: warning: the live view ends: {error}", file=sys.stderr, flush=True)
+            self._close()
         self._throttle.took(begin, time.monotonic())
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -92,6 +93,14 @@ class LiveView(Callback):
         if self._server is not None:
             self._server.stop()
             self._server = None
+
+
+@torch.no_grad()
+def _show(module: LightningModule, client: Any, size: int) -> None:
+    views = Views(*(part.to(module.device) for part in camera_view(client.camera, size)))
+    picture = module(views, needs_normals=False).rgb[0]
+    pixels = (picture.clamp(0.0, 1.0) * 255.0).byte().cpu().numpy()
+    client.scene.set_background_image(pixels, format="jpeg")
 
 
 @final

@@ -21,14 +21,15 @@ class DivergedError(ValueError):
 class Safety(Callback):
     """Watches gradients and opacity.
 
-    A step whose gradient is not finite is skipped (on the device: nothing waits for it). Every ``every``
-    steps the callback looks: with no skipped step it remembers the state, with ``patience`` or more it goes
+    A gradient that is not finite becomes zero (on the device: nothing waits for it), so that only the
+    optimizer's momentum moves the weights in this step. Every ``every``
+    steps the callback looks: with no such step it remembers the state, with ``patience`` or more it goes
     back to the state remembered, and after ``rollbacks`` of these training ends. An object that vanished, or
     fills the picture, is reported once; if it stays so for ``lost`` looks in a row, training ends.
 
     Args:
         every: steps between two looks.
-        patience: skipped steps between two looks that send the run back.
+        patience: such steps between two looks that send the run back.
         rollbacks: how often it may be sent back.
         lost: looks in a row at nothing, or at nothing but the object, that end training; 0: none do.
 
@@ -94,10 +95,11 @@ class Safety(Callback):
     def _go_back(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert self._good is not None
         if self._went_back >= self.rollbacks:
-            raise DivergedError(
+            raise _end(
+                trainer,
                 f"training diverged: {self._skipped} steps had a gradient that is not finite, and going back "
                 f"to the last good state {self.rollbacks} times did not help. Lower --model.learning_rate or "
-                "--model.distillation.guidance_scale, or compute in --trainer.precision 32"
+                "--model.distillation.guidance_scale, or compute in --trainer.precision 32",
             )
         self._went_back += 1
         pl_module.load_state_dict(self._good[0])
@@ -123,15 +125,19 @@ class Safety(Callback):
         )
         self._note(trainer, note)
         if self._lost_looks == self.lost:
-            raise DivergedError(
-                f"{note}. It has been so for {self.lost * self.every} steps, and training ends here"
-            )
+            advice = f"{note}. It has been so for {self.lost * self.every} steps, and training ends here"
+            raise _end(trainer, advice)
 
     def _note(self, trainer: Trainer, note: str) -> None:
         if note not in self.notes:
             self.notes.append(note)
             if trainer.is_global_zero:
                 print(f"dreamfusion_pl: warning: {note}", file=sys.stderr, flush=True)
+
+
+def _end(trainer: Trainer, advice: str) -> DivergedError | SystemExit:
+    """What ends training. The status is rank 0's alone: Lightning kills it when another process fails."""
+    return DivergedError(advice) if trainer.is_global_zero else SystemExit(0)
 
 
 def _state(trainer: Trainer, pl_module: LightningModule) -> tuple[dict[str, Any], list[dict[str, Any]]]:

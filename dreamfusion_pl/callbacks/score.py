@@ -12,6 +12,7 @@ from dreamfusion_pl.callbacks import folder
 from dreamfusion_pl.callbacks.renders import on_device
 from dreamfusion_pl.data.views import orbit, ring
 from dreamfusion_pl.metrics.likelihood import prompt_evidence
+from dreamfusion_pl.types import Views
 
 
 @final
@@ -42,10 +43,12 @@ class Score(Callback):
         assert isinstance(pl_module, DreamFusion)
         side = pl_module.prior.resolution
         views = orbit(ring(self.num_azimuths), 15.0, 1.5, 1.2, side, side, (0.72, 0.72, 0.72))
-        views = on_device(views, pl_module.device)
-        pictures = pl_module(views, needs_normals=False).rgb
-        z = pl_module.prior.encode(pictures, pl_module.progress)
-        self.value = prompt_evidence(pl_module.prior, z, pl_module.prompts(views))
+        gains = []
+        for index in range(self.num_azimuths):  # one at a time: training may have had memory for one only
+            view = on_device(Views(*(field[index : index + 1] for field in views)), pl_module.device)
+            z = pl_module.prior.encode(pl_module(view, needs_normals=False).rgb, pl_module.progress)
+            gains.append(prompt_evidence(pl_module.prior, z, pl_module.prompts(view)))
+        self.value = sum(gains) / len(gains)
         writer = folder.tensorboard(trainer)
         if writer is not None:
             writer.add_scalar("score", self.value, trainer.global_step)

@@ -29,8 +29,7 @@ class Signals(Callback):
         self._before: dict[int, Any] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Listen; only the main thread may."""
-        self._received = None
+        """Listen; only the main thread may, others are told by it."""
         if threading.current_thread() is not threading.main_thread():
             return
         self._before = {number: signal.signal(number, self.notice) for number in ORDERLY}
@@ -59,7 +58,7 @@ class Signals(Callback):
         """Give the signals back."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
-        self._before = {}
+        self._before, self._received = {}, None
 
     def notice(self, number: int, frame: FrameType | None = None) -> None:
         """Remember a signal until the step is done; a second one ends the run here.

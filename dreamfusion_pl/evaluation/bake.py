@@ -33,7 +33,8 @@ def compare(model: DreamFusion, asset: Asset, size: int = 128) -> BakeQuality:
         asset: what was made of it.
         size: height and width of the pictures.
     """
-    views = judged_views(12, 30.0, size, textureless=False)
+    distance = max(1.5, 2.5 * model.scene.radius)  # outside of whatever the scene may hold
+    views = judged_views(12, 30.0, size, textureless=False, distance=distance)
     charts = asset.charts._replace(vertices=asset.charts.vertices / asset.scale)
     surface, covered = render_surface(charts, asset.texture, views)
     rendering = render_alone(model, views, needs_normals=False)

@@ -71,7 +71,9 @@ def load(place: Path) -> DreamFusion:
     return model.eval()
 
 
-def judged_views(num_azimuths: int, elevation_deg: float, size: int, textureless: bool) -> Views:
+def judged_views(
+    num_azimuths: int, elevation_deg: float, size: int, textureless: bool, distance: float = 1.5
+) -> Views:
     """Views of the paper's protocol: one elevation, evenly spaced azimuths (paper section 4).
 
     Args:
@@ -79,8 +81,9 @@ def judged_views(num_azimuths: int, elevation_deg: float, size: int, textureless
         elevation_deg: elevation of all of them; the paper's is 30.
         size: height and width in pixels.
         textureless: white, lit from the camera, so that geometry alone is seen; otherwise plain albedo.
+        distance: of the cameras, world units.
     """
-    views = orbit(ring(num_azimuths), elevation_deg, 1.5, 1.2, size, size, GRAY)
+    views = orbit(ring(num_azimuths), elevation_deg, distance, 1.2, size, size, GRAY)
     if not textureless:
         return views
     return views._replace(

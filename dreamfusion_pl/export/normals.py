@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dreamfusion_pl.export.colors import device_of
-from dreamfusion_pl.export.texture import Charts, dilate, surface_texels
+from dreamfusion_pl.export.texture import BAND, Charts, Texels, dilate, surface_texels
 from dreamfusion_pl.rendering.shading import finite_difference_normals
 from dreamfusion_pl.scene.base import Scene
 
@@ -54,8 +54,21 @@ def bake_normals(scene: Scene, charts: Charts, size: int, progress: float = 1.0)
         [size, size, 3] in [0, 1]: 0.5 n + 0.5 with n along the texture's right, its up and the surface's
         normal. Where the field has no gradient, or one that points far from there, n is (0, 0, 1).
     """
-    texels = surface_texels(charts, size)
     tangent = tangents(charts)
+    picture = torch.tensor([0.5, 0.5, 1.0]).repeat(size, size, 1)
+    known = torch.zeros(size, size, dtype=torch.bool)
+    rows = max(1, BAND // size)
+    for first in range(0, size, rows):
+        texels = surface_texels(charts, size, first, min(rows, size - first))
+        covered = texels.covered.view(-1, size)
+        local = _local_normals(scene, charts, tangent, texels, progress)
+        picture[first : first + rows][covered] = 0.5 * local + 0.5
+        known[first : first + rows] = covered
+    return dilate(picture, known)
+
+
+def _local_normals(scene: Scene, charts: Charts, tangent: Tensor, texels: Texels, progress: float) -> Tensor:
+    """The field's normals in the tangent space of the covered texels, unit, [N, 3]."""
     points = texels.interpolate(charts, charts.vertices)
     normal = F.normalize(texels.interpolate(charts, charts.normals), dim=-1)
     right = F.normalize(texels.interpolate(charts, tangent[:, :3]), dim=-1)
@@ -63,10 +76,7 @@ def bake_normals(scene: Scene, charts: Charts, size: int, progress: float = 1.0)
     field = torch.cat([_normals(scene, chunk, progress) for chunk in points.split(CHUNK)])
     up = sign * torch.linalg.cross(normal, right)
     local = torch.stack([(field * axis).sum(-1) for axis in (right, up, normal)], dim=-1)
-    local = torch.where(local[:, 2:] < LEAST, torch.tensor([0.0, 0.0, 1.0]), F.normalize(local, dim=-1))
-    picture = torch.tensor([0.5, 0.5, 1.0]).repeat(size * size, 1)
-    picture[texels.covered] = 0.5 * local + 0.5
-    return dilate(picture.view(size, size, 3), texels.covered.view(size, size))
+    return torch.where(local[:, 2:] < LEAST, torch.tensor([0.0, 0.0, 1.0]), F.normalize(local, dim=-1))
 
 
 def _normals(scene: Scene, points: Tensor, progress: float) -> Tensor:

@@ -12,6 +12,7 @@ import pytest
 from fakes import SMALL_RUN
 
 pytest.importorskip("ray")
+pytestmark = pytest.mark.faults
 TESTS = Path(__file__).parent.parent
 FRAGILE = ["--trainer.callbacks+=fakes.Fragile", "--trainer.callbacks.step=2"]
 

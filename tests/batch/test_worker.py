@@ -91,16 +91,23 @@ def test_a_prompt_that_looks_like_an_option_stays_a_prompt(tmp_path):
     assert "--prompt=--help" in worker.command(job, (), 0)
 
 
+HOPELESS = """
+import json, pathlib, sys
+run, seed = pathlib.Path(sys.argv[2]), int(sys.argv[3])
+assert sorted(path.name for path in run.iterdir()) == ["log.txt"], "the run before is still here"
+(run / "checkpoints").mkdir(); (run / "checkpoints" / "last.ckpt").touch(); (run / "config.yaml").touch()
+status = {"state": "failed", "seed": seed, "error": "DivergedError: the object has vanished"}
+(run / "status.json").write_text(json.dumps(status))
+print("lost with", seed); sys.exit(3)
+"""
+
+
 def test_a_hopeless_run_is_tried_with_other_seeds(job, monkeypatch):
-    seeds = []
-    monkeypatch.setattr(worker, "PROGRAM", (sys.executable, "-c", "import sys; print('lost'); sys.exit(3)"))
-    monkeypatch.setattr(worker, "command", lambda job, options, seed: seeds.append(seed) or [])
-    (job.folder / "checkpoints").mkdir(parents=True)
-    (job.folder / "checkpoints" / "last.ckpt").touch()
-    (job.folder / "config.yaml").touch()
-    assert run(job, 2) == worker.Outcome("failed", 3, "lost\nlost\nlost")
-    assert seeds == [0, 1000, 2000]
-    assert [path.name for path in job.folder.iterdir()] == ["log.txt"]
+    monkeypatch.setattr(worker, "PROGRAM", (sys.executable, "-c", HOPELESS))
+    monkeypatch.setattr(worker, "command", lambda job, options, seed: [str(job.folder), str(seed)])
+    assert run(job, 1) == worker.Outcome("failed", 2, "lost with 0\nlost with 1000")
+    assert (job.folder / "checkpoints" / "last.ckpt").exists()  # the last one stays, to be looked at
+    assert run(job, 0).reason.endswith("lost with 2000")  # the same command again takes yet another seed
 
 
 def test_several_jobs_in_one_process_have_their_own_ends(tmp_path, monkeypatch):

@@ -10,8 +10,9 @@ import torch
 from dreamfusion_pl.data.views import orbit
 from dreamfusion_pl.data.world import captions, primitives, sheet
 from dreamfusion_pl.data.world.colors import COLORS, PATTERNS, ROLES, contrast
+from dreamfusion_pl.data.world.layers import sample_views, trace_chunk, trace_world
 from dreamfusion_pl.data.world.objects import OBJECT_NAMES, OBJECTS, distance, distances, frame
-from dreamfusion_pl.data.world.pictures import WorldPictures, sample_views, trace_chunk
+from dreamfusion_pl.data.world.pictures import WorldPictures
 from dreamfusion_pl.data.world.scenes import Item, Layout, WorldScene, placements
 from dreamfusion_pl.data.world.tracer import compose, draw_layers, normals, render_world, trace
 from dreamfusion_pl.rng import generator
@@ -158,9 +159,21 @@ def test_the_vocabulary_covers_every_caption() -> None:
 
 
 def trace_of(count: int, size: int):  # noqa: ANN201
-    from dreamfusion_pl.data.world.pictures import trace_world
-
     return trace_world(count, size, 0, (-10.0, 80.0))
+
+
+def test_some_objects_are_shown_three_times_as_often() -> None:
+    layers = trace_of(16 * len(OBJECT_NAMES), 8)
+    data = WorldPictures(batch_size=4000, size=8, more_of=("chair", "car"))
+    first = layers.layout[data._choose(layers, generator(0, "choice")), 0]
+    shares = torch.bincount(first, minlength=len(OBJECT_NAMES)) / torch.bincount(
+        layers.layout[:, 0], minlength=len(OBJECT_NAMES)
+    )
+    often = [OBJECT_NAMES.index(name) for name in ("chair", "car")]
+    others = [index for index in range(len(OBJECT_NAMES)) if index not in often]
+    assert 2.6 < float(shares[often].mean() / shares[others].nanmean()) < 3.4
+    with pytest.raises(ValueError, match="not \\['sofas'\\]"):
+        WorldPictures(more_of=("sofas",))
 
 
 def test_held_out_pairs_never_reach_training_but_do_reach_judges() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 import yaml
-from processes import TESTS, Tally, ends, finished_run, fit, half_files, run_of, start, state, step_of
+from processes import TESTS, Tally, ends, finish, finished_run, fit, half_files, run_of, start, state, step_of
 
 from dreamfusion_pl import configs
 
@@ -31,7 +31,7 @@ def kills(folder: Path, count: int, while_saving: bool, seed: int = 0) -> Tally:
         while process.poll() is None and time.monotonic() < deadline and not _is_newer(run, before):
             time.sleep(0.05)
         time.sleep(draw.uniform(0.0, 2.0))
-        while while_saving and process.poll() is None and not draft.exists():
+        while while_saving and not draft.exists() and process.poll() is None and time.monotonic() < deadline:
             pass  # no pause: the file is there for a moment only
         was_running = process.poll() is None
         process.kill()
@@ -42,7 +42,7 @@ def kills(folder: Path, count: int, while_saving: bool, seed: int = 0) -> Tally:
     whole = folder / "whole"
     for place, words in ((folder, ["fit", "--resume", str(run), *last]), (whole, fit(whole, length, *last))):
         process = start(place, words)
-        _, errors = process.communicate()
+        _, errors = finish(process, timeout=600)
         assert process.returncode == 0, errors
     ours, unbroken = state(run), state(run_of(whole))
     is_exact = all(torch.equal(value, ours[name]) for name, value in unbroken.items())
@@ -162,7 +162,7 @@ def odd_prompts(folder: Path, count: int, seed: int = 0) -> Tally:
     for number, text in enumerate(texts[: max(count, 1)]):
         place = folder / str(number)
         process = start(place, [*fit(place, "--trainer.max_steps=1"), f"--prompt={text}"])
-        _, errors = process.communicate()
+        _, errors = finish(process, timeout=600)
         run = run_of(place)
         if process.returncode == 0:
             page = (run / "viewer.html").read_text(encoding="utf-8")
@@ -206,7 +206,7 @@ def odd_yaml(folder: Path, count: int, seed: int = 0) -> Tally:
         words = fit(place, "--trainer.max_steps=1")
         words[words.index("--config") + 1] = str(folder / f"{number}.yaml")
         process = start(place, words)
-        _, errors = process.communicate()
+        _, errors = finish(process, timeout=600)
         good = process.returncode in (0, 1, 2) and "Traceback" not in errors
         survived += good
         if not good:

@@ -16,6 +16,8 @@ import yaml
 TESTS = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(TESTS), str(TESTS.parent)]
 
+from fakes import finish  # noqa: E402
+
 from dreamfusion_pl import configs  # noqa: E402
 
 SMALL = ["--config", str(TESTS / "small.yaml"), "--prompt=a red ball", "--trainer.val_check_interval=1000000"]
@@ -56,7 +58,7 @@ def start(
 def ends(folder: Path, words: list[str], status: int, said: str, **more: object) -> bool:
     """Whether the program ends with a status and one message that holds a text."""
     process = start(folder, words, **more)  # type: ignore[arg-type]
-    _, errors = process.communicate(timeout=600)
+    _, errors = finish(process, timeout=600)
     good = process.returncode == status and said in errors and "Traceback" not in errors
     if not good:
         print(f"{words}: {process.returncode}\n{errors[-1500:]}", file=sys.stderr)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import multiprocessing
 import os
 import random
 import tempfile
@@ -17,21 +16,16 @@ from pytorch_lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
-from dreamfusion_pl.data import cameras
 from dreamfusion_pl.data.world import captions
 from dreamfusion_pl.data.world.colors import COLORS, PATTERNS
+from dreamfusion_pl.data.world.layers import PAIRS, Layers, trace_world
 from dreamfusion_pl.data.world.objects import OBJECT_NAMES
-from dreamfusion_pl.data.world.scenes import Item, Layout, WorldScene
-from dreamfusion_pl.data.world.tracer import compose, draw_layers
+from dreamfusion_pl.data.world.scenes import Item, WorldScene
+from dreamfusion_pl.data.world.tracer import compose
 from dreamfusion_pl.rng import generator
-from dreamfusion_pl.types import Views
 
-CHUNK = 16  # views of one layout that are traced together
-RELATED = 0.18  # share of pictures that show two objects
-PATTERNED = 0.15  # chance that an item carries a pattern
 VIEW_NAMED = 0.9  # share of captions that name the view
 COLOR_NAMED = 0.95  # share of captions that name the colours
-PAIRS = tuple(pair for pair in captions.related_pairs() if not captions.relation_held_out(pair[0], pair[2]))
 
 
 class PictureBatch(NamedTuple):
@@ -39,109 +33,6 @@ class PictureBatch(NamedTuple):
 
     pictures: Tensor  # [B, H, W, 3] in [0, 1]
     captions: list[str]
-
-
-class Layers(NamedTuple):
-    """Pictures before their colours are known, and what they show."""
-
-    layers: Tensor  # [N, H, W, 8] uint8, see tracer.draw_layers
-    layout: Tensor  # [N, 3] int64: first object, relation (-1, or a row of PAIRS), second object (-1: none)
-    patterns: Tensor  # [N, 2] int64, indices into PATTERNS
-    angles_deg: Tensor  # [N, 2] elevation and azimuth
-
-
-def sample_views(count: int, size: int, rng: torch.Generator, elevation_deg: tuple[float, float]) -> Views:
-    """Cameras and lights of the world's pictures.
-
-    The laws are the paper's (3.2, A.2); the ranges of distance and focal length are narrower, so that the
-    object fills a small picture, and a third of the pictures is lit by ambient light alone, like the albedo
-    renders that a distillation shows to the prior.
-
-    Args:
-        count: number of views B.
-        size: height and width in pixels.
-        rng: draws everything.
-        elevation_deg: lowest and highest elevation.
-    """
-    elevation = cameras.sample_elevations_deg(count, *elevation_deg, 0.3, rng)
-    azimuth = cameras.sample_azimuths_deg(count, False, rng)
-    origin = cameras.positions(elevation, azimuth, 1.4 + 0.2 * torch.rand(count, generator=rng))
-    origin = origin + 0.05 * (2.0 * torch.rand(count, 3, generator=rng) - 1.0)
-    target = 0.03 * torch.randn(count, 3, generator=rng)
-    up = torch.tensor([0.0, 0.0, 1.0]) + 0.02 * torch.randn(count, 3, generator=rng)
-    ambient = 0.2 + 0.3 * torch.rand(count, generator=rng)
-    ambient = torch.where(torch.rand(count, generator=rng) < 0.35, torch.ones(count), ambient)
-    return Views(
-        origin=origin,
-        rotation=cameras.look_at(origin, target, up),
-        focal=1.05 + 0.3 * torch.rand(count, generator=rng),
-        elevation_deg=elevation,
-        azimuth_deg=azimuth,
-        light=cameras.sample_lights(origin, 0.8, 1.5, rng),
-        ambient=ambient,
-        diffuse=1.0 - ambient,
-        textureless=torch.zeros(count, dtype=torch.bool),
-        background=torch.ones(count, 3),
-        jitter=torch.zeros(count, size, size),
-    )
-
-
-def trace_chunk(chunk: int, seed: int, size: int, elevation_deg: tuple[float, float], device: str) -> Layers:
-    """Trace ``CHUNK`` views of one random layout; a pure function of its arguments."""
-    rng = generator(seed, "world", step=chunk)
-    draws = torch.rand(4, generator=rng)
-    if draws[0] < RELATED:
-        pair = int(draws[1] * len(PAIRS))
-        first, relation, second = PAIRS[pair]
-        layout, code = (
-            Layout((first, second), relation),
-            (OBJECT_NAMES.index(first), pair, OBJECT_NAMES.index(second)),
-        )
-    else:
-        index = chunk % len(OBJECT_NAMES)
-        layout, code = Layout((OBJECT_NAMES[index],)), (index, -1, -1)
-    pattern = [1 + int(d / PATTERNED * (len(PATTERNS) - 1)) if d < PATTERNED else 0 for d in draws[2:]]
-    views = sample_views(CHUNK, size, rng, elevation_deg)
-    on_device = Views(*[field.to(device) for field in views])
-    layers = draw_layers(layout, tuple(PATTERNS[i] for i in pattern[: len(layout.objects)]), on_device)
-    return Layers(
-        (layers * 255.0).round().byte().cpu(),
-        torch.tensor(code).expand(CHUNK, 3),
-        torch.tensor(pattern).expand(CHUNK, 2),
-        torch.stack([views.elevation_deg, views.azimuth_deg], dim=-1),
-    )
-
-
-def _trace_numpy(arguments: tuple[int, int, int, tuple[float, float], str]) -> list[np.ndarray]:
-    torch.set_num_threads(1)
-    return [field.numpy() for field in trace_chunk(*arguments)]
-
-
-def trace_world(
-    count: int,
-    size: int,
-    seed: int,
-    elevation_deg: tuple[float, float],
-    device: str = "cpu",
-    workers: int = 0,
-) -> Layers:
-    """Trace about ``count`` pictures of the world.
-
-    Args:
-        count: number of pictures, rounded up to whole chunks.
-        size: height and width in pixels.
-        seed: seed of every draw.
-        elevation_deg: lowest and highest elevation.
-        device: where to trace.
-        workers: processes to spread the work over; 0 traces in this one.
-    """
-    jobs = [(chunk, seed, size, elevation_deg, device) for chunk in range(-(-count // CHUNK))]
-    if workers:
-        with multiprocessing.get_context("spawn").Pool(workers) as pool:
-            chunks = pool.map(_trace_numpy, jobs, chunksize=8)
-    else:
-        chunks = [_trace_numpy(job) for job in jobs]
-    return Layers(*[torch.from_numpy(np.concatenate(fields)) for fields in zip(*chunks, strict=True)])
 
 
 def scene_of(layers: Layers, index: int, colors: tuple[str, str]) -> WorldScene:
