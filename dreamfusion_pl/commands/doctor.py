@@ -1,4 +1,4 @@
-"""``python -m dreamfusion_pl doctor``: whether a run could start here, and what to do if not."""
+"""``python -m dreamfusion_pl doctor``: whether a prior can be loaded here, and what to do if not."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import argparse
 import importlib.metadata
 import importlib.util
 import json
-import os
 import platform
 import shutil
 from pathlib import Path
@@ -16,6 +15,7 @@ import torch
 
 from dreamfusion_pl import __version__, configs
 from dreamfusion_pl.diffusion import loading
+from dreamfusion_pl.export.grid import physical_memory
 from dreamfusion_pl.terminal import FAILED, guarded
 
 PRETRAINED = "dreamfusion_pl.diffusion.pretrained.PretrainedPrior"
@@ -58,7 +58,7 @@ def doctor(options: argparse.Namespace) -> dict[str, Any]:
         prior = examine(settings.get("model", "builtin"), settings.get("revision"))
     else:
         prior = {"model": class_path, "ok": True, "problem": None}
-    report = {"ok": prior["ok"], "machine": machine(), "prior": prior, "expected_time": "unknown"}
+    report = {"ok": prior["ok"], "machine": machine(), "prior": prior}
     print(json.dumps(report, indent=2) if options.json else _text(report))
     return report
 
@@ -78,13 +78,13 @@ def prior_of(layers: list[configs.Config]) -> tuple[str, dict[str, Any]]:
 
 
 def machine() -> dict[str, Any]:
-    """Device, memory and disk in GB (10^9 bytes), and versions; None for what is not there."""
-    has_gpu = torch.cuda.is_available()
+    """Device, memory and disk in GB (10^9 bytes), and versions; None for what is not there or not known."""
+    memory, has_gpu = physical_memory(), torch.cuda.is_available()
     gpu = torch.cuda.get_device_properties(0) if has_gpu else None
     return {
         "device": gpu.name if gpu else "mps" if torch.backends.mps.is_available() else "cpu",
         "gpu_memory_gb": gpu.total_memory / GB if gpu else None,
-        "memory_gb": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GB,
+        "memory_gb": memory / GB if memory else None,
         "free_disk_gb": shutil.disk_usage(".").free / GB,
         "versions": {"python": platform.python_version(), "dreamfusion_pl": __version__}
         | {name: importlib.metadata.version(name) for name in LIBRARIES},
@@ -158,6 +158,15 @@ def parameters(part: Path) -> int:
 
 
 def _text(report: dict[str, Any]) -> str:
-    lines = [f"{name}: {value}" for name, value in report["machine"].items()]
-    lines += [f"prior {name}: {value}" for name, value in report["prior"].items() if name != "ok"]
-    return "\n".join([*lines, "the prior can be loaded" if report["ok"] else "the run could not start"])
+    facts = report["machine"] | {f"prior {name}": value for name, value in report["prior"].items()}
+    del facts["prior ok"]
+    lines = [f"{name}: {_plain(value)}" for name, value in facts.items() if value not in (None, [], False)]
+    return "\n".join([*lines, "the prior can be loaded" if report["ok"] else "the prior cannot be loaded"])
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_plain(one)}" for name, one in value.items())
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.2f}" if isinstance(value, float) else str(value)
