@@ -73,7 +73,7 @@ def test_films_and_stills(ball, tmp_path, monkeypatch, capsys):
     ("words", "message"),
     [
         (["--frames", "0"], "--frames and --fps must be 1 or more"),
-        (["--size", "9999"], "--size 1 to 4096"),
+        (["--size", "1025"], "--size 1 to 1024"),
         (["--elevation", "91"], "--elevation must be in"),
         (["--background", "<b>"], "--background is a colour such as white"),
         ([], "no finished run at nowhere"),

@@ -34,7 +34,7 @@ def _parser() -> argparse.ArgumentParser:
         "--background", default="white", help=f"a colour (name or #rrggbb), or {TRANSPARENT}: stills only"
     )
     parser.add_argument("--stills", action="store_true", help="write every frame as a PNG, and no film")
-    parser.add_argument("--size", type=int, default=256, help="height and width in pixels")
+    parser.add_argument("--size", type=int, default=256, help="height and width in pixels, up to 1024 (4 GB)")
     parser.add_argument("--fps", type=int, default=20, help="frames per second of the film")
     parser.add_argument("--elevation", type=float, default=15.0, help="of the cameras, in degrees")
     parser.add_argument("--distance", type=float, default=1.5, help="of the cameras, in world units")
@@ -50,9 +50,9 @@ def render(options: argparse.Namespace) -> None:
         ValueError: an option or the run is wrong.
         OSError: a file cannot be written.
     """
-    if options.frames < 1 or options.fps < 1 or not 1 <= options.size <= 4096:
+    if options.frames < 1 or options.fps < 1 or not 1 <= options.size <= 1024:
         raise ValueError(
-            "--frames and --fps must be 1 or more and --size 1 to 4096, "
+            "--frames and --fps must be 1 or more and --size 1 to 1024, "
             f"got {options.frames}, {options.fps} and {options.size}"
         )
     if not -90.0 <= options.elevation <= 90.0 or not min(options.distance, options.focal) > 0.0:
