@@ -20,7 +20,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from dreamfusion_pl.diffusion import pipeline as pipelines
 from dreamfusion_pl.diffusion.noise import per_row
-from dreamfusion_pl.diffusion.objective import stratified_timesteps, structure_weight, variational_bound
+from dreamfusion_pl.diffusion.objective import min_snr_weight, stratified_timesteps, variational_bound
 from dreamfusion_pl.rng import generator
 
 
@@ -52,8 +52,7 @@ class DenoiserTraining(LightningModule):
         learning_rate: peak learning rate of AdamW.
         warmup_steps: steps of linear growth; a cosine over all steps lies over it.
         weight_decay: AdamW's decay of matrices and kernels.
-        snr_cap: SNR above which w(t) falls, see structure_weight.
-        weight_cap: largest w(t), reached where there is most noise; 1 is the plain min-SNR weight.
+        snr_cap: SNR above which w(t) falls, see min_snr_weight.
         noisy_share: share of timesteps from the noisiest fifth, see stratified_timesteps.
         variance_weight: weight of the variational bound of the whole chain, in bits per channel.
         null_fraction: share of captions replaced by the empty prompt, for classifier-free guidance.
@@ -84,7 +83,6 @@ class DenoiserTraining(LightningModule):
         warmup_steps: int = 200,
         weight_decay: float = 0.01,
         snr_cap: float = 5.0,
-        weight_cap: float = 16.0,
         noisy_share: float = 0.5,
         variance_weight: float = 1e-3,
         null_fraction: float = 0.1,
@@ -97,16 +95,15 @@ class DenoiserTraining(LightningModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        if min(snr_cap, weight_cap) < 1.0 or variance_weight < 0.0:
+        if snr_cap < 1.0 or variance_weight < 0.0:
             raise ValueError(
-                "snr_cap and weight_cap must be 1 or more and variance_weight not negative, "
-                f"got {snr_cap}, {weight_cap} and {variance_weight}"
+                f"snr_cap must be 1 or more and variance_weight not below 0, got {snr_cap}, {variance_weight}"
             )
         if not (0.0 <= null_fraction < 1.0 and 0.0 <= noisy_share <= 1.0):
             raise ValueError(f"null_fraction and noisy_share are shares, got {null_fraction}, {noisy_share}")
         self.output, self.seed = output, seed
         self.learning_rate, self.warmup_steps, self.weight_decay = learning_rate, warmup_steps, weight_decay
-        self.snr_cap, self.weight_cap, self.noisy_share = snr_cap, weight_cap, noisy_share
+        self.snr_cap, self.noisy_share = snr_cap, noisy_share
         self.variance_weight, self.null_fraction = variance_weight, null_fraction
         self.sample_prompts, self.sample_every = sample_prompts, sample_every
         self.sample_steps, self.guidance_scale = sample_steps, guidance_scale
@@ -142,17 +139,18 @@ class DenoiserTraining(LightningModule):
         captions = ["" if drop else text for drop, text in zip(dropped, batch.captions, strict=True)]
         eps = torch.randn(x.shape, generator=source).to(x.device)
         squared_alpha = self.squared_alphas[t]
-        z_t = per_row(squared_alpha.sqrt()) * x + per_row((1.0 - squared_alpha).sqrt()) * eps
+        alpha, sigma = per_row(squared_alpha.sqrt()), per_row((1.0 - squared_alpha).sqrt())
+        z_t = alpha * x + sigma * eps
         output = self.networks["unet"](z_t, t, self.embed(captions), return_dict=False)[0].float()
-        eps_hat, variance = output.chunk(2, dim=1)
-        mse = (eps_hat - eps).square().mean(dim=(1, 2, 3))
-        diffusion = (
-            structure_weight(squared_alpha, self.snr_cap, self.weight_cap) * mse
-        ).mean()  # seed eq. 1
-        steps = variational_bound((eps_hat - eps).detach(), variance, t, self.squared_alphas)
+        v_hat, variance = output.chunk(2, dim=1)
+        error = v_hat - (alpha * eps - sigma * x)
+        mse = error.square().mean(dim=(1, 2, 3))
+        diffusion = (min_snr_weight(squared_alpha, self.snr_cap) * mse).mean()  # seed eq. 1
+        eps_error = (alpha * error).detach()
+        steps = variational_bound(eps_error, variance, t, self.squared_alphas)
         bits = steps.mean() * len(self.squared_alphas)
         loss = diffusion + self.variance_weight * bits
-        self.log_dict({"train/diffusion": diffusion, "train/eps_mse": mse.mean(), "train/bits": bits})
+        self.log_dict({"train/diffusion": diffusion, "train/v_mse": mse.mean(), "train/bits": bits})
         self.log("train/loss", loss, prog_bar=True)
         return loss
 

@@ -33,21 +33,18 @@ def stratified_timesteps(
     return (fraction * num_timesteps).long().clamp_(max=num_timesteps - 1)
 
 
-def structure_weight(squared_alpha: Tensor, cap: float, most: float) -> Tensor:
-    """Return w(t) of the squared error of the noise, which dwells on what a picture shows.
+def min_snr_weight(squared_alpha: Tensor, cap: float) -> Tensor:
+    """Return w(t) of the squared error of v = alpha_t eps - sigma_t x (Salimans and Ho 2022).
 
-    Where there is little noise the error is about the finest detail and its gradients drown the rest: the
-    weight is cap / SNR (Hang et al. 2023). Where there is much noise, the object and the side it is seen from
-    are decided, but an error of the picture is SNR times smaller as an error of the noise: the weight is
-    SNR^(-1/2), half way between the two errors. Between SNR = 1 and the cap it is 1.
+    Where there is much noise, v is the picture, and its error is about the object and the side that it is
+    seen from. Where there is little, v is the noise, its error is about the finest detail, and its gradients
+    would drown the rest: the weight is cap / SNR there (Hang et al. 2023), and 1 below the cap.
 
     Args:
         squared_alpha: alpha_t^2, [B], in (0, 1).
         cap: SNR from which on the weight falls, at least 1.
-        most: largest weight, at least 1.
     """
-    inverse = (1.0 - squared_alpha) / squared_alpha
-    return (cap * inverse).clamp(max=1.0) * inverse.sqrt().clamp(1.0, most)
+    return (cap * (1.0 - squared_alpha) / squared_alpha).clamp(max=1.0)
 
 
 def variational_bound(eps_error: Tensor, variance: Tensor, t: Tensor, squared_alphas: Tensor) -> Tensor:

@@ -107,11 +107,11 @@ def build_unet(
 
 
 def build_scheduler() -> DDPMScheduler:
-    """Return DeepFloyd IF's noise schedule: cosine, learned variance, dynamic thresholding."""
+    """Return DeepFloyd IF's noise schedule, cosine with learned variance, for a network that predicts v."""
     return DDPMScheduler(
         num_train_timesteps=1000,
         beta_schedule="squaredcos_cap_v2",
-        prediction_type="epsilon",
+        prediction_type="v_prediction",
         variance_type="learned_range",
         clip_sample=True,
         thresholding=True,

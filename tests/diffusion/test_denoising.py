@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from dreamfusion_pl.data.world.captions import VOCABULARY
 from dreamfusion_pl.diffusion.denoising import DenoiserTraining
-from dreamfusion_pl.diffusion.objective import stratified_timesteps, structure_weight, variational_bound
+from dreamfusion_pl.diffusion.objective import min_snr_weight, stratified_timesteps, variational_bound
 from dreamfusion_pl.diffusion.pipeline import build_scheduler, save_pipeline
 from dreamfusion_pl.rng import generator
 
@@ -118,7 +118,6 @@ def test_a_share_of_timesteps_lies_in_the_noisiest_fifth() -> None:
     "wrong",
     [
         {"snr_cap": 0.5},
-        {"weight_cap": 0.0},
         {"variance_weight": -1.0},
         {"null_fraction": 1.0},
         {"noisy_share": 2.0},
@@ -129,12 +128,10 @@ def test_impossible_weights_are_refused(tmp_path: Path, wrong: dict[str, float])
         small(tmp_path / "out", **wrong)
 
 
-def test_structure_weight() -> None:
+def test_min_snr_weight() -> None:
     squared_alpha = torch.tensor([1e-6, 0.1, 0.5, 5.0 / 6.0, 0.99])
-    expected = torch.tensor([8.0, 3.0, 1.0, 1.0, 5.0 / 99.0])
-    torch.testing.assert_close(structure_weight(squared_alpha, 5.0, 8.0), expected)
-    min_snr = torch.tensor([1.0, 1.0, 1.0, 1.0, 5.0 / 99.0])
-    torch.testing.assert_close(structure_weight(squared_alpha, 5.0, 1.0), min_snr)
+    expected = torch.tensor([1.0, 1.0, 1.0, 1.0, 5.0 / 99.0])
+    torch.testing.assert_close(min_snr_weight(squared_alpha, 5.0), expected)
 
 
 @pytest.mark.parametrize("step", [1, 10, 500, 990])
