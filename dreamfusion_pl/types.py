@@ -98,3 +98,10 @@ class Condition(NamedTuple):
 
     text: TextEmbedding  # of B texts
     null: TextEmbedding  # of one text
+
+
+class PictureBatch(NamedTuple):
+    """Pictures with their captions."""
+
+    pictures: Tensor  # [B, H, W, 3] in [0, 1]
+    captions: list[str]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol, cast, final
+from typing import Any, cast, final
 
 import torch
 from pytorch_lightning import LightningModule
@@ -20,20 +20,14 @@ from torch.optim.swa_utils import AveragedModel
 
 from dreamfusion_pl.diffusion import pipeline as pipelines
 from dreamfusion_pl.diffusion.noise import per_row
-from dreamfusion_pl.diffusion.objective import min_snr_weight, stratified_timesteps, variational_bound
+from dreamfusion_pl.diffusion.objective import (
+    min_snr_weight,
+    stratified_timesteps,
+    variational_bound,
+    words_error,
+)
 from dreamfusion_pl.rng import generator
-
-
-class CaptionedPictures(Protocol):
-    """B pictures with a caption each."""
-
-    @property
-    def pictures(self) -> Tensor:
-        """Pictures [B, H, W, 3] in [0, 1]."""
-
-    @property
-    def captions(self) -> list[str]:
-        """B captions."""
+from dreamfusion_pl.types import PictureBatch
 
 
 @final
@@ -53,8 +47,10 @@ class DenoiserTraining(LightningModule):
         warmup_steps: steps of linear growth; a cosine over all steps lies over it.
         weight_decay: AdamW's decay of matrices and kernels.
         snr_cap: SNR above which w(t) falls, see min_snr_weight.
-        noisy_share: share of timesteps from the noisiest fifth, see stratified_timesteps.
+        noisy_share: share of timesteps from the noisiest part, see stratified_timesteps.
+        noisy_from: where in [0, 1) that part begins.
         variance_weight: weight of the variational bound of the whole chain, in bits per channel.
+        words_weight: weight of the error of reading a text's words off its embedding, see words_error.
         null_fraction: share of captions replaced by the empty prompt, for classifier-free guidance.
         average_decay: decay of the moving average of the weights.
         sample_prompts: prompts of the sample grid.
@@ -84,7 +80,9 @@ class DenoiserTraining(LightningModule):
         weight_decay: float = 0.01,
         snr_cap: float = 5.0,
         noisy_share: float = 0.5,
+        noisy_from: float = 0.8,
         variance_weight: float = 1e-3,
+        words_weight: float = 0.1,
         null_fraction: float = 0.1,
         average_decay: float = 0.999,
         sample_prompts: tuple[str, ...] = ("a red chair", "a blue ball"),
@@ -95,16 +93,21 @@ class DenoiserTraining(LightningModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        if snr_cap < 1.0 or variance_weight < 0.0:
+        if snr_cap < 1.0 or min(variance_weight, words_weight) < 0.0:
             raise ValueError(
-                f"snr_cap must be 1 or more and variance_weight not below 0, got {snr_cap}, {variance_weight}"
+                "snr_cap must be 1 or more, variance_weight and words_weight not negative, "
+                f"got {snr_cap}, {variance_weight} and {words_weight}"
             )
-        if not (0.0 <= null_fraction < 1.0 and 0.0 <= noisy_share <= 1.0):
-            raise ValueError(f"null_fraction and noisy_share are shares, got {null_fraction}, {noisy_share}")
+        if not (0.0 <= null_fraction < 1.0 and 0.0 <= noisy_share <= 1.0 and 0.0 <= noisy_from < 1.0):
+            raise ValueError(
+                "null_fraction and noisy_from are in [0, 1), noisy_share is in [0, 1], "
+                f"got {null_fraction}, {noisy_from} and {noisy_share}"
+            )
         self.output, self.seed = output, seed
         self.learning_rate, self.warmup_steps, self.weight_decay = learning_rate, warmup_steps, weight_decay
-        self.snr_cap, self.noisy_share = snr_cap, noisy_share
-        self.variance_weight, self.null_fraction = variance_weight, null_fraction
+        self.snr_cap, self.timestep_law = snr_cap, (noisy_share, noisy_from)
+        self.variance_weight, self.words_weight = variance_weight, words_weight
+        self.null_fraction = null_fraction
         self.sample_prompts, self.sample_every = sample_prompts, sample_every
         self.sample_steps, self.guidance_scale = sample_steps, guidance_scale
         self.tokenizer = pipelines.build_tokenizer(vocabulary)
@@ -121,27 +124,34 @@ class DenoiserTraining(LightningModule):
         self.register_buffer("squared_alphas", self.scheduler.alphas_cumprod.clone(), persistent=False)
         self.squared_alphas: Tensor
 
-    def embed(self, captions: list[str]) -> Tensor:
-        """Return embeddings [B, 77, D] as ``IFPipeline`` makes them; a repeated caption is computed once."""
+    def embed(self, captions: list[str]) -> tuple[Tensor, Tensor]:
+        """Return embeddings [B, 77, D] as ``IFPipeline`` makes them, and their words_error.
+
+        A repeated caption is computed once.
+        """
         texts = [caption.lower().strip() for caption in captions]
         row = {text: i for i, text in enumerate(dict.fromkeys(texts))}
         limits = {"padding": "max_length", "max_length": pipelines.MAX_TOKENS, "truncation": True}
         tokens = self.tokenizer(list(row), **limits, return_tensors="pt").to(self.device)
-        distinct = self.networks["text_encoder"](tokens.input_ids, attention_mask=tokens.attention_mask)[0]
-        return distinct[[row[text] for text in texts]]
+        encoder = cast(pipelines.T5EncoderModel, self.networks["text_encoder"])
+        distinct = encoder(tokens.input_ids, attention_mask=tokens.attention_mask)[0]
+        table = encoder.get_input_embeddings().weight
+        error = words_error(distinct, tokens.input_ids, tokens.attention_mask, table)
+        return distinct[[row[text] for text in texts]], error
 
-    def training_step(self, batch: CaptionedPictures, _: int) -> Tensor:
+    def training_step(self, batch: PictureBatch, _: int) -> Tensor:
         """Return L_Diff (seed eq. 1) plus the bound that teaches the variance."""
         x = batch.pictures.permute(0, 3, 1, 2) * 2.0 - 1.0
         source = generator(self.seed, "denoising", self.global_rank, self.global_step)
-        t = stratified_timesteps(len(x), len(self.squared_alphas), source, self.noisy_share).to(x.device)
+        t = stratified_timesteps(len(x), len(self.squared_alphas), source, *self.timestep_law).to(x.device)
         dropped = (torch.rand(len(x), generator=source) < self.null_fraction).tolist()
         captions = ["" if drop else text for drop, text in zip(dropped, batch.captions, strict=True)]
         eps = torch.randn(x.shape, generator=source).to(x.device)
         squared_alpha = self.squared_alphas[t]
         alpha, sigma = per_row(squared_alpha.sqrt()), per_row((1.0 - squared_alpha).sqrt())
         z_t = alpha * x + sigma * eps
-        output = self.networks["unet"](z_t, t, self.embed(captions), return_dict=False)[0].float()
+        text, words = self.embed(captions)
+        output = self.networks["unet"](z_t, t, text, return_dict=False)[0].float()
         v_hat, variance = output.chunk(2, dim=1)
         error = v_hat - (alpha * eps - sigma * x)
         mse = error.square().mean(dim=(1, 2, 3))
@@ -149,8 +159,9 @@ class DenoiserTraining(LightningModule):
         eps_error = (alpha * error).detach()
         steps = variational_bound(eps_error, variance, t, self.squared_alphas)
         bits = steps.mean() * len(self.squared_alphas)
-        loss = diffusion + self.variance_weight * bits
-        self.log_dict({"train/diffusion": diffusion, "train/v_mse": mse.mean(), "train/bits": bits})
+        loss = diffusion + self.variance_weight * bits + self.words_weight * words
+        parts = {"diffusion": diffusion, "v_mse": mse.mean(), "bits": bits, "words": words}
+        self.log_dict({f"train/{name}": value for name, value in parts.items()})
         self.log("train/loss", loss, prog_bar=True)
         return loss
 
@@ -208,6 +219,8 @@ class DenoiserTraining(LightningModule):
 
     def _draw_samples(self) -> None:
         """Show one sample per prompt, side by side, in TensorBoard and as ``samples/step_N.png``."""
+        from PIL import Image
+
         pictures = self.pipeline()(
             list(self.sample_prompts),
             num_inference_steps=self.sample_steps,
@@ -219,7 +232,9 @@ class DenoiserTraining(LightningModule):
         row = torch.cat(list(torch.as_tensor(pictures)), dim=1)
         if isinstance(self.logger, TensorBoardLogger):
             self.logger.experiment.add_image("samples", row, self.global_step, dataformats="HWC")
-        _write_png(row, self.run_folder / "samples" / f"step_{self.global_step:06d}.png")
+        file = self.run_folder / "samples" / f"step_{self.global_step:06d}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray((row * 255.0).round().byte().numpy()).save(file)
 
 
 def _averaging(decay: float) -> Callable[[Any, Any, Any], None]:
@@ -231,10 +246,3 @@ def _averaging(decay: float) -> Callable[[Any, Any, Any], None]:
         torch._foreach_lerp_(averages, values, 1.0 - min(decay, (1.0 + count) / (10.0 + count)))
 
     return update
-
-
-def _write_png(picture: Tensor, file: Path) -> None:
-    from PIL import Image
-
-    file.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray((picture * 255.0).round().byte().cpu().numpy()).save(file)

@@ -1,4 +1,4 @@
-"""What training a diffusion model minimizes: timesteps, w(t) of seed eq. 1, the bound of the variance."""
+"""What training a diffusion model minimizes: w(t) of seed eq. 1, the bound of the variance, legible texts."""
 
 from __future__ import annotations
 
@@ -11,25 +11,26 @@ from dreamfusion_pl.diffusion.noise import per_row
 
 
 def stratified_timesteps(
-    batch: int, num_timesteps: int, source: torch.Generator, noisy_share: float = 0.0
+    batch: int, num_timesteps: int, source: torch.Generator, noisy_share: float = 0.0, noisy_from: float = 0.8
 ) -> Tensor:
     """Return timesteps [B] (int64), one draw in each of B equal parts of their law.
 
-    A share of them is uniform in the noisiest fifth, the rest in all of [0, num_timesteps). A flat object on
+    A share of them is uniform in the noisiest part, the rest in all of [0, num_timesteps). A flat object on
     a flat ground shows from where it is seen as soon as a tenth of the picture is left: what a text says
-    about the side can be learned in that fifth only.
+    about the side can be learned only where there is more noise.
 
     Args:
         batch: B.
         num_timesteps: T.
         source: draws the place in each part.
         noisy_share: in [0, 1].
+        noisy_from: t / T from which on timesteps belong to the noisiest part, in [0, 1).
     """
     offset = torch.rand(batch, generator=source, device=source.device)
     uniform = (torch.arange(batch, device=source.device) + offset) / batch
-    below = 0.8 * (1.0 - noisy_share)  # the mass of the four quieter fifths
-    late = 0.8 + (uniform - below) / (1.0 - below) * 0.2
-    fraction = torch.where(uniform < below, uniform * (0.8 / max(below, 1e-6)), late)
+    below = noisy_from * (1.0 - noisy_share)  # the mass of what is less noisy
+    late = noisy_from + (uniform - below) / (1.0 - below) * (1.0 - noisy_from)
+    fraction = torch.where(uniform < below, uniform * (noisy_from / max(below, 1e-6)), late)
     return (fraction * num_timesteps).long().clamp_(max=num_timesteps - 1)
 
 
@@ -71,3 +72,23 @@ def variational_bound(eps_error: Tensor, variance: Tensor, t: Tensor, squared_al
     gap = low - log_variance
     nats = 0.5 * (gap.exp() - 1.0 - gap + squared_mean_error * (-log_variance).exp())
     return torch.where(t > 0, nats.mean(dim=(1, 2, 3)) / math.log(2.0), 0.0)
+
+
+def words_error(embedding: Tensor, words: Tensor, mask: Tensor, table: Tensor) -> Tensor:
+    """Return the cross-entropy, in nats, of the words that are read off the mean row of a text's embedding.
+
+    A U-Net that sees the padding too finds a word such as "left" in one row of 77 and does not learn to look
+    there. This error teaches the text encoder to tell every row which words the text has.
+
+    Args:
+        embedding: [N, T, D].
+        words: token ids [N, T].
+        mask: 1 where there is a token, 0 where there is padding, [N, T].
+        table: the text encoder's own vectors of all V tokens, [V, D].
+
+    Returns:
+        Mean over the texts of the cross-entropy against equal shares for the text's words, a number.
+    """
+    logits = embedding.float().mean(dim=1) @ table.float().T / math.sqrt(table.shape[1])
+    present = torch.zeros_like(logits).scatter_reduce(1, words, mask.to(logits), reduce="amax")
+    return -(present * logits.log_softmax(dim=1)).sum(dim=1).div(present.sum(dim=1)).mean()

@@ -176,6 +176,16 @@ def test_some_objects_are_shown_three_times_as_often() -> None:
         WorldPictures(more_of=("sofas",))
 
 
+def test_a_curriculum_shows_some_objects_alone() -> None:
+    layers = trace_of(16 * len(OBJECT_NAMES), 8)
+    data = WorldPictures(batch_size=500, size=8, only=("chair", "car"))
+    shown = layers.layout[data._choose(layers, generator(0, "choice"))]
+    assert {OBJECT_NAMES[index] for index in shown[:, 0].tolist()} == {"chair", "car"}
+    assert (shown[:, 2] < 0).all()
+    with pytest.raises(ValueError, match="not \\['sofas'\\]"):
+        WorldPictures(only=("sofas",))
+
+
 def test_held_out_pairs_never_reach_training_but_do_reach_judges() -> None:
     layers = trace_of(16 * 20, 8)
     seen = {True: False, False: False}

@@ -20,7 +20,12 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from dreamfusion_pl.data.world.captions import VOCABULARY
 from dreamfusion_pl.diffusion.denoising import DenoiserTraining
-from dreamfusion_pl.diffusion.objective import min_snr_weight, stratified_timesteps, variational_bound
+from dreamfusion_pl.diffusion.objective import (
+    min_snr_weight,
+    stratified_timesteps,
+    variational_bound,
+    words_error,
+)
 from dreamfusion_pl.diffusion.pipeline import build_scheduler, save_pipeline
 from dreamfusion_pl.rng import generator
 
@@ -112,6 +117,8 @@ def test_a_share_of_timesteps_lies_in_the_noisiest_fifth() -> None:
     torch.testing.assert_close(counts, torch.tensor([0.1, 0.1, 0.1, 0.1, 0.6]), atol=0.01, rtol=0.0)
     only = stratified_timesteps(10, 1000, generator(0, "t"), 1.0)
     assert only.min() >= 800 and (only.diff() > 0).all()
+    noisiest = stratified_timesteps(10, 1000, generator(0, "t"), 1.0, 0.94)
+    assert noisiest.min() >= 940 and (noisiest.diff() > 0).all()
 
 
 @pytest.mark.parametrize(
@@ -119,8 +126,10 @@ def test_a_share_of_timesteps_lies_in_the_noisiest_fifth() -> None:
     [
         {"snr_cap": 0.5},
         {"variance_weight": -1.0},
+        {"words_weight": -1.0},
         {"null_fraction": 1.0},
         {"noisy_share": 2.0},
+        {"noisy_from": 1.0},
     ],
 )
 def test_impossible_weights_are_refused(tmp_path: Path, wrong: dict[str, float]) -> None:
@@ -132,6 +141,34 @@ def test_min_snr_weight() -> None:
     squared_alpha = torch.tensor([1e-6, 0.1, 0.5, 5.0 / 6.0, 0.99])
     expected = torch.tensor([1.0, 1.0, 1.0, 1.0, 5.0 / 99.0])
     torch.testing.assert_close(min_snr_weight(squared_alpha, 5.0), expected)
+
+
+def test_words_error_is_the_cross_entropy_of_each_text_on_its_own() -> None:
+    source = generator(0, "test")
+    embedding, table = torch.randn(2, 5, 4, generator=source), torch.randn(9, 4, generator=source)
+    words = torch.tensor([[6, 7, 7, 1, 0], [8, 1, 0, 0, 0]])
+    mask = torch.tensor([[1, 1, 1, 1, 0], [1, 1, 0, 0, 0]])
+    errors = []
+    for rows, has in zip(embedding, ({6, 7, 1}, {8, 1}), strict=True):
+        scores = [float(rows.mean(dim=0) @ vector) / 2.0 for vector in table]
+        total = math.log(sum(math.exp(score) for score in scores))
+        errors.append(sum(total - scores[word] for word in has) / len(has))
+    assert float(words_error(embedding, words, mask, table)) == pytest.approx(sum(errors) / 2.0, rel=1e-5)
+
+
+def test_words_error_teaches_every_row_alike_and_stops_at_the_entropy_of_the_words() -> None:
+    source = generator(0, "test")
+    embedding = torch.randn(2, 5, 8, generator=source).requires_grad_()
+    words, table = torch.tensor([[3, 1, 0, 0, 0], [4, 1, 0, 0, 0]]), torch.eye(8)
+    optimizer = torch.optim.Adam([embedding], 0.3)
+    for _ in range(300):
+        optimizer.zero_grad()
+        error = words_error(embedding, words, words.ne(0).long(), table)
+        error.backward()
+        assert embedding.grad is not None
+        torch.testing.assert_close(embedding.grad, embedding.grad[:, :1].expand(-1, 5, -1))
+        optimizer.step()
+    assert math.log(2.0) <= float(error.detach()) < math.log(2.0) + 0.01
 
 
 @pytest.mark.parametrize("step", [1, 10, 500, 990])
@@ -169,7 +206,7 @@ def test_text_is_embedded_as_the_pipeline_does(tmp_path: Path) -> None:
     prompts = ["a red ball", "", " A Blue ball ", "a red ball"]
     text, null = model.pipeline().encode_prompt(prompts)
     with torch.no_grad():
-        embedded = model.embed(prompts)
+        embedded, _ = model.embed(prompts)
     torch.testing.assert_close(embedded, text)
     torch.testing.assert_close(embedded[1], null[0])
 
@@ -258,7 +295,7 @@ def test_new_words_come_between_known_ones(tmp_path):
     )
     texts = ["a red ball", "blue"]
     with torch.no_grad():
-        assert torch.allclose(more.embed(texts), first.embed(texts), atol=1e-4)
-        assert not torch.allclose(more.embed(["a left ball"]), more.embed(["a ball"]), atol=1e-2)
+        assert torch.allclose(more.embed(texts)[0], first.embed(texts)[0], atol=1e-4)
+        assert not torch.allclose(more.embed(["a left ball"])[0], more.embed(["a ball"])[0], atol=1e-2)
     with pytest.raises(ValueError, match="lacks: .*ball"):
         small(tmp_path / "less", vocabulary=["a", "red", "blue"], initial=str(tmp_path / "first"))

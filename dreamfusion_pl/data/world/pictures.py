@@ -8,7 +8,7 @@ import random
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, final
+from typing import Any, final
 
 import numpy as np
 import torch
@@ -23,16 +23,10 @@ from dreamfusion_pl.data.world.objects import OBJECT_NAMES
 from dreamfusion_pl.data.world.scenes import Item, WorldScene
 from dreamfusion_pl.data.world.tracer import compose
 from dreamfusion_pl.rng import generator
+from dreamfusion_pl.types import PictureBatch
 
 VIEW_NAMED = 0.9  # share of captions that name the view
 COLOR_NAMED = 0.95  # share of captions that name the colours
-
-
-class PictureBatch(NamedTuple):
-    """Pictures with their captions."""
-
-    pictures: Tensor  # [B, H, W, 3] in [0, 1]
-    captions: list[str]
 
 
 def scene_of(layers: Layers, index: int, colors: tuple[str, str]) -> WorldScene:
@@ -78,6 +72,10 @@ def compose_batch(layers: Layers, indices: Tensor, scenes: list[WorldScene], rng
     return drawing.over(backgrounds(colors, rng))
 
 
+def _indices(names: tuple[str, ...]) -> Tensor:
+    return torch.tensor([OBJECT_NAMES.index(name) for name in names], dtype=torch.long)
+
+
 class _Batches(IterableDataset):
     """An endless stream of batches, each a pure function of (seed, rank, step)."""
 
@@ -103,6 +101,7 @@ class WorldPictures(LightningDataModule):
         seed: seed of geometry, cameras, lights, colours and wordings.
         elevation_deg: lowest and highest camera elevation in degrees.
         more_of: objects that are shown three times as often, such as those whose sides differ.
+        only: objects to show alone and none else, as a curriculum begins with; nothing: the whole world.
         held_out: also show the colour-object pairs held out of the prior's training (for judges, not priors).
         cache_dir: folder for traced pictures; default ``~/.cache/dreamfusion_pl`` (or ``XDG_CACHE_HOME``).
     """
@@ -115,6 +114,7 @@ class WorldPictures(LightningDataModule):
         seed: int = 0,
         elevation_deg: tuple[float, float] = (-10.0, 80.0),
         more_of: tuple[str, ...] = (),
+        only: tuple[str, ...] = (),
         held_out: bool = False,
         cache_dir: str | None = None,
     ) -> None:
@@ -123,13 +123,13 @@ class WorldPictures(LightningDataModule):
             raise ValueError(
                 f"batch_size, size and count must be positive, got {batch_size}, {size}, {count}"
             )
-        unknown = [name for name in more_of if name not in OBJECT_NAMES]
+        unknown = [name for name in (*more_of, *only) if name not in OBJECT_NAMES]
         if unknown:
             raise ValueError(
-                f"more_of names objects of the world, not {unknown}; it has {', '.join(OBJECT_NAMES)}"
+                f"more_of and only name objects of the world, not {unknown}; it has {', '.join(OBJECT_NAMES)}"
             )
         self.batch_size, self.size, self.count, self.seed = batch_size, size, count, seed
-        self.more_of = tuple(more_of)
+        self.more_of, self.only = tuple(more_of), tuple(only)
         self.elevation_deg = (float(elevation_deg[0]), float(elevation_deg[1]))
         self.held_out = held_out
         default = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "dreamfusion_pl"
@@ -170,8 +170,10 @@ class WorldPictures(LightningDataModule):
 
     def _choose(self, layers: Layers, rng: torch.Generator) -> Tensor:
         """Which pictures a batch shows, [batch_size]."""
-        often = torch.tensor([OBJECT_NAMES.index(name) for name in self.more_of], dtype=torch.long)
-        weights = 1.0 + 2.0 * torch.isin(layers.layout[:, 0], often)
+        first, second = layers.layout[:, 0], layers.layout[:, 2]
+        weights = 1.0 + 2.0 * torch.isin(first, _indices(self.more_of))
+        if self.only:
+            weights = weights * (torch.isin(first, _indices(self.only)) & (second < 0))
         return torch.multinomial(weights, self.batch_size, replacement=True, generator=rng)
 
     def batch(self, layers: Layers, step: int) -> PictureBatch:
