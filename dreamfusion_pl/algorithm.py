@@ -11,8 +11,10 @@ from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
 from dreamfusion_pl import rng
+from dreamfusion_pl.diffusion.perp_neg import PerpNeg
 from dreamfusion_pl.diffusion.prior import DiffusionPrior
-from dreamfusion_pl.diffusion.prompts import Directions, ViewDependentPrompts
+from dreamfusion_pl.diffusion.prompts import ViewDependentPrompts, ViewEmbedding
+from dreamfusion_pl.diffusion.view_names import Directions
 from dreamfusion_pl.distillation.base import Distillation
 from dreamfusion_pl.rendering import regularizers
 from dreamfusion_pl.rendering.renderer import Renderer
@@ -42,11 +44,18 @@ class DreamFusion(LightningModule):
         occupancy_interval: steps between two updates of the renderer's occupancy grid, 1 or more.
         negative_prompt: text of the unconditional branch of classifier-free guidance.
         directions: how many names of azimuths the prompt may be given, 0 for none; see ViewDependentPrompts.
+        overhead_deg: above this elevation a view is an overhead view, in [0, 90].
+        front_deg: of 4 directions: up to this distance of azimuth from the front a view is a front view.
+        back_deg: of 4 directions: from this distance of azimuth on a view is a back view.
+        view_prompts: whole texts of directions, by front, side, back, overhead, or front_left and so on.
+        view_embedding: the text of the nearest direction, or interpolated between neighbours.
+        perp_neg: texts of other views as negatives, PerpNeg; None: there are no negatives.
         seed: seed of every draw of the distillation.
 
     Raises:
         ValueError: if the prompt is empty or no text, the learning rate or the interval is not positive, a
-            weight is negative at some time, or the prior cannot serve the distillation.
+            weight is negative at some time, the prior cannot serve the distillation, or what is said of the
+            views is wrong; see ViewDependentPrompts.
     """
 
     def __init__(
@@ -66,6 +75,12 @@ class DreamFusion(LightningModule):
         occupancy_interval: int = 16,
         negative_prompt: str = "",
         directions: Directions = 4,
+        overhead_deg: float = 60.0,
+        front_deg: float = 45.0,
+        back_deg: float = 135.0,
+        view_prompts: dict[str, str] | None = None,
+        view_embedding: ViewEmbedding = "nearest",
+        perp_neg: PerpNeg | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -81,9 +96,18 @@ class DreamFusion(LightningModule):
         self.save_hyperparameters("learning_rate", "seed")
         self.scene, self.background, self.renderer = scene, background, renderer
         self.prior, self.distillation = prior, distillation
-        self.prompt, self.prompts = (
+        self.prompt = prompt
+        self.prompts = ViewDependentPrompts(
+            prior,
             prompt,
-            ViewDependentPrompts(prior, prompt, negative_prompt, directions),
+            negative_prompt,
+            directions,
+            overhead_deg,
+            front_deg,
+            back_deg,
+            view_prompts,
+            view_embedding,
+            perp_neg,
         )
         self.opacity_weight, self.orientation_weight = opacity_weight, orientation_weight
         self.learning_rate, self.warmup, self.decay = learning_rate, warmup, decay

@@ -191,7 +191,7 @@ def _warn_of_unknown_words(model: DreamFusion) -> None:
 
     if not isinstance(model.prior, PretrainedPrior):
         return
-    unknown = model.prior.unknown_words(model.prompt)
+    unknown = model.prior.unknown_words(" ".join([model.prompt, *model.prompts.texts]))
     if unknown:
         from dreamfusion_pl.data.world.colors import COLORS
         from dreamfusion_pl.data.world.objects import OBJECTS

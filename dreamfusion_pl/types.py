@@ -10,7 +10,8 @@ directions.
 Images: float in [0, 1], ``[B, H, W, 3]``, row 0 on top. A prior's own layout and range stay inside the prior.
 
 Shape letters: B views, H W image rows and columns, R rays, S samples on a ray, P points, C channels,
-T text tokens, D embedding width, N texts or rows, K known view directions of a prompt.
+T text tokens, D embedding width, N texts or rows, K known view directions of a prompt, M negative texts
+of a view.
 """
 
 from __future__ import annotations
@@ -92,12 +93,40 @@ class TextEmbedding(NamedTuple):
         rest = (None if a is None or b is None else torch.cat([a, b]) for a, b in pairs)
         return TextEmbedding(torch.cat([self.tokens, other.tokens]), *rest)
 
+    def mix(self, other: TextEmbedding, share: Tensor) -> TextEmbedding:
+        """Convex combination of N pairs of texts; a token is read where a text that takes part reads it.
+
+        Args:
+            other: N texts of the same model.
+            share: of the other in the mixture, [N] in [0, 1]. At 0 and 1 it is one of the two, exactly.
+        """
+
+        def blend(ours: Tensor, theirs: Tensor) -> Tensor:
+            wide = torch.promote_types(ours.dtype, torch.float32)
+            weight = share.to(wide).view(-1, *[1] * (ours.ndim - 1))
+            return torch.lerp(ours.to(wide), theirs.to(wide), weight).to(ours.dtype)
+
+        pooled = mask = None
+        if self.pooled is not None and other.pooled is not None:
+            pooled = blend(self.pooled, other.pooled)
+        if self.mask is not None and other.mask is not None:
+            mask = torch.maximum(self.mask * (share < 1.0)[:, None], other.mask * (share > 0.0)[:, None])
+        return TextEmbedding(blend(self.tokens, other.tokens), pooled, mask)
+
+
+class Negatives(NamedTuple):
+    """M texts for each of B views that its picture is to be pushed away from."""
+
+    text: TextEmbedding  # of M B texts, the first of every view before the second of any
+    weight: Tensor  # [M, B], >= 0: how much of a negative's perpendicular part is subtracted
+
 
 class Condition(NamedTuple):
     """Text condition of B views: one embedding each, and the unconditional one."""
 
     text: TextEmbedding  # of B texts
     null: TextEmbedding  # of one text
+    negatives: Negatives | None = None
 
 
 class PictureBatch(NamedTuple):

@@ -155,6 +155,25 @@ def test_generate_is_the_same_path(finished, folder):
         generate("a ball", options=["--trainer.max_stepz", "3"])
 
 
+def test_what_is_said_of_views_reaches_the_model_and_its_checkpoint(folder):
+    (folder / "views.yaml").write_text("model: {init_args: {directions: 4, view_prompts: {front: a nose}}}")
+    options = [
+        *("--model.view_prompts.back", "a tail"),
+        *("--model.overhead_deg", "50", "--model.front_deg", "30", "--model.back_deg", "140"),
+        *("--model.view_embedding", "interpolated", "--model.perp_neg", "PerpNeg"),
+        *("--model.perp_neg.side_behind", "[2, 1, 0]"),
+    ]
+    model = generate("a cat", steps=2, configs=[SMALL[1], "views.yaml"], options=options).model
+    prompts = model.prompts
+    assert prompts.texts == ["a nose", "a cat, side view", "a tail", "a cat, overhead view"]
+    assert (prompts.overhead_deg, prompts.front_deg, prompts.back_deg) == (50.0, 30.0, 140.0)
+    assert prompts.view_embedding == "interpolated"
+    assert prompts.perp_neg.side_behind == (2.0, 1.0, 0.0)
+    assert prompts.perp_neg.front_ahead == (4.0, 0.5, -2.426)
+    (folder / RUN / "config.yaml").unlink()  # the checkpoint alone
+    assert main(["validate", "--resume", "last"]) == 0
+
+
 BAD = [
     ([], "--prompt"),
     (["--prompt", ""], "empty"),
@@ -175,6 +194,14 @@ BAD = [
     (["--prompt", "a ball", "--trainer.max_steps", "many"], "trainer.max_steps: Expected a int"),
     (["--prompt", "a ball", "--trainer.max_steps", "-1"], "max_steps"),
     (["--prompt", "a ball", "--model.learning_rate", "-1"], "learning_rate"),
+    (["--prompt", "a ball", "--model.overhead_deg", "120"], "overhead_deg must be in [0, 90]"),
+    (["--prompt", "a ball", "--model.view_embedding", "mean"], "view_embedding"),
+    (
+        ["--prompt", "a ball", "--model.view_prompts.left", "a side"],
+        "those of 8: front, front_left, left_side",
+    ),
+    (["--prompt", "a ball", "--model.view_prompts.front", ""], "view_prompts.front: the prompt is empty"),
+    (["--prompt", "a ball", "--model.perp_neg.side_ahead", "[-1, 1, 0]"], "perp_neg.side_ahead"),
     (["--prompt", "a ball", "--trainer.logger.init_args.save_dir", "taken"], "cannot be written"),
     (["--prompt", "a ball", "--bogus"], "bogus"),
     (["--prompt", "a ball", "--ckpt_path", "nowhere"], "no checkpoint"),

@@ -64,20 +64,52 @@ class DiffusionPrior(ABC):
     def guided(self, z_t: Tensor, t: Tensor, condition: Condition, guidance_scale: float) -> Tensor:
         """Classifier-free guidance in the paper's convention: eps_hat = (1 + omega) eps(y) - omega eps().
 
-        Code that writes ``eps() + s (eps(y) - eps())`` has s = 1 + omega.
+        Code that writes ``eps() + s (eps(y) - eps())`` has s = 1 + omega. Negatives y_i with weights w_i >= 0
+        push away from what sets them apart from y (Perp-Neg, Armandpour et al. 2023):
+
+            eps_hat = eps() + (1 + omega) (d - sum_i w_i d_i), d = eps(y) - eps(),
+
+        where d_i is the part of eps(y_i) - eps() that is perpendicular to d, view by view. Code that adds the
+        sum has weights <= 0.
 
         Args:
             z_t: noisy pictures [B, C, h, w].
             t: times [B] in [0, 1].
-            condition: embeddings of the B texts and the unconditional one.
-            guidance_scale: omega >= 0; 0 is no guidance.
+            condition: embeddings of the B texts and the unconditional one, and negatives, if there are any.
+            guidance_scale: omega >= 0; 0 is no guidance, but negatives are obeyed all the same.
 
         Returns:
             eps_hat [B, C, h, w].
         """
-        if guidance_scale == 0.0:  # half the work
+        negatives = condition.negatives
+        if guidance_scale == 0.0 and negatives is None:  # half the work
             return self.predict(z_t, t, condition.text)
         texts = condition.text.join(condition.null.expand(len(z_t)))
-        both = self.predict(torch.cat([z_t, z_t]), torch.cat([t, t]), texts)
-        conditional, unconditional = both.chunk(2)
-        return (1.0 + guidance_scale) * conditional - guidance_scale * unconditional
+        if negatives is not None:
+            texts = texts.join(negatives.text)
+        copies = texts.num_texts // len(z_t)
+        eps = self.predict(torch.cat([z_t] * copies), torch.cat([t] * copies), texts)
+        conditional, unconditional, *others = eps.chunk(copies)
+        eps_hat = (1.0 + guidance_scale) * conditional - guidance_scale * unconditional
+        if negatives is None:
+            return eps_hat
+        apart = perpendicular(torch.stack(others) - unconditional, conditional - unconditional)
+        pushed = (negatives.weight[..., None, None, None] * apart).sum(0)
+        return eps_hat - (1.0 + guidance_scale) * pushed.to(eps_hat.dtype)
+
+
+def perpendicular(vectors: Tensor, axes: Tensor) -> Tensor:
+    """Take from every vector its part along the axis of its view, in single precision or better.
+
+    Args:
+        vectors: [M, B, C, h, w].
+        axes: [B, C, h, w]; one that is zero takes nothing away.
+
+    Returns:
+        [M, B, C, h, w].
+    """
+    precision = torch.promote_types(vectors.dtype, torch.float32)
+    vector, axis = vectors.to(precision).flatten(2), axes.to(precision).flatten(1)
+    length = axis.square().sum(-1, keepdim=True).clamp_min(torch.finfo(precision).tiny)
+    along = (vector * axis).sum(-1, keepdim=True) / length
+    return (vector - along * axis).view_as(vectors)

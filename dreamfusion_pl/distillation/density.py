@@ -70,6 +70,8 @@ class DensityDistillation(Distillation):
         generator: torch.Generator,
     ) -> Tensor:
         assert isinstance(prior, GaussianPrior)
+        if condition.negatives is not None:
+            raise ValueError("DensityDistillation has no guidance to put negatives into: leave perp_neg out")
         t = self.times.draw(len(z), progress, generator).to(z.device)
         alpha, sigma = prior.schedule.alpha(t), prior.schedule.sigma(t)
         return (self.weighting(alpha, sigma) * sigma / alpha * prior.divergence(z, t, condition.text)).mean()

@@ -3,18 +3,13 @@
 import pytest
 import torch
 from tiny_pipeline import save_tiny_pipeline
+from word_prior import WordPrior, assert_same, views_at
 
 from dreamfusion_pl.data.world.captions import view_words
+from dreamfusion_pl.diffusion.perp_neg import PerpNeg
 from dreamfusion_pl.diffusion.pretrained import PretrainedPrior
-from dreamfusion_pl.diffusion.prompts import (
-    VIEW_NAMES,
-    ViewDependentPrompts,
-    check_prompt,
-    octant_index,
-    unknown_words_warning,
-    view_index,
-)
-from dreamfusion_pl.types import TextEmbedding, Views
+from dreamfusion_pl.diffusion.prompts import ViewDependentPrompts, check_prompt, unknown_words_warning
+from dreamfusion_pl.diffusion.view_names import VIEW_NAMES, octant_index, view_index
 
 
 @pytest.fixture(scope="module")
@@ -22,30 +17,6 @@ def prior(tmp_path_factory):
     return PretrainedPrior(
         str(save_tiny_pipeline(tmp_path_factory.mktemp("prior") / "tiny")), dtype="float32"
     )
-
-
-def _views(elevation_deg, azimuth_deg) -> Views:
-    count, zero = len(azimuth_deg), torch.zeros(len(azimuth_deg))
-    return Views(
-        origin=torch.zeros(count, 3),
-        rotation=torch.eye(3).expand(count, 3, 3),
-        focal=zero,
-        elevation_deg=torch.tensor(elevation_deg),
-        azimuth_deg=torch.tensor(azimuth_deg),
-        light=torch.zeros(count, 3),
-        ambient=zero,
-        diffuse=zero,
-        textureless=zero.bool(),
-        background=torch.zeros(count, 3),
-        jitter=torch.zeros(count, 2, 2),
-    )
-
-
-def assert_same(left: TextEmbedding, right: TextEmbedding) -> None:
-    for ours, theirs in zip(left, right, strict=True):
-        assert (ours is None) == (theirs is None)
-        if ours is not None:
-            torch.testing.assert_close(ours, theirs)
 
 
 @pytest.mark.parametrize(
@@ -77,26 +48,132 @@ def test_eight_directions_are_named_as_in_the_worlds_captions(prior):
     assert names == [view_words(e, a) for e, a in zip(elevations, azimuths, strict=True)]
     assert names[3:6] == ["front left view", "left side view", "back left view"] and len(set(names)) == 9
     prompts = ViewDependentPrompts(prior, "a ball", directions=8)
-    text = prompts(_views([0.0, 80.0], [91.0, 0.0])).text
+    text = prompts(views_at([0.0, 80.0], [91.0, 0.0])).text
     assert_same(text, prior.embed(["a ball, left side view", "a ball, overhead view"]))
 
 
 def test_each_view_gets_the_embedding_of_its_prompt(prior):
     prompts = ViewDependentPrompts(prior, " a red chair ", negative_prompt="blue")
-    condition = prompts(_views([0.0, 80.0, 10.0], [180.0, 0.0, 90.0]))
+    condition = prompts(views_at([0.0, 80.0, 10.0], [180.0, 0.0, 90.0]))
     expected = prior.embed(["a red chair, back view", "a red chair, overhead view", "a red chair, side view"])
     assert_same(condition.text, expected)
     assert_same(condition.null, prior.embed(["blue"]))
 
 
 def test_without_view_dependence_all_views_get_the_prompt(prior):
-    condition = ViewDependentPrompts(prior, "a ball", directions=0)(_views([0.0, 80.0], [180.0, 0.0]))
+    condition = ViewDependentPrompts(prior, "a ball", directions=0)(views_at([0.0, 80.0], [180.0, 0.0]))
     assert_same(condition.text, prior.embed(["a ball"]).expand(2))
 
 
 def test_thresholds_out_of_order_are_refused(prior):
     with pytest.raises(ValueError, match="front_deg <= back_deg"):
         ViewDependentPrompts(prior, "a ball", front_deg=100.0, back_deg=80.0)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"overhead_deg": 91.0}, "overhead_deg must be in"),
+        ({"front_deg": 0.0, "view_embedding": "interpolated"}, "0 < front_deg < back_deg"),
+        ({"back_deg": 180.0, "perp_neg": PerpNeg()}, "0 < front_deg < back_deg"),
+        ({"directions": 8, "front_deg": 30.0}, "divide 4 directions, not 8"),
+        ({"directions": 0, "view_embedding": "interpolated"}, "directions 0 names no views"),
+        ({"directions": 0, "perp_neg": PerpNeg()}, "directions 0 names no views"),
+        ({"directions": 0, "view_prompts": {"front": "a ball"}}, "directions 0 names no views"),
+        ({"view_prompts": {"left_side": "a ball"}}, "'left_side'.* 4: front, side, back, overhead"),
+        ({"directions": 8, "view_prompts": {"side": "a ball"}}, "'side'.* 8: front, front_left, left_side"),
+        ({"view_prompts": {"back": " "}}, "view_prompts.back: the prompt is empty"),
+    ],
+)
+def test_what_is_said_of_views_must_make_sense(options, message):
+    with pytest.raises(ValueError, match=message):
+        ViewDependentPrompts(WordPrior(), "a ball", **options)
+
+
+def test_thresholds_move_the_names():
+    prompts = ViewDependentPrompts(WordPrior(), "a ball", overhead_deg=30.0, front_deg=20.0, back_deg=100.0)
+    text = prompts(views_at([0.0, 0.0, 0.0, 31.0], [20.0, 21.0, 100.0, 0.0])).text
+    names = ("front", "side", "back", "overhead")
+    assert_same(text, WordPrior().embed([f"a ball, {name} view" for name in names]))
+
+
+@pytest.mark.parametrize("directions", [4, 8])
+def test_a_direction_may_have_a_text_of_its_own(directions):
+    own = {"back": " the back of a chair ", "overhead": "a seat from above"}
+    prompts = ViewDependentPrompts(WordPrior(), "a chair", directions=directions, view_prompts=own)
+    text = prompts(views_at([0.0, 0.0, 80.0], [0.0, 180.0, 0.0])).text
+    expected = WordPrior().embed(["a chair, front view", "the back of a chair", "a seat from above"])
+    assert_same(text, expected)
+
+
+CENTRES = {4: [0.0, 90.0, 180.0, -90.0], 8: [45.0 * octant for octant in range(-3, 9)]}
+
+
+@pytest.mark.parametrize("directions", [4, 8])
+def test_at_the_centre_of_a_direction_both_embeddings_are_the_same_to_the_last_digit(directions):
+    azimuths = [*CENTRES[directions], 12.0, 130.0]
+    elevations = [0.0] * len(CENTRES[directions]) + [90.0, 75.0]
+    views = views_at(elevations, azimuths)
+    nearest, interpolated = (
+        ViewDependentPrompts(WordPrior(), "a ball", directions=directions, view_embedding=kind)(views)
+        for kind in ("nearest", "interpolated")
+    )
+    assert_same(interpolated.text, nearest.text, atol=0.0, rtol=0.0)
+    assert_same(interpolated.null, nearest.null, atol=0.0, rtol=0.0)
+
+
+@pytest.mark.parametrize(
+    ("directions", "angles"), [(4, {}), (4, {"front_deg": 20.0, "back_deg": 100.0}), (8, {})]
+)
+def test_interpolated_embeddings_are_continuous_and_nearest_to_the_nearest_ones(directions, angles):
+    prompts, nearest = (
+        ViewDependentPrompts(WordPrior(), "a ball", directions=directions, view_embedding=kind, **angles)
+        for kind in ("interpolated", "nearest")
+    )
+    step = 0.05
+    around = torch.arange(-200.0, 400.0, step).tolist()
+    text = prompts(views_at([10.0] * len(around), around)).text
+    table = WordPrior().embed(prompts.texts[:-1])
+    fastest = 0.5 * step / 20.0 * (table.tokens[:, None] - table.tokens).abs().max()  # half, over 20 degrees
+    assert text.tokens.diff(dim=0).abs().max() <= 1.01 * fastest
+    distance = (text.tokens[:, None] - table.tokens).flatten(2).norm(dim=-1)  # to every direction's text
+    chosen = nearest(views_at([10.0] * len(around), around)).text.tokens
+    ours = (text.tokens - chosen).flatten(1).norm(dim=-1)
+    assert bool((ours <= distance.min(dim=1).values + 1e-4).all())
+
+
+def test_a_mixture_is_what_a_loop_says():
+    prompts = ViewDependentPrompts(WordPrior(), "a ball", view_embedding="interpolated")
+    elevations, azimuths = [0.0, 0.0, 55.0, 60.0, 68.0], [30.0, -100.0, 0.0, 45.0, 170.0]
+    text = prompts(views_at(elevations, azimuths)).text
+    front, side, back, above = (WordPrior().embed([words]) for words in prompts.texts)
+    shares = [  # of front, side, back, above
+        (2 / 3, 1 / 3, 0.0, 0.0),
+        (0.0, 8 / 9, 1 / 9, 0.0),
+        (3 / 4, 0.0, 0.0, 1 / 4),
+        (1 / 4, 1 / 4, 0.0, 1 / 2),
+        (0.0, 1 / 90, 8 / 90, 9 / 10),
+    ]
+    for row, share in enumerate(shares):
+        for part in (0, 1):
+            expected = sum(w * one[part][0] for w, one in zip(share, (front, side, back, above), strict=True))
+            torch.testing.assert_close(text[part][row], expected)
+
+
+def test_the_masks_of_what_takes_part_are_united():
+    own = {"side": "a ball as it is seen from a side"}  # 9 words where others have 4
+    prompts = ViewDependentPrompts(WordPrior(), "a ball", view_prompts=own, view_embedding="interpolated")
+    text = prompts(views_at([0.0, 0.0, 0.0, 0.0], [0.0, 1.0, 90.0, 180.0])).text
+    assert text.mask.sum(dim=1).tolist() == [4, 8, 8, 4] and text.mask.dtype == torch.long
+
+
+def test_mixing_keeps_the_precision():
+    words = WordPrior().embed(["a", "b"])
+    half = words.rows(slice(1)).to(torch.bfloat16)
+    mixed = half.mix(words.rows(slice(1, 2)).to(torch.bfloat16), torch.tensor([0.3]))
+    expected = 0.7 * half.tokens.float() + 0.3 * words.tokens[1:].bfloat16().float()
+    assert mixed.tokens.dtype == torch.bfloat16
+    torch.testing.assert_close(mixed.tokens, expected.bfloat16())
 
 
 @pytest.mark.parametrize(
