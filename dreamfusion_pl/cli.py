@@ -35,6 +35,7 @@ COMMANDS = {
     "render": Command("dreamfusion_pl.commands.render:main", "film a finished object, or take stills of it"),
     "together": Command("dreamfusion_pl.together:main", "several fits in one process (batch --together)"),
     "evaluate": Command("dreamfusion_pl.commands.evaluate:main", "score finished runs and write a table"),
+    "embed": Command("dreamfusion_pl.commands.embed:main", "embed the texts of fits as a step of its own"),
     "doctor": Command("dreamfusion_pl.commands.doctor:main", "say whether the prior can be loaded here"),
     "world": Command("dreamfusion_pl.data.world.sheet:main", "draw what the embedded prior knows"),
 }

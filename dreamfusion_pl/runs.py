@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any, final
 
 import torch
+import yaml
+from jsonargparse import ActionConfigFile
 from pytorch_lightning import LightningDataModule, LightningModule, Trainer
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
@@ -106,12 +108,7 @@ class RunCommand(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the prompt, and let one seed serve all."""
-        parser.add_argument(
-            "--prompt", type=str | None, default=None, help='What to make, e.g. "a red chair".'
-        )
-        parser.link_arguments("prompt", "model.init_args.prompt")
-        parser.link_arguments("seed_everything", "model.init_args.seed")
-        parser.link_arguments("seed_everything", "data.init_args.seed")
+        _add_prompt_and_seed(parser)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse, and refuse what the parser lets pass."""
@@ -167,6 +164,31 @@ class RunCommand(LightningCLI):
         _check_writable(self.trainer)
         if isinstance(self.model, DreamFusion):
             _warn_of_unknown_words(self.model)
+
+
+def read_configuration(args: list[str]) -> dict[str, Any]:
+    """Return the whole configuration of a fit with these words; nothing is built, nor checked as a whole.
+
+    Raises:
+        ArgumentError: an argument is wrong.
+        ValueError: a file is wrong.
+    """
+    parser = LightningArgumentParser(exit_on_error=False)
+    parser.add_argument("--config", action=ActionConfigFile)
+    parser.add_argument("--seed_everything", type=bool | int, default=0)
+    parser.add_lightning_class_args(Trainer, "trainer")
+    parser.add_lightning_class_args(LightningModule, "model", subclass_mode=True)
+    parser.add_lightning_class_args(LightningDataModule, "data", subclass_mode=True)
+    _add_prompt_and_seed(parser)
+    config = parser.parse_args(configs.arrange(args).flat())
+    return yaml.safe_load(parser.dump(config, skip_link_targets=False, skip_none=False))
+
+
+def _add_prompt_and_seed(parser: LightningArgumentParser) -> None:
+    parser.add_argument("--prompt", type=str | None, default=None, help='What to make, e.g. "a red chair".')
+    parser.link_arguments("prompt", "model.init_args.prompt")
+    parser.link_arguments("seed_everything", "model.init_args.seed")
+    parser.link_arguments("seed_everything", "data.init_args.seed")
 
 
 def _check_writable(trainer: Trainer) -> None:

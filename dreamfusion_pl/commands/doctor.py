@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from dreamfusion_pl import __version__, configs
-from dreamfusion_pl.diffusion import loading
+from dreamfusion_pl.diffusion import loading, single_file
 from dreamfusion_pl.export.grid import physical_memory
 from dreamfusion_pl.terminal import FAILED, guarded
 
@@ -40,6 +40,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--config", action="append", default=[], help="YAML as of fit; may be repeated")
     parser.add_argument("--model.prior.model", dest="model", help="builtin, a folder or a hub name")
     parser.add_argument("--model.prior.revision", dest="revision", help="of a hub model")
+    parser.add_argument("--model.prior.config", dest="config_of", help="pipeline of a one-file checkpoint")
+    parser.add_argument("--model.prior.embeddings", dest="embeddings", help="folder that `embed` wrote")
     parser.add_argument("--json", action="store_true", help="print JSON")
     return parser
 
@@ -52,10 +54,16 @@ def doctor(options: argparse.Namespace) -> dict[str, Any]:
     """
     words = [word for name in options.config for word in ("--config", name)]
     class_path, settings = prior_of(configs.arrange(words).layers)
-    given = {"model": options.model, "revision": options.revision}
+    given = {
+        "model": options.model,
+        "revision": options.revision,
+        "config": options.config_of,
+        "embeddings": options.embeddings,
+    }
     settings = settings | {name: value for name, value in given.items() if value is not None}
     if class_path == PRETRAINED:
-        prior = examine(settings.get("model", "builtin"), settings.get("revision"))
+        names = ("revision", "config", "embeddings")
+        prior = examine(settings.get("model", "builtin"), *(settings.get(name) for name in names))
     else:
         prior = {"model": class_path, "ok": True, "problem": None}
     report = {"ok": prior["ok"], "machine": machine(), "prior": prior}
@@ -92,17 +100,24 @@ def machine() -> dict[str, Any]:
     }
 
 
-def examine(model: str, revision: str | None) -> dict[str, Any]:
-    """Say whether a pipeline is there, whole and supported; a problem comes with what to do."""
+def examine(model: str, revision: str | None, config: str | None, embeddings: str | None) -> dict[str, Any]:
+    """Say whether a pipeline is there, whole and supported; a problem comes with what to do.
+
+    With a folder of embeddings it needs no text encoders.
+    """
     from safetensors import SafetensorError
 
     from dreamfusion_pl.diffusion.pretrained import family
 
     try:
-        source = loading.find(model, revision)
+        source = loading.find(model, revision, config)
         adapter = family(source)
         folder = _folder(source)
-        parts = [name for name in source.parts if name not in adapter.unused]
+        spare = (*adapter.unused, *(adapter.text_encoders if embeddings else ()))
+        parts = [name for name in source.parts if name not in spare]
+        if source.checkpoint is not None:
+            held = single_file.parts_in(source.checkpoint, parts)
+            parts = [name for name in parts if name not in held]
         absent = [file for name in parts for file in loading.missing_files(folder / name)]
     except ValueError as error:
         return {"model": model, "ok": False, "problem": str(error)}
@@ -115,6 +130,8 @@ def examine(model: str, revision: str | None) -> dict[str, Any]:
         return found | {"ok": True, "problem": None, "needs_network": True}
     try:
         count = sum(parameters(folder / name) for name in parts if not name.startswith("text_encoder"))
+        if source.checkpoint is not None:
+            count += single_file.num_weights(source.checkpoint)
     except (SafetensorError, ValueError) as error:
         return found | {"ok": False, "problem": f"damaged ({error}): download it again"}
     memory = {"float32": 4 * count / GB, "bfloat16": 2 * count / GB}

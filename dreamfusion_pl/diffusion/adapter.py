@@ -28,6 +28,7 @@ class Adapter(ABC):
     prediction: Prediction
     channels: int  # C of z
     resolution: int  # side h = w of z
+    text_width: int  # D of the texts' tokens
 
     @abstractmethod
     def __init__(self, pipeline: Any, resolution: int) -> None: ...
@@ -72,3 +73,8 @@ def diffusion_process(pipeline: Any) -> tuple[NoiseSchedule, Prediction]:
             "with a DDPM, DDIM, PNDM, Euler or DPM-Solver scheduler"
         )
     return VariancePreserving(alphas_cumprod), kind
+
+
+def text_width_of(unet: Any) -> int:
+    """Width D of the tokens that a U-Net attends to, or projects to what it attends to."""
+    return int(unet.config.encoder_hid_dim or unet.config.cross_attention_dim)

@@ -41,6 +41,12 @@ class LatentEncoder:
                 part.to(device=device, dtype=dtype, memory_format=layout)
         return self
 
+    def compile(self) -> None:
+        """Compile the encoding networks, at their first call."""
+        for part in (self._vae, self._tiny):
+            if part is not None:
+                part.encoder.compile()
+
     def __call__(self, pixels: Tensor, progress: float) -> Tensor:
         """Encode pixels [B, 3, H, W] in [-1, 1] at ``progress``: z [B, C, H / factor, W / factor]."""
         if self._tiny is not None and progress < self._tiny_until:

@@ -31,6 +31,7 @@ class StableDiffusion3Adapter(Adapter):
         self.schedule = StraightPath(pipeline.scheduler.config.num_train_timesteps)
         self.channels = pipeline.transformer.config.in_channels
         self.resolution = resolution or pipeline.transformer.config.sample_size
+        self.text_width = pipeline.transformer.config.joint_attention_dim
 
     def call(self, z_t: Tensor, timestep: Tensor, text: TextEmbedding) -> Tensor:
         return self.network(
@@ -80,6 +81,7 @@ class FluxAdapter(Adapter):
         self.schedule = StraightPath(self._num_timesteps)
         self.channels = pipeline.transformer.config.in_channels // 4
         self.resolution = resolution or pipeline.default_sample_size
+        self.text_width = pipeline.transformer.config.joint_attention_dim
         if self.resolution % 2:
             raise ValueError(f"FLUX packs 2 x 2 latents: resolution must be even, got {self.resolution}")
         takes_guidance = pipeline.transformer.config.guidance_embeds

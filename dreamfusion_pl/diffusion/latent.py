@@ -7,7 +7,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from dreamfusion_pl.diffusion.adapter import Adapter, diffusion_process
+from dreamfusion_pl.diffusion.adapter import Adapter, diffusion_process, text_width_of
 from dreamfusion_pl.types import TextEmbedding
 
 
@@ -30,6 +30,7 @@ class StableDiffusionAdapter(Adapter):
         self.schedule, self.prediction = diffusion_process(pipeline)
         self.channels = pipeline.unet.config.in_channels
         self.resolution = resolution or pipeline.unet.config.sample_size
+        self.text_width = text_width_of(pipeline.unet)
 
     def call(self, z_t: Tensor, timestep: Tensor, text: TextEmbedding) -> Tensor:
         return self.network(z_t, timestep, encoder_hidden_states=text.tokens, return_dict=False)[0]
@@ -66,6 +67,7 @@ class StableDiffusionXLAdapter(Adapter):
         self.schedule, self.prediction = diffusion_process(pipeline)
         self.channels = pipeline.unet.config.in_channels
         self.resolution = resolution or pipeline.unet.config.sample_size
+        self.text_width = text_width_of(pipeline.unet)
         side = float(self.resolution * pipeline.vae_scale_factor)  # of the picture, in pixels
         self._time_ids = torch.tensor(
             [[side, side, 0.0, 0.0, side, side]]

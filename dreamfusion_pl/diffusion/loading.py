@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from dreamfusion_pl.diffusion import single_file
 from dreamfusion_pl.diffusion.quiet import quiet
 
 BUILTIN = Path(__file__).parent / "builtin"
@@ -27,6 +28,7 @@ class Source(NamedTuple):
     revision: str | None  # branch, tag or commit on the hub
     manifest: dict[str, Any]  # its model_index.json
     commit: str | None  # of the hub's model
+    checkpoint: Path | None = None  # the file whose weights go before those of the location
 
     @property
     def kind(self) -> str:
@@ -39,16 +41,38 @@ class Source(NamedTuple):
         return [name for name, value in self.manifest.items() if isinstance(value, list) and value[0]]
 
 
-def find(model: str, revision: str | None = None) -> Source:
+def find(model: str, revision: str | None = None, config: str | None = None) -> Source:
     """Find a pipeline and read its index.
 
     Args:
-        model: ``builtin``, a folder, or a hub name ``owner/name``.
+        model: ``builtin``, a folder, a hub name ``owner/name``, or a checkpoint in one safetensors file.
         revision: branch, tag or commit on the hub.
+        config: folder or hub name of the pipeline that a checkpoint is one of; None: its weights tell.
 
     Raises:
         ValueError: it is not there, not to be reached, or no pipeline; with what to do.
     """
+    single_file.check_not_pickled(model)
+    if not model.endswith(".safetensors"):
+        if config is not None:
+            raise ValueError(
+                f"config belongs to a checkpoint in one file, and {model!r} is none: leave it out"
+            )
+        return _find_pipeline(model, revision)
+    checkpoint = Path(model).expanduser()
+    if not checkpoint.is_file():
+        raise ValueError(f"the prior {model!r} is not there: no such file. {CURE}.")
+    try:
+        source = _find_pipeline(config or single_file.config_of(checkpoint), revision)
+    except ValueError as error:
+        raise ValueError(
+            f"the checkpoint {model!r} needs the configurations and tokenizers of its pipeline, a folder or "
+            f"hub name given as --model.prior.config: {error}"
+        ) from error
+    return source._replace(model=model, checkpoint=checkpoint)
+
+
+def _find_pipeline(model: str, revision: str | None) -> Source:
     location = str(BUILTIN) if model == "builtin" else model
     folder = Path(location).expanduser()
     if folder.is_dir():
@@ -131,32 +155,39 @@ def load(source: Source, dtype: torch.dtype, given: dict[str, Any]) -> Any:
     Raises:
         ValueError: a part is missing or damaged.
     """
-    import diffusers
-    from safetensors import SafetensorError
-
+    wanted = [name for name in source.parts if name not in given]
+    held = [] if source.checkpoint is None else single_file.parts_in(source.checkpoint, wanted)
+    others = given | dict.fromkeys(held)
     if Path(source.location).is_dir():
-        _check_whole(source, [name for name in source.parts if name not in given])
-    options = {"requires_safety_checker": False} if "safety_checker" in given else {}
-    try:
-        with quiet():
-            pipeline = getattr(diffusers, source.kind).from_pretrained(
-                source.location,
-                revision=source.revision,
-                dtype=dtype,
-                use_safetensors=True,
-                **given,
-                **options,
-            )
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise ValueError(
-            f"the prior {source.model!r} could not be loaded: {error}\nIs it whole? Download it again, or "
-            "take another model"
-        ) from error
+        _check_whole(source, [name for name in source.parts if name not in others])
+    pipeline = _call(source, "from_pretrained", source.location, dtype, others | {"use_safetensors": True})
+    if held:
+        parts = given | {name: getattr(pipeline, name) for name in wanted if name not in held}
+        parts |= {"config": source.location}
+        pipeline = _call(source, "from_single_file", source.checkpoint, dtype, parts)
     for name in source.parts:
         part = getattr(pipeline, name)
         if isinstance(part, torch.nn.Module):
             part.eval().requires_grad_(False)
     return pipeline
+
+
+def _call(source: Source, method: str, place: Any, dtype: torch.dtype, arguments: dict[str, Any]) -> Any:
+    """Call a method of the pipeline's class that loads."""
+    import diffusers
+    from safetensors import SafetensorError
+
+    if "safety_checker" in arguments:
+        arguments |= {"requires_safety_checker": False}
+    try:
+        with quiet():
+            loader = getattr(getattr(diffusers, source.kind), method)
+            return loader(place, revision=source.revision, dtype=dtype, **arguments)
+    except (OSError, ValueError, KeyError, RuntimeError, AttributeError, SafetensorError) as error:
+        raise ValueError(
+            f"the prior {source.model!r} could not be loaded: {error}\nIs it whole? Download it again, or "
+            "take another model"
+        ) from error
 
 
 def load_tiny(name: str, dtype: torch.dtype) -> Any:

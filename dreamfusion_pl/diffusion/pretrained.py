@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any, Literal, Self, final
+from typing import Any, Self, final
 
 import torch
 from torch import Tensor
@@ -13,10 +13,14 @@ from dreamfusion_pl.diffusion.adapter import Adapter
 from dreamfusion_pl.diffusion.autoencoder import LatentEncoder
 from dreamfusion_pl.diffusion.flow import FluxAdapter, StableDiffusion3Adapter
 from dreamfusion_pl.diffusion.latent import StableDiffusionAdapter, StableDiffusionXLAdapter
+from dreamfusion_pl.diffusion.lora import fuse_lora
 from dreamfusion_pl.diffusion.noise import eps_from, per_row
 from dreamfusion_pl.diffusion.pixel import IFAdapter
+from dreamfusion_pl.diffusion.placement import Offloaded, can_compile
+from dreamfusion_pl.diffusion.precision import Precision, resolve_dtype
 from dreamfusion_pl.diffusion.prior import DiffusionPrior
 from dreamfusion_pl.diffusion.quiet import quiet
+from dreamfusion_pl.diffusion.texts import Texts
 from dreamfusion_pl.diffusion.transformer import PixArtAdapter
 from dreamfusion_pl.types import TextEmbedding
 
@@ -35,16 +39,29 @@ ADAPTERS: dict[str, type[Adapter]] = {  # by the class of the diffusers pipeline
 class PretrainedPrior(DiffusionPrior):
     """A frozen diffusers text-to-image pipeline of any supported family; see docs/priors.md.
 
-    Text encoders are in memory only while they embed: they are loaded by ``embed`` and freed by ``to``.
+    Text encoders are in memory only while they embed: they are loaded by ``embed``, for texts that are not
+    on disk yet, and freed by ``to``.
 
     Args:
         model: ``builtin`` for the prior inside this package, a folder that a pipeline's ``save_pretrained``
-            wrote, or a hub name such as ``stable-diffusion-v1-5/stable-diffusion-v1-5``. The pipeline's class
-            says which family it is of.
+            wrote, a hub name such as ``stable-diffusion-v1-5/stable-diffusion-v1-5``, or a checkpoint in one
+            safetensors file. The pipeline's class says which family it is of.
+        revision: branch, tag or commit of a hub model.
+        config: folder or hub name of the pipeline that a checkpoint in one file is one of: what the file
+            lacks is taken from there; None: the names of its weights tell the hub name.
+        lora: a low-rank change of the network: a safetensors file, or on the hub ``owner/name`` or
+            ``owner/name/file.safetensors``; None: none.
+        lora_scale: factor on that change; 1: as it was trained.
+        embeddings: folder that the command ``embed --out`` wrote, maybe on another machine: texts are read
+            from it, and no text encoder is needed. None: they are embedded here, once, and kept in the
+            user's cache.
         dtype: precision of the networks. ``auto`` takes bfloat16 where the device computes it natively,
             float32 elsewhere.
         channels_last: lay out convolutions with channels last, which is faster on CPUs and tensor cores.
-        revision: branch, tag or commit of a hub model.
+        compile: compile network and autoencoder with ``torch.compile`` when they are moved to a device; where
+            the compiler is missing the run goes on without, with a warning.
+        offload: keep the network in host memory and copy it to the device for every call, which saves the
+            device's memory and costs the time of the copy; of no use on a CPU.
         resolution: side of z in the model's own grid: pixels for a pixel-space model, latents otherwise;
             0: the model's own.
         autoencoder: folder or hub name of an ``AutoencoderTiny`` that encodes early in training, such as
@@ -53,7 +70,8 @@ class PretrainedPrior(DiffusionPrior):
         embedded_guidance: the scale that guidance-distilled models (FLUX.1-dev) take as an input.
 
     Raises:
-        ValueError: the model is not there, not whole or of no supported family; the message says what to do.
+        ValueError: the model is not there, not whole or of no supported family, or arguments exclude each
+            other; the message says what to do.
     """
 
     differentiable = True
@@ -61,30 +79,41 @@ class PretrainedPrior(DiffusionPrior):
     def __init__(
         self,
         model: str = "builtin",
-        dtype: Literal["auto", "float32", "bfloat16"] = "auto",
-        channels_last: bool = True,
         revision: str | None = None,
+        config: str | None = None,
+        lora: str | None = None,
+        lora_scale: float = 1.0,
+        embeddings: str | None = None,
+        dtype: Precision = "auto",
+        channels_last: bool = True,
+        compile: bool = False,
+        offload: bool = False,
         resolution: int = 0,
         autoencoder: str | None = None,
         autoencoder_until: float = 1.0,
         embedded_guidance: float = 3.5,
     ) -> None:
-        self._dtype_name = dtype
-        self._dtype = _resolve_dtype(dtype, torch.device("cpu"))
+        if compile and offload:
+            raise ValueError("what is compiled stays on the device: take compile or offload, not both")
+        cpu = torch.device("cpu")
+        self._dtype_name, self._dtype = dtype, resolve_dtype(dtype, cpu)
         self._layout = torch.channels_last if channels_last else torch.contiguous_format
-        self._source = loading.find(model, revision)
-        self._family = family(self._source)
-        absent = (*self._family.text_encoders, *self._family.unused)
-        pipeline = loading.load(self._source, self._dtype, dict.fromkeys(absent))
-        if self._family is FluxAdapter:
+        source = loading.find(model, revision, config)
+        adapter = family(source)
+        self._texts = Texts(source, adapter, self._dtype, embeddings)
+        reads = [name for name in source.parts if name.startswith(("tokenizer", "text_encoder"))]
+        pipeline = loading.load(source, self._dtype, dict.fromkeys((*reads, *adapter.unused)))
+        if lora is not None:
+            fuse_lora(pipeline, adapter.network_name, lora, lora_scale)
+        if adapter is FluxAdapter:
             self._adapter: Adapter = FluxAdapter(pipeline, resolution, embedded_guidance)
         else:
-            self._adapter = self._family(pipeline, resolution)
-        self._encoder = _latent_encoder(pipeline, self._source, autoencoder, autoencoder_until, self._dtype)
-        self._texts: Any = None  # the whole pipeline, while texts are embedded
+            self._adapter = adapter(pipeline, resolution)
+        self._encoder = _latent_encoder(pipeline, source, autoencoder, autoencoder_until, self._dtype)
         self.schedule, self.channels = self._adapter.schedule, self._adapter.channels
         self.resolution = self._adapter.resolution
-        self.to("cpu")
+        self._network, self._offload, self._is_to_compile = self._adapter.network, offload, compile
+        self._move(cpu)
 
     def to(self, device: torch.device | str) -> Self:
         """Move network and autoencoder, and free the text encoders; return self.
@@ -93,14 +122,27 @@ class PretrainedPrior(DiffusionPrior):
             ValueError: the device does not compute in the precision that was asked for.
         """
         device = torch.device(device)
-        self._dtype = _resolve_dtype(self._dtype_name, device)
+        self._move(device)
+        self._texts.free()
+        if self._offload and device.type == "cpu":
+            warnings.warn("offload is of no use on a CPU: the network is in host memory", stacklevel=2)
+        if self._is_to_compile and can_compile(device):
+            self._network.compile()
+            if self._encoder is not None:
+                self._encoder.compile()
+        self._is_to_compile = False
+        return self
+
+    def _move(self, device: torch.device) -> None:
+        self._dtype = resolve_dtype(self._dtype_name, device)
+        is_offloaded = self._offload and device.type != "cpu"
+        place = torch.device("cpu") if is_offloaded else device
         with quiet():
-            self._adapter.network.to(device=device, dtype=self._dtype, memory_format=self._layout)
+            self._network.to(device=place, dtype=self._dtype, memory_format=self._layout)
             if self._encoder is not None:
                 self._encoder.to(device, self._dtype, self._layout)
-        self._texts = None
+        self._adapter.network = Offloaded(self._network, device) if is_offloaded else self._network
         self.schedule.to(device)
-        return self
 
     def encode(self, rgb: Tensor, progress: float) -> Tensor:
         side = self.resolution * (1 if self._encoder is None else self._encoder.factor)
@@ -110,12 +152,19 @@ class PretrainedPrior(DiffusionPrior):
         return pixels if self._encoder is None else self._encoder(pixels, progress)
 
     def embed(self, prompts: list[str]) -> TextEmbedding:
-        """Embed N texts as the pipeline does, without a gradient; warn of what it does not read."""
-        pipeline = self._with_text_encoders()
-        for prompt in prompts:
-            _warn_of_cut(self._family, pipeline, prompt)
-        with torch.no_grad(), quiet():
-            return self._family.embed(pipeline, prompts)
+        """Embed N texts as the pipeline does, without a gradient; warn of what it does not read.
+
+        Raises:
+            ValueError: the texts were embedded for another model, or cannot be embedded here.
+        """
+        text = self._texts.embed(prompts)
+        width = text.tokens.shape[-1]
+        if width != self._adapter.text_width:
+            raise ValueError(
+                f"the texts are embedded in {width} numbers a token, and this model reads "
+                f"{self._adapter.text_width}: embed them with the same --model.prior.model"
+            )
+        return text
 
     def predict(self, z_t: Tensor, t: Tensor, text: TextEmbedding) -> Tensor:
         sample = z_t.to(self._dtype).contiguous(memory_format=self._layout)
@@ -126,25 +175,7 @@ class PretrainedPrior(DiffusionPrior):
 
     def unknown_words(self, prompt: str) -> list[str]:
         """Return the prompt's words that the tokenizer has no token for, in order, each once."""
-        tokenizer, _ = self._family.tokenizers(self._with_text_encoders())[0]
-        if (
-            tokenizer.unk_token_id in tokenizer("").input_ids
-        ):  # CLIP has one token for the end and the unknown
-            return []
-        words = dict.fromkeys(_words(prompt))
-        return [word for word in words if tokenizer.unk_token_id in tokenizer(word).input_ids]
-
-    def _with_text_encoders(self) -> Any:
-        if self._texts is None:
-            spare = [
-                part for part in self._source.parts if not part.startswith(("tokenizer", "text_encoder"))
-            ]
-            dtype = _resolve_dtype(self._dtype_name, torch.device("cpu"))
-            given = dict.fromkeys((*spare, *self._family.unused)) | {
-                self._family.network_name: self._adapter.network
-            }
-            self._texts = loading.load(self._source, dtype, given)
-        return self._texts
+        return self._texts.unknown_words(prompt)
 
 
 def family(source: loading.Source) -> type[Adapter]:
@@ -169,37 +200,3 @@ def _latent_encoder(
             raise ValueError(f"the prior {source.model!r} works on pixels: it has no use for an autoencoder")
         return None
     return LatentEncoder(pipeline.vae, None if tiny is None else loading.load_tiny(tiny, dtype), tiny_until)
-
-
-def _warn_of_cut(adapter: type[Adapter], pipeline: Any, prompt: str) -> None:
-    for tokenizer, limit in adapter.tokenizers(pipeline):
-        tokens = tokenizer(prompt).input_ids
-        if len(tokens) > limit:
-            cut = tokenizer.decode(tokens[limit - 1 :], skip_special_tokens=True)
-            warnings.warn(
-                f"the prompt has {len(tokens)} tokens, the view's name included, and a text encoder of the "
-                f"prior reads {limit}: it does not see {cut!r}. Shorten it",
-                stacklevel=3,
-            )
-
-
-def _words(text: str) -> list[str]:
-    stripped = (word.strip("\"'.,;:!?()[]{}") for word in text.lower().split())
-    return [word for word in stripped if word]
-
-
-def _resolve_dtype(name: str, device: torch.device) -> torch.dtype:
-    if device.type == "cuda":
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
-        if name == "bfloat16" and not native:
-            raise ValueError("this GPU does not compute in bfloat16: take --model.prior.dtype float32")
-    else:
-        native = device.type == "cpu" and _cpu_has_bfloat16()
-    if name == "auto":
-        return torch.bfloat16 if native else torch.float32
-    return {"float32": torch.float32, "bfloat16": torch.bfloat16}[name]
-
-
-def _cpu_has_bfloat16() -> bool:
-    features = torch.cpu.get_capabilities()
-    return bool(features.get("avx512_bf16") or features.get("amx_bf16"))

@@ -32,6 +32,7 @@ class PixArtAdapter(Adapter):
         self.schedule, self.prediction = diffusion_process(pipeline)
         self.channels = config.in_channels
         self.resolution = resolution or config.sample_size
+        self.text_width = config.caption_channels
         self._side: float | None = None  # of the picture in pixels, where the network wants to know it
         if type(pipeline).__name__ == "PixArtAlphaPipeline" and config.sample_size == 128:
             self._side = float(self.resolution * pipeline.vae_scale_factor)

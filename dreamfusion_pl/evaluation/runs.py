@@ -14,6 +14,7 @@ from dreamfusion_pl.data.views import orbit, ring
 from dreamfusion_pl.scene.background import SolidBackground
 from dreamfusion_pl.types import Rendering, Views
 
+ABSENT_PRIOR = "dreamfusion_pl.diffusion.absent.AbsentPrior"
 CHECKPOINT = Path("checkpoints") / "last.ckpt"
 GRAY = (0.72, 0.72, 0.72)  # background of judged pictures
 
@@ -42,6 +43,8 @@ def find_runs(places: list[Path]) -> list[Path]:
 def load(place: Path) -> DreamFusion:
     """Return the object of a run folder or a checkpoint, with averaged weights where the run averaged them.
 
+    Its prior stays where it is: what looks at an object asks it nothing, and it may not even be here.
+
     Raises:
         ValueError: there is no checkpoint, it is no object's or cannot be read.
     """
@@ -51,7 +54,9 @@ def load(place: Path) -> DreamFusion:
             f"no finished run at {place}: pass a run folder such as lightning_logs/version_0, or a checkpoint"
         )
     try:
-        model = DreamFusion.load_from_checkpoint(checkpoint, map_location="cpu", weights_only=True)
+        model = DreamFusion.load_from_checkpoint(
+            checkpoint, map_location="cpu", weights_only=True, prior={"class_path": ABSENT_PRIOR}
+        )
     except (
         RuntimeError,
         KeyError,

@@ -147,7 +147,7 @@ def test_flux_needs_an_even_side(folders):
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_prompt_that_is_not_read_to_its_end_is_warned_of(name, folders):
     prior = prior_of(folders[name])
-    limit = min(limit for _, limit in prior._family.tokenizers(prior._with_text_encoders()))
+    limit = min(limit for _, limit in prior._texts._tokenizers)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         prior.embed(["red " * (limit - 1)])

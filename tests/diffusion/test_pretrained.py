@@ -10,7 +10,8 @@ import torch
 from huggingface_hub import errors
 from tiny_pipeline import save_tiny_pipeline, tiny_pipeline
 
-from dreamfusion_pl.diffusion import loading, pretrained
+from dreamfusion_pl.diffusion import loading
+from dreamfusion_pl.diffusion.precision import resolve_dtype
 from dreamfusion_pl.diffusion.pretrained import PretrainedPrior
 
 
@@ -72,16 +73,17 @@ def test_words_of_a_tokenizer_with_one_token_for_end_and_unknown_are_not_called_
         def __call__(self, text):
             return SimpleNamespace(input_ids=[0, 7])
 
-    monkeypatch.setattr(prior._family, "tokenizers", lambda pipeline: [(Clip(), 77)])
+    monkeypatch.setattr(prior._texts, "_tokenizers", [(Clip(), 77)])
     assert prior.unknown_words("zebra") == []
 
 
 def test_text_encoders_are_freed_and_come_back(folder, prior):
     fresh = PretrainedPrior(str(folder), dtype="float32")
     first = fresh.embed(["a red chair"])
-    assert fresh._texts is not None and fresh._texts.unet is fresh._adapter.network
+    assert isinstance(fresh._texts._encoder.text_encoder, torch.nn.Module)
+    assert fresh._texts._encoder.unet is None  # no second network
     fresh.to("cpu")
-    assert fresh._texts is None
+    assert fresh._texts._encoder is None
     torch.testing.assert_close(fresh.embed(["a red chair"]).tokens, first.tokens)
 
 
@@ -163,5 +165,5 @@ def test_missing_shards_are_named(tmp_path):
 def test_a_gpu_without_bfloat16_is_explained(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
     with pytest.raises(ValueError, match="bfloat16.*float32"):
-        pretrained._resolve_dtype("bfloat16", torch.device("cuda"))
-    assert pretrained._resolve_dtype("auto", torch.device("cuda")) == torch.float32
+        resolve_dtype("bfloat16", torch.device("cuda"))
+    assert resolve_dtype("auto", torch.device("cuda")) == torch.float32

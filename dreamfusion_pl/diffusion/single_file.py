@@ -1,0 +1,77 @@
+"""Checkpoints in one safetensors file, as they go round outside of diffusers: what is in them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+PICKLED = (".ckpt", ".pt", ".pth", ".bin")
+HELD_BY = {  # how the names of a part's weights begin; any other weights are the network's
+    "vae": ("first_stage_model.", "vae."),
+    "text_encoder": ("cond_stage_model.", "conditioner.", "text_encoders."),
+}
+
+
+def check_not_pickled(model: str) -> None:
+    """Refuse a pickled checkpoint.
+
+    Raises:
+        ValueError: it is one.
+    """
+    if model.lower().endswith(PICKLED):
+        raise ValueError(
+            f"the checkpoint {model} is pickled, and is not opened, for it may run code: take its "
+            ".safetensors, or convert it where you trust it"
+        )
+
+
+def config_of(file: Path) -> str:
+    """Return the hub name of the pipeline that a checkpoint is one of: names and shapes of weights tell.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    from diffusers.loaders.single_file_utils import fetch_diffusers_config
+
+    return str(fetch_diffusers_config(_header(file))["pretrained_model_name_or_path"])
+
+
+def parts_in(file: Path, names: list[str]) -> list[str]:
+    """Return those parts of a pipeline whose weights a checkpoint holds.
+
+    Args:
+        file: the checkpoint.
+        names: of the parts that are asked for.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    keys = _header(file).keys()
+
+    def holds(name: str) -> bool:
+        if name in ("unet", "transformer"):
+            return True
+        begin = HELD_BY["text_encoder"] if name.startswith("text_encoder") else HELD_BY.get(name)
+        return begin is not None and any(key.startswith(begin) for key in keys)
+
+    return [name for name in names if holds(name)]
+
+
+def num_weights(file: Path) -> int:
+    """Number of a checkpoint's weights that are not of text encoders."""
+    header = _header(file).items()
+    return sum(value.numel() for name, value in header if not name.startswith(HELD_BY["text_encoder"]))
+
+
+def _header(file: Path) -> dict[str, Any]:
+    """Names and shapes of the weights, without the weights."""
+    import torch
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, "pt") as stored:
+            names = list(stored.keys())
+            shapes = [stored.get_slice(name).get_shape() for name in names]
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"the checkpoint {file} is damaged ({error}): download it again") from error
+    return {name: torch.empty(shape, device="meta") for name, shape in zip(names, shapes, strict=True)}
