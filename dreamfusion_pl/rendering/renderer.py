@@ -10,7 +10,7 @@ from torch.utils.checkpoint import checkpoint
 
 from dreamfusion_pl.rendering.rays import pixel_rays, sphere_bounds
 from dreamfusion_pl.rendering.sampling import OccupancyGrid, place_samples, uniform_samples
-from dreamfusion_pl.rendering.shading import facing_away, finite_difference_normals, lambert, outward
+from dreamfusion_pl.rendering.shading import exact_normals, facing_away, finite_difference_normals, lambert
 from dreamfusion_pl.rendering.volume import accumulate, compositing_weights, over
 from dreamfusion_pl.scene.background import Background
 from dreamfusion_pl.scene.base import Scene
@@ -205,21 +205,6 @@ class Renderer(nn.Module):
         surface = torch.where(lights.textureless[:, None], opacity[:, None], albedo)
         facing = facing_away(normal, rays.directions)[:, None]
         return _Shaded(surface * irradiance[:, None], normal * opacity[:, None], facing)
-
-
-def exact_normals(scene: Scene, points: Tensor, progress: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Density [P], albedo [P, 3] and normals ``-grad tau / |grad tau|`` [P, 3] at ``points`` [P, 3].
-
-    Works under ``torch.no_grad``; differentiable a second time where gradients are enabled.
-    """
-    training = torch.is_grad_enabled()
-    with torch.enable_grad():
-        points = points.detach().requires_grad_()
-        density, albedo = scene(points, progress)
-        (gradient,) = torch.autograd.grad(density.sum(), points, create_graph=training, retain_graph=training)
-    if not training:
-        density, albedo = density.detach(), albedo.detach()
-    return density, albedo, outward(gradient)
 
 
 def _lights_of_rays(views: Views) -> _Lights:

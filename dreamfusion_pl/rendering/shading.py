@@ -7,6 +7,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from dreamfusion_pl.scene.base import Scene
+
+POINTS_AT_ONCE = (
+    4096  # of exact normals on a CPU: larger blocks come from the kernel, and go back to it, every time
+)
 DensityField = Callable[[Tensor], Tensor]
 """Density [P] at points [P, 3]."""
 
@@ -14,6 +19,28 @@ DensityField = Callable[[Tensor], Tensor]
 def outward(gradient: Tensor) -> Tensor:
     """Normals ``-g / |g|`` of density gradients g [..., 3]; shorter than one where |g| is below 1e-3."""
     return -gradient * torch.rsqrt(gradient.square().sum(-1, keepdim=True).clamp_min(1e-6))
+
+
+def exact_normals(scene: Scene, points: Tensor, progress: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Density [P], albedo [P, 3] and normals ``-grad tau / |grad tau|`` [P, 3] at ``points`` [P, 3].
+
+    Works under ``torch.no_grad``; differentiable a second time where gradients are enabled.
+    """
+    size = POINTS_AT_ONCE if points.device.type == "cpu" else max(len(points), 1)
+    parts = [_exact_normals(scene, some, progress) for some in points.split(size)]
+    density, albedo, normal = map(torch.cat, zip(*parts, strict=True))
+    return density, albedo, normal
+
+
+def _exact_normals(scene: Scene, points: Tensor, progress: float) -> tuple[Tensor, Tensor, Tensor]:
+    training = torch.is_grad_enabled()
+    with torch.enable_grad():
+        points = points.detach().requires_grad_()
+        density, albedo = scene(points, progress)
+        (gradient,) = torch.autograd.grad(density.sum(), points, create_graph=training, retain_graph=training)
+    if not training:
+        density, albedo = density.detach(), albedo.detach()
+    return density, albedo, outward(gradient)
 
 
 def finite_difference_normals(density: DensityField, points: Tensor, step: float) -> Tensor:

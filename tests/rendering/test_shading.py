@@ -3,9 +3,16 @@ import math
 import pytest
 import torch
 
-from dreamfusion_pl.rendering.renderer import exact_normals
-from dreamfusion_pl.rendering.shading import facing_away, finite_difference_normals, lambert, outward
+from dreamfusion_pl.rendering import shading
+from dreamfusion_pl.rendering.shading import (
+    exact_normals,
+    facing_away,
+    finite_difference_normals,
+    lambert,
+    outward,
+)
 from dreamfusion_pl.scene.base import GaussianBias, LinearBias
+from dreamfusion_pl.scene.mlp import MLPScene
 
 
 @pytest.fixture
@@ -40,6 +47,22 @@ def test_exact_normals_work_without_gradients_and_leave_no_graph(sphere, wall_po
         density, albedo, normal = exact_normals(sphere, wall_points, 0.0)
     torch.testing.assert_close(normal, wall_points / sphere.ball, atol=1e-4, rtol=0.0)
     assert not (density.requires_grad or albedo.requires_grad or normal.requires_grad)
+
+
+def test_exact_normals_in_pieces_are_those_of_the_whole(monkeypatch):
+    torch.manual_seed(0)
+    scene, points = MLPScene(width=16, num_blocks=1), 0.4 * torch.randn(50, 3)
+
+    def look() -> list[torch.Tensor]:
+        scene.zero_grad()
+        seen = exact_normals(scene, points, 0.5)
+        (seen[0].sum() + seen[1].square().sum() + seen[2][:, 0].sum()).backward()
+        return [*seen, *(p.grad for p in scene.parameters())]
+
+    whole = look()
+    monkeypatch.setattr(shading, "POINTS_AT_ONCE", 7)
+    torch.testing.assert_close(look(), whole, rtol=1e-4, atol=1e-5)
+    assert len(exact_normals(scene, points[:0], 0.5)[0]) == 0
 
 
 def test_a_vanishing_gradient_gives_a_finite_normal_with_a_finite_gradient():
