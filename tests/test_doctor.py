@@ -93,3 +93,27 @@ def test_a_damaged_index(capsys, tmp_path, file, text):
     (folder / file).write_text(text)
     status, report = diagnose(capsys, "--model.prior.model", str(folder))
     assert status == 1 and "damaged" in report["prior"]["problem"]
+
+
+def test_a_trial_says_what_the_whole_fit_takes(capsys):
+    small = ["--data.views_per_step=1", "--data.resolution=16", "--trainer.max_steps=7200"]
+    status, report = diagnose(capsys, "--trial", "4", *small)
+    trial = report["trial"]
+    assert status == 0 and trial["steps"] == 4 and trial["max_steps"] == 7200 and trial["device"] == "cpu"
+    assert (
+        trial["hours"] == pytest.approx(2.0 * trial["seconds_per_step"]) and trial["seconds_per_step"] > 0.0
+    )
+    assert 0.1 < trial["peak_memory_gb"] < report["machine"]["memory_gb"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--trainer.max_steps", "5"], "goes with --trial"),
+        (["--trial", "2"], "3 steps or more"),
+        (["--trial", "4", "--trainer.max_stps", "5"], "max_stps"),
+    ],
+)
+def test_a_trial_that_cannot_be(capsys, words, message):
+    assert main(["doctor", *words]) == 2
+    assert message in capsys.readouterr().err

@@ -28,8 +28,33 @@ GB = 1e9
 def main(args: list[str]) -> int:
     """Run ``doctor``; return 0 if the prior could be loaded here, 1 if not, 2 for wrong usage."""
     reports: list[dict[str, Any]] = []
-    code = guarded(lambda: reports.append(doctor(_parser().parse_args(args))), "doctor")
+    code = guarded(lambda: reports.append(_main(args)), "doctor")
     return FAILED if code == 0 and reports and not reports[0]["ok"] else code
+
+
+def _main(args: list[str]) -> dict[str, Any]:
+    parser = _parser()
+    options, others = parser.parse_known_args(args)
+    if others and options.trial is None:
+        parser.error(f"{others[0]} is an option of fit: it goes with --trial STEPS")
+    report = doctor(options)
+    if options.trial is not None and report["ok"]:
+        from dreamfusion_pl.commands.trial import trial
+
+        report["trial"] = trial(_fit_words(args), options.trial)
+    print(json.dumps(report, indent=2) if options.json else _text(report))
+    return report
+
+
+def _fit_words(args: list[str]) -> list[str]:
+    """The words of doctor that are those of fit, with a prompt."""
+    own = argparse.ArgumentParser(add_help=False)
+    own.add_argument("--trial")
+    own.add_argument("--json", action="store_true")
+    words = own.parse_known_args(args)[1]
+    return (
+        words if any(word.split("=")[0] == "--prompt" for word in words) else [*words, "--prompt=a red chair"]
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -42,12 +67,18 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--model.prior.revision", dest="revision", help="of a hub model")
     parser.add_argument("--model.prior.config", dest="config_of", help="pipeline of a one-file checkpoint")
     parser.add_argument("--model.prior.embeddings", dest="embeddings", help="folder that `embed` wrote")
+    parser.add_argument(
+        "--trial",
+        type=int,
+        metavar="STEPS",
+        help="run so many steps of a fit and say what the whole takes; all options of fit may follow",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
     return parser
 
 
 def doctor(options: argparse.Namespace) -> dict[str, Any]:
-    """Examine the machine and the prior, print what was found and return it.
+    """Examine the machine and the prior, and return what was found.
 
     Raises:
         ValueError: a configuration file is missing or no YAML mapping.
@@ -66,9 +97,7 @@ def doctor(options: argparse.Namespace) -> dict[str, Any]:
         prior = examine(settings.get("model", "builtin"), *(settings.get(name) for name in names))
     else:
         prior = {"model": class_path, "ok": True, "problem": None}
-    report = {"ok": prior["ok"], "machine": machine(), "prior": prior}
-    print(json.dumps(report, indent=2) if options.json else _text(report))
-    return report
+    return {"ok": prior["ok"], "machine": machine(), "prior": prior}
 
 
 def prior_of(layers: list[configs.Config]) -> tuple[str, dict[str, Any]]:
@@ -176,6 +205,7 @@ def parameters(part: Path) -> int:
 
 def _text(report: dict[str, Any]) -> str:
     facts = report["machine"] | {f"prior {name}": value for name, value in report["prior"].items()}
+    facts |= {f"trial {name}": value for name, value in report.get("trial", {}).items()}
     del facts["prior ok"]
     lines = [f"{name}: {_plain(value)}" for name, value in facts.items() if value not in (None, [], False)]
     return "\n".join([*lines, "the prior can be loaded" if report["ok"] else "the prior cannot be loaded"])

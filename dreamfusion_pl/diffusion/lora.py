@@ -37,7 +37,7 @@ def fuse_lora(pipeline: Any, part: str, name: str, scale: float) -> None:
     if not isinstance(pipeline, LoraBaseMixin):
         raise ValueError(f"diffusers loads no LoRA into a {type(pipeline).__name__}: leave out lora")
     if importlib.util.find_spec("peft") is None:
-        raise ValueError('a LoRA needs the package peft: pip install "peft>=0.17"')
+        raise ValueError('a LoRA needs the package peft: pip install "peft>=0.21"')
     stored = _read(name)
     weights = {key: value for key, value in stored.items() if not key.startswith(TEXT)}
     if len(weights) < len(stored):
