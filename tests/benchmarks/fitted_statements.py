@@ -96,7 +96,7 @@ def guidance(where: Study) -> str:
 
 def weighting(where: Study) -> str:
     """(d) w(t) = sigma^2 against uniform."""
-    scale = ("--model.distillation.guidance_scale", "4")
+    scale = ("--model.distillation.guidance_scale", "6")
     flag = "--model.distillation.weighting"
     variants = {
         SigmaSquared.__name__: scale,
@@ -107,7 +107,7 @@ def weighting(where: Study) -> str:
 
 def ablation(where: Study) -> str:
     """(e) Figure 6: wide views, view-dependent prompts, lighting, textureless renders, each added in turn."""
-    scale = ("--model.distillation.guidance_scale", "4")
+    scale = ("--model.distillation.guidance_scale", "6")
     narrow, nameless = ("--data.elevation_deg", "[0, 30]"), ("--model.directions", "0")
     unlit, white = ("--data.shaded_probability", "0"), ("--data.textureless_probability", "0.5")
     variants = {
