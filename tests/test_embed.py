@@ -11,7 +11,7 @@ from tiny_pipeline import save_tiny_pipeline
 from dreamfusion_pl.cli import main
 from dreamfusion_pl.diffusion.embeddings import EmbeddingFolder
 from dreamfusion_pl.diffusion.pretrained import PretrainedPrior
-from dreamfusion_pl.diffusion.prompts import VIEW_NAMES
+from dreamfusion_pl.diffusion.view_names import VIEW_NAMES
 from dreamfusion_pl.evaluation.runs import load
 
 SMALL = {
