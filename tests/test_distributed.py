@@ -14,7 +14,7 @@ import torch
 from fakes import SMALL_RUN, finish
 
 from dreamfusion_pl import rng
-from dreamfusion_pl.evaluation.runs import load
+from dreamfusion_pl.algorithm import DreamFusion
 from dreamfusion_pl.rendering import regularizers
 from dreamfusion_pl.types import Views
 
@@ -61,7 +61,9 @@ def seen(folder: Path, rank: int, step: int) -> dict:
 
 def one_process_gradient(folder: Path, step: int, ranks: tuple[int, int]) -> dict[str, torch.Tensor]:
     """Gradient of the mean over both ranks' views, with the noise that ``ranks`` draw."""
-    model, first = load(folder / RUN).train(), seen(folder, 0, step)
+    checkpoint = folder / RUN / "checkpoints" / "last.ckpt"
+    model = DreamFusion.load_from_checkpoint(checkpoint, map_location="cpu", weights_only=True).train()
+    first = seen(folder, 0, step)
     model.load_state_dict(first["state"])
     progress = model.progress = first["progress"]
     for views, rank in zip((seen(folder, rank, step)["views"] for rank in (0, 1)), ranks, strict=True):
