@@ -8,7 +8,8 @@ from pytorch_lightning.callbacks import Checkpoint
 
 from dreamfusion_pl.callbacks.average import WeightAverage
 from dreamfusion_pl.callbacks.checkpoints import LastCheckpoints
-from dreamfusion_pl.data.views import RandomViews, orbit
+from dreamfusion_pl.data.orbit import orbit
+from dreamfusion_pl.data.views import RandomViews
 
 
 def trainer(steps: int, **arguments) -> Trainer:

@@ -16,6 +16,7 @@ FLOORS = [
     {"diffusion", "scene"},
     {"distillation", "rendering"},
     {"data.cameras"},
+    {"data.orbit"},
     {"data.world", "data.views", "data.steps"},
     {"algorithm", "playground", "export", "metrics"},
     {"callbacks"},

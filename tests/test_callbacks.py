@@ -16,7 +16,8 @@ from dreamfusion_pl.callbacks.progress import Progress, results
 from dreamfusion_pl.callbacks.renders import Renders, sheet
 from dreamfusion_pl.callbacks.report import Report
 from dreamfusion_pl.callbacks.turntable import Turntable
-from dreamfusion_pl.data.views import RandomViews, orbit
+from dreamfusion_pl.data.orbit import orbit
+from dreamfusion_pl.data.views import RandomViews
 from dreamfusion_pl.types import Rendering
 
 

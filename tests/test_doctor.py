@@ -111,6 +111,7 @@ def test_a_trial_says_what_the_whole_fit_takes(capsys):
     [
         (["--trainer.max_steps", "5"], "goes with --trial"),
         (["--trial", "2"], "3 steps or more"),
+        (["--trial", "4", "--trainer.max_steps", "-1"], "no last step"),
         (["--trial", "4", "--trainer.max_stps", "5"], "max_stps"),
     ],
 )

@@ -12,7 +12,8 @@ from fakes import small_model
 from pytorch_lightning import Callback, Trainer
 
 from dreamfusion_pl.callbacks.live import LiveView, Throttle, camera_view
-from dreamfusion_pl.data.views import RandomViews, orbit
+from dreamfusion_pl.data.orbit import orbit
+from dreamfusion_pl.data.views import RandomViews
 
 
 def fit(callbacks: list[Callback], steps: int = 3) -> None:

@@ -7,7 +7,7 @@ from fakes import small_model
 from PIL import Image
 
 from dreamfusion_pl.commands import render as command
-from dreamfusion_pl.data.views import orbit
+from dreamfusion_pl.data.orbit import orbit
 from dreamfusion_pl.evaluation.film import film, on_color
 from dreamfusion_pl.rendering.renderer import Renderer
 

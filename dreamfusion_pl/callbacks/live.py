@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, final
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from dreamfusion_pl.data.views import orbit
+from dreamfusion_pl.data.orbit import orbit
 from dreamfusion_pl.types import Views
 
 if TYPE_CHECKING:

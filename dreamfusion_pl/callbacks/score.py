@@ -10,7 +10,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from dreamfusion_pl.algorithm import DreamFusion
 from dreamfusion_pl.callbacks import folder
 from dreamfusion_pl.callbacks.renders import on_device
-from dreamfusion_pl.data.views import orbit, ring
+from dreamfusion_pl.data.orbit import orbit, ring
 from dreamfusion_pl.metrics.likelihood import prompt_evidence
 from dreamfusion_pl.types import Views
 

@@ -48,19 +48,19 @@ def _main(args: list[str]) -> dict[str, Any]:
 
 def _fit_words(args: list[str]) -> list[str]:
     """The words of doctor that are those of fit, with a prompt."""
-    own = argparse.ArgumentParser(add_help=False)
+    own = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     own.add_argument("--trial")
     own.add_argument("--json", action="store_true")
     words = own.parse_known_args(args)[1]
-    return (
-        words if any(word.split("=")[0] == "--prompt" for word in words) else [*words, "--prompt=a red chair"]
-    )
+    has_prompt = any(word.split("=")[0] == "--prompt" for word in words)
+    return words if has_prompt else [*words, "--prompt=a red chair"]
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m dreamfusion_pl doctor",
         description="Say what this machine has, and whether the prior of a configuration is there.",
+        allow_abbrev=False,
     )
     parser.add_argument("--config", action="append", default=[], help="YAML as of fit; may be repeated")
     parser.add_argument("--model.prior.model", dest="model", help="builtin, a folder or a hub name")

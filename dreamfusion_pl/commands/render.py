@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from dreamfusion_pl.data.views import orbit, ring
+from dreamfusion_pl.data.orbit import orbit, ring
 from dreamfusion_pl.evaluation.film import LIGHTS, film, on_color
 from dreamfusion_pl.evaluation.runs import load
 from dreamfusion_pl.export.media import write_film, write_png

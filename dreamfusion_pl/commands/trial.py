@@ -45,13 +45,15 @@ def trial(words: list[str], steps: int) -> dict[str, Any]:
         hours of all steps of the configuration; previews, turntable and asset come on top.
 
     Raises:
-        ValueError: too few steps, or an argument or a file is wrong.
+        ValueError: too few steps, a configuration without an end, or an argument or a file is wrong.
     """
     from dreamfusion_pl.runs import RunCommand, read_configuration
 
     if steps < 3:
         raise ValueError(f"a trial takes 3 steps or more, got {steps}")
     clock, whole = _Clock(), read_configuration(words)["trainer"]["max_steps"]
+    if whole < 1:
+        raise ValueError("the configuration has no last step: pass --trainer.max_steps")
     # What the fit prints is not the report.
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(sys.stderr):
         here = [f"--trainer.max_steps={steps}", f"--trainer.logger.init_args.save_dir={folder}"]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from dreamfusion_pl.algorithm import DreamFusion
-from dreamfusion_pl.data.views import orbit, ring
+from dreamfusion_pl.data.orbit import orbit, ring
 from dreamfusion_pl.data.world.scenes import WorldScene
 from dreamfusion_pl.data.world.tracer import render_world
 from dreamfusion_pl.evaluation.runs import GRAY

@@ -10,7 +10,7 @@ from jsonargparse import ArgumentError
 from torch import Tensor
 
 from dreamfusion_pl.algorithm import DreamFusion
-from dreamfusion_pl.data.views import orbit, ring
+from dreamfusion_pl.data.orbit import orbit, ring
 from dreamfusion_pl.scene.background import SolidBackground
 from dreamfusion_pl.types import Rendering, Views
 

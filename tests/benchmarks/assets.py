@@ -4,7 +4,7 @@
 
 Every run is exported in a process of its own, on one thread. The distance is that of points on the exported
 surface from the field's isosurface at the same threshold, not smoothed. The validator is
-asked where node and GLTF_VALIDATOR (the folder of the npm package gltf-validator) are there.
+asked where node is there and GLTF_VALIDATOR names the folder of `npm install gltf-validator`.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from dreamfusion_pl.data.views import orbit
+from dreamfusion_pl.data.orbit import orbit
 from dreamfusion_pl.evaluation.runs import GRAY, load
 
 

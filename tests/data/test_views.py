@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from dreamfusion_pl.data.cameras import pixel_rays
-from dreamfusion_pl.data.views import RandomViews, orbit, ring
+from dreamfusion_pl.data.orbit import orbit, ring
+from dreamfusion_pl.data.views import RandomViews
 
 
 def drawn(steps: int = 200, progress: float = 1.0, **arguments):

@@ -7,7 +7,7 @@ import random
 import pytest
 import torch
 
-from dreamfusion_pl.data.views import orbit
+from dreamfusion_pl.data.orbit import orbit
 from dreamfusion_pl.data.world import captions, primitives, sheet
 from dreamfusion_pl.data.world.colors import COLORS, PATTERNS, ROLES, contrast
 from dreamfusion_pl.data.world.layers import sample_views, trace_chunk, trace_world

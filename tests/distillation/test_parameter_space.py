@@ -4,7 +4,8 @@ import pytest
 import torch
 from fakes import ColorPrior, small_model
 
-from dreamfusion_pl.diffusion.closed_form import GaussianPrior, marginal_covariance
+from dreamfusion_pl.diffusion.closed_form import GaussianPrior
+from dreamfusion_pl.diffusion.gaussian import marginal_covariance
 from dreamfusion_pl.diffusion.noise import SigmaSquared, Uniform
 from dreamfusion_pl.distillation.parameter_space import ParameterSpaceSampling
 from dreamfusion_pl.distillation.sds import ScoreDistillation

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dreamfusion_pl.data.views import orbit
+from dreamfusion_pl.data.orbit import orbit
 from dreamfusion_pl.export.pixels import covered_pixels
 from dreamfusion_pl.export.raster import render_surface
 from dreamfusion_pl.export.texture import Charts

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from dreamfusion_pl.data.views import orbit
+from dreamfusion_pl.data.orbit import orbit
 from dreamfusion_pl.data.world.captions import parse
 from dreamfusion_pl.data.world.tracer import render_world
 from dreamfusion_pl.metrics.classifier import ClassifierTraining, load_classifier

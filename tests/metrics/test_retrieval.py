@@ -4,7 +4,7 @@ import pytest
 import torch
 from tiny_clip import CAPTIONS, save_tiny_clip
 
-from dreamfusion_pl.data.views import orbit, ring
+from dreamfusion_pl.data.orbit import orbit, ring
 from dreamfusion_pl.data.world.captions import parse
 from dreamfusion_pl.data.world.tracer import render_world
 from dreamfusion_pl.metrics.clip import ClipJudge

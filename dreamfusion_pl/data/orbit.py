@@ -1,0 +1,57 @@
+"""Views from a ring around the object, for looking at it: nothing about them is random."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from dreamfusion_pl.data import cameras
+from dreamfusion_pl.types import Views
+
+
+def orbit(
+    azimuths_deg: list[float] | Tensor,
+    elevation_deg: float,
+    distance: float,
+    focal: float,
+    height: int,
+    width: int,
+    background: tuple[float, float, float] = (1.0, 1.0, 1.0),
+) -> Views:
+    """Unshaded views from a ring around the object.
+
+    Args:
+        azimuths_deg: azimuths in degrees, B of them.
+        elevation_deg: elevation of the ring in [-90, 90].
+        distance: of the camera from the origin, world units, > 0.
+        focal: focal length in image widths, > 0.
+        height: rows H.
+        width: columns W.
+        background: solid background colour in [0, 1].
+
+    Returns:
+        B views in which every sample lies in the middle of its stratum.
+    """
+    azimuth = torch.as_tensor(azimuths_deg, dtype=torch.float32) % 360.0
+    count = azimuth.shape[0]
+    elevation = torch.full((count,), float(elevation_deg))
+    origin = cameras.positions(elevation, azimuth, torch.full((count,), float(distance)))
+    up = torch.tensor([0.0, 0.0, 1.0]).expand(count, 3)
+    return Views(
+        origin=origin,
+        rotation=cameras.look_at(origin, torch.zeros(count, 3), up),
+        focal=torch.full((count,), float(focal)),
+        elevation_deg=elevation,
+        azimuth_deg=azimuth,
+        light=origin,
+        ambient=torch.ones(count),
+        diffuse=torch.zeros(count),
+        textureless=torch.zeros(count, dtype=torch.bool),
+        background=torch.tensor(background).expand(count, 3),
+        jitter=torch.full((count, height, width), 0.5),
+    )
+
+
+def ring(count: int) -> Tensor:
+    """Evenly spaced azimuths from the front, counter-clockwise, in degrees, [count]."""
+    return torch.arange(count) * (360.0 / count)
