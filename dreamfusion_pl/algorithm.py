@@ -11,6 +11,7 @@ from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
 from dreamfusion_pl import rng
+from dreamfusion_pl.diffusion.color_pairs import color_pairs
 from dreamfusion_pl.diffusion.perp_neg import PerpNeg
 from dreamfusion_pl.diffusion.prior import DiffusionPrior
 from dreamfusion_pl.diffusion.prompts import ViewDependentPrompts, ViewEmbedding
@@ -50,11 +51,15 @@ class DreamFusion(LightningModule):
         view_prompts: whole texts of directions, by front, side, back, overhead, or front_left and so on.
         view_embedding: the text of the nearest direction, or interpolated between neighbours.
         perp_neg: texts of other views as negatives, PerpNeg; None: there are no negatives.
+        latent_until: progress in [0, 1] up to which the latents that the scene emits go to the prior as they
+            are, without an encoder (Latent-NeRF); from then on their colours are encoded, which refines
+            them. 1: throughout. Of a scene with ``latents``; 0 for others.
         seed: seed of every draw of the distillation.
 
     Raises:
         ValueError: if the prompt is empty or no text, the learning rate or the interval is not positive, a
-            weight is negative at some time, the prior cannot serve the distillation, or what is said of the
+            weight is negative at some time, ``latent_until`` is no progress or the scene emits no latents,
+            the prior cannot serve the distillation, or what is said of the
             views is wrong; see ViewDependentPrompts.
     """
 
@@ -81,6 +86,7 @@ class DreamFusion(LightningModule):
         view_prompts: dict[str, str] | None = None,
         view_embedding: ViewEmbedding = "nearest",
         perp_neg: PerpNeg | None = None,
+        latent_until: float = 0.0,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -88,6 +94,13 @@ class DreamFusion(LightningModule):
             raise ValueError(
                 "learning_rate must be above 0 and occupancy_interval 1 or more, "
                 f"got {learning_rate} and {occupancy_interval}"
+            )
+        if not 0.0 <= latent_until <= 1.0:
+            raise ValueError(f"latent_until is a progress in [0, 1], got {latent_until}")
+        if latent_until > 0.0 and scene.latent_colors is None:
+            raise ValueError(
+                f"latent_until is {latent_until}, and the scene emits colours: give it the prior's latents, "
+                "--model.scene.latents 4 for Stable Diffusion 1, 2 and XL, 16 for 3"
             )
         check_not_negative(
             opacity_weight=opacity_weight, orientation_weight=orientation_weight, warmup=warmup, decay=decay
@@ -112,7 +125,7 @@ class DreamFusion(LightningModule):
         self.opacity_weight, self.orientation_weight = opacity_weight, orientation_weight
         self.learning_rate, self.warmup, self.decay = learning_rate, warmup, decay
         self.make_optimizer = optimizer
-        self.occupancy_interval, self.seed = occupancy_interval, seed
+        self.occupancy_interval, self.latent_until, self.seed = occupancy_interval, latent_until, seed
         self.progress = 0.0
 
     def forward(self, views: Views, needs_normals: bool = True) -> Rendering:
@@ -123,7 +136,7 @@ class DreamFusion(LightningModule):
         """One pass of Algorithm 1 up to the gradient."""
         rendering = self(views)  # 2b  x = g(theta)
         condition = self.prompts(views)  # view-dependent y
-        z = self.prior.encode(rendering.rgb, self.progress)  # z = x for a pixel-space prior
+        z = self.encode(rendering)  # z = x for a pixel-space prior
         generator = self._generator("distillation", batch_idx, self.global_rank)
         loss = self.distillation(z, condition, self.prior, self.progress, generator)  # 2c-2f
         total = loss + self._regularizers(rendering)
@@ -131,6 +144,17 @@ class DreamFusion(LightningModule):
         self.log("loss", total.detach(), prog_bar=True)
         self.log("opacity", rendering.opacity.detach().mean())
         return total
+
+    @property
+    def gives_latents(self) -> bool:
+        """Whether the prior now gets the latents that the scene emits, and no encoded pictures."""
+        return self.progress < self.latent_until or self.latent_until == 1.0
+
+    def encode(self, rendering: Rendering) -> Tensor:
+        """What the prior sees of B views: z [B, C, h, w]."""
+        if self.gives_latents:
+            return self.prior.resize(rendering.latent)
+        return self.prior.encode(rendering.rgb, self.progress)
 
     def _regularizers(self, rendering: Rendering) -> Tensor:
         opacity = regularizers.opacity(rendering)
@@ -170,17 +194,28 @@ class DreamFusion(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def setup(self, stage: str) -> None:
-        """Check that the length of training is known: every schedule needs it.
+        """Check that the length of training is known: every schedule needs it; and that latents fit.
 
         Raises:
-            ValueError: if the trainer has no ``max_steps``.
+            ValueError: the trainer has no ``max_steps``, or the scene emits other latents than the prior's.
         """
-        if stage == "fit" and self.trainer.max_steps < 1:
+        if stage != "fit":
+            return
+        if self.trainer.max_steps < 1:
             raise ValueError("the number of steps must be known: pass --trainer.max_steps 400 or similar")
+        colors = self.scene.latent_colors
+        if colors is not None and colors.channels != self.prior.channels:
+            raise ValueError(
+                f"the scene emits latents of {colors.channels} channels, and this prior's have "
+                f"{self.prior.channels}: pass --model.scene.latents {self.prior.channels}"
+            )
 
     def on_fit_start(self) -> None:
-        """Move the prior, which Lightning does not see."""
+        """Move the prior, which Lightning does not see, and ask it what its latents look like."""
         self.prior.to(self.device)
+        colors = self.scene.latent_colors
+        if colors is not None and not colors.is_fitted:
+            colors.fit(*color_pairs(self.prior, self.device))
 
     def on_train_batch_start(self, batch: Views, batch_idx: int) -> None:
         """Set progress and, every few steps, refresh the occupancy grid."""

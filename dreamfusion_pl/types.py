@@ -10,8 +10,8 @@ directions.
 Images: float in [0, 1], ``[B, H, W, 3]``, row 0 on top. A prior's own layout and range stay inside the prior.
 
 Shape letters: B views, H W image rows and columns, R rays, S samples on a ray, P points, C channels,
-T text tokens, D embedding width, N texts or rows, K known view directions of a prompt, M negative texts
-of a view.
+L channels of latents, T text tokens, D embedding width, N texts or rows, K known view directions of a
+prompt, M negative texts of a view.
 """
 
 from __future__ import annotations
@@ -56,6 +56,7 @@ class Rendering(NamedTuple):
     normal: Tensor  # [B, H, W, 3] accumulated normal, zero where transparent
     weights: Tensor  # [B, H, W, S] compositing weights w_i
     facing: Tensor  # [B, H, W, S] or [B, H, W, 1], max(0, n . v)^2 of the orientation loss
+    latent: Tensor  # [B, H, W, L] accumulated latents over those of the background; mostly L = 0
 
 
 class TextEmbedding(NamedTuple):

@@ -51,6 +51,9 @@ class ColorPrior(DiffusionPrior):
     def encode(self, rgb: Tensor, progress: float) -> Tensor:
         return 2.0 * rgb.permute(0, 3, 1, 2) - 1.0
 
+    def decode(self, z: Tensor) -> Tensor:
+        return 0.5 * z.detach().permute(0, 2, 3, 1) + 0.5
+
     def embed(self, prompts: list[str]) -> TextEmbedding:
         return TextEmbedding(torch.zeros(len(prompts), 1, 1))
 
@@ -104,12 +107,14 @@ def small_model(
     distillation: Distillation | None = None,
     opacity_weight: Schedule = SMALL_WEIGHT,
     orientation_weight: Schedule = SMALL_WEIGHT,
+    latents: int = 0,
+    latent_until: float = 0.0,
 ) -> DreamFusion:
     """A DreamFusion that takes a step in milliseconds; parameters depend on ``seed``."""
     torch.manual_seed(seed)
     return DreamFusion(
         prompt="a red ball",
-        scene=TriplaneScene(resolution=8, channels=4, width=8),
+        scene=TriplaneScene(resolution=8, channels=4, width=8, latents=latents),
         background=SolidBackground(),
         renderer=Renderer(num_samples=8, occupancy_resolution=8, num_strata=16),
         prior=prior or ColorPrior(),
@@ -119,6 +124,7 @@ def small_model(
         learning_rate=0.03,
         warmup=Constant(1.0),
         decay=Constant(1.0),
+        latent_until=latent_until,
         seed=seed,
     )
 

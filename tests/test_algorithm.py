@@ -32,8 +32,9 @@ def views(seed: int = 0) -> RandomViews:
     return RandomViews(views_per_step=2, look_resolution=8, num_val_views=2, seed=seed)
 
 
-def test_it_learns_the_colour_that_the_prior_likes():
-    model = small_model()
+@pytest.mark.parametrize("latent_until", [None, 0.0, 0.5, 1.0])
+def test_it_learns_the_colour_that_the_prior_likes(latent_until):
+    model = small_model() if latent_until is None else small_model(latents=3, latent_until=latent_until)
     before = color(model)
     trainer(60, enable_checkpointing=False).fit(model, datamodule=views())
     after = color(model)
@@ -114,6 +115,11 @@ def test_steps_must_be_known():
     endless = trainer(-1, enable_checkpointing=False)
     with pytest.raises(ValueError, match="max_steps"):
         endless.fit(small_model(), datamodule=views())
+
+
+def test_latents_must_be_the_priors():
+    with pytest.raises(ValueError, match=r"4 channels, .* have 3: pass --model.scene.latents 3"):
+        trainer(1).fit(small_model(latents=4), datamodule=views())
 
 
 def test_learning_rate_follows_both_factors():

@@ -53,6 +53,7 @@ def test_sheet_by_hand():
         normal=torch.stack([torch.tensor([0.0, 0.0, -1.0]).expand(3, 5, 3), torch.zeros(3, 5, 3)]),
         weights=one[..., None],
         facing=one[..., None],
+        latent=torch.zeros(2, 3, 5, 0),
     )
     picture = sheet(rendering)
     assert picture.shape == (9, 10, 3)

@@ -2,6 +2,7 @@
 
 import pytest
 import yaml
+from PIL import Image
 from tiny_families import save_tiny_family
 
 from dreamfusion_pl import configs
@@ -41,6 +42,28 @@ def test_a_fit_of_20_steps(name, tmp_path, monkeypatch, capsys):
     assert "done: 20 steps" in capsys.readouterr().out
     assert (run / "turntable.gif").read_bytes()[:6] == b"GIF89a"
     assert (run / "checkpoints" / "last.ckpt").stat().st_size < 1e6
+
+
+@pytest.mark.parametrize(("name", "channels"), [("stable_diffusion", 4), ("stable_diffusion_3", 16)])
+def test_a_fit_that_begins_in_latents_and_goes_on_in_colours(name, channels, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    save_tiny_family(name, tmp_path / "tiny")
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump(SMALL))
+    words = ["--config", f"{name}.yaml", "--config", "small.yaml", "--prompt", "a red chair"]
+    words += ["--trainer.val_check_interval", "8"]  # a preview of each half
+    words += ["--model.prior.model", "tiny", "--model.latent_until", "0.5"]
+    assert main(["fit", *words]) == 2
+    assert "emits colours" in capsys.readouterr().err
+    assert main(["fit", *words, "--model.scene.latents", "5"]) == 2
+    assert f"pass --model.scene.latents {channels}" in capsys.readouterr().err
+    words += ["--model.scene.latents", str(channels)]
+    assert main(["fit", *words]) == 0, capsys.readouterr().err
+    (run,) = [path.parent for path in tmp_path.glob("lightning_logs/*/object.glb")]
+    for step, rows in ((8, 4), (16, 3)):  # the first has a row of decoded latents
+        with Image.open(run / "renders" / f"step_{step:06d}.png") as sheet:
+            assert sheet.height == rows * 16
+    assert main(["export", str(run), "--formats", "ply", "--out", str(tmp_path / "out")]) == 0
 
 
 @pytest.mark.parametrize("name", OVERLAYS)

@@ -34,6 +34,9 @@ class WordPrior(DiffusionPrior):
     def encode(self, rgb: Tensor, progress: float) -> Tensor:
         return rgb.permute(0, 3, 1, 2)
 
+    def decode(self, z: Tensor) -> Tensor:
+        return z.detach().permute(0, 2, 3, 1)
+
     def embed(self, prompts: list[str]) -> TextEmbedding:
         draws = [torch.Generator().manual_seed(zlib.crc32(prompt.encode())) for prompt in prompts]
         tokens = torch.stack([torch.randn(NUM_TOKENS, 6, generator=draw) for draw in draws])

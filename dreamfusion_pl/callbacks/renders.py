@@ -1,4 +1,4 @@
-"""Previews during training: colour, normals and opacity from fixed sides, on one sheet."""
+"""Previews during training: colour, normals, opacity and maybe decoded latents, on one sheet."""
 
 from __future__ import annotations
 
@@ -9,20 +9,38 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from dreamfusion_pl.algorithm import DreamFusion
 from dreamfusion_pl.callbacks import folder
+from dreamfusion_pl.diffusion.prior import DiffusionPrior
 from dreamfusion_pl.types import Rendering, Views
 
 
-def sheet(rendering: Rendering) -> Tensor:
+def sheet(rendering: Rendering, decoded: Tensor | None = None) -> Tensor:
     """Lay out B views side by side: a row of colours, a row of normals, a row of opacities.
 
+    Args:
+        rendering: of the views.
+        decoded: what the prior's decoder makes of their latents, [B, H, W, 3]: a fourth row.
+
     Returns:
-        Picture [3 H, B W, 3] in [0, 1]; normals are shown as 0.5 n + 0.5 over white.
+        Picture [3 H or 4 H, B W, 3] in [0, 1]; normals are shown as 0.5 n + 0.5 over white.
     """
     opacity = rendering.opacity[..., None]
     normals = 0.5 * rendering.normal + 1.0 - 0.5 * opacity
     rows = [rendering.rgb, normals, opacity.expand_as(normals)]
+    if decoded is not None:
+        rows.append(decoded)
     return torch.cat([torch.cat(list(row), dim=1) for row in rows]).clamp(0.0, 1.0)
+
+
+def decode(prior: DiffusionPrior, rendering: Rendering) -> Tensor:
+    """Pictures [B, H, W, 3] that a prior's decoder makes of rendered latents, as large as the rendering."""
+    z = prior.resize(rendering.latent)
+    pictures = torch.cat([prior.decode(one) for one in z.split(1)]).permute(0, 3, 1, 2)
+    shown = torch.nn.functional.interpolate(
+        pictures, rendering.rgb.shape[1:3], mode="bilinear", antialias=True
+    )
+    return shown.permute(0, 2, 3, 1)
 
 
 def on_device(views: Views, device: torch.device) -> Views:
@@ -74,7 +92,7 @@ class Renders(Callback):
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the sheet."""
         if trainer.is_global_zero and not trainer.sanity_checking and self._renderings:
-            self._write(trainer, self._renderings)
+            self._write(trainer, pl_module, self._renderings)
         self._renderings = []
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -86,16 +104,18 @@ class Renders(Callback):
                 pl_module.validation_step(on_device(views, pl_module.device), index)
                 for index, views in enumerate(trainer.datamodule.val_dataloader())
             ]
-        self._write(trainer, sheets)
+        self._write(trainer, pl_module, sheets)
 
     def _path(self, trainer: Trainer) -> Path:
         return folder.run_folder(trainer) / folder.RENDERS / f"step_{trainer.global_step:06d}.png"
 
-    def _write(self, trainer: Trainer, renderings: list[Rendering]) -> None:
+    def _write(self, trainer: Trainer, pl_module: LightningModule, renderings: list[Rendering]) -> None:
         from dreamfusion_pl.export import media
 
-        batches = zip(*renderings, strict=True)
-        picture = sheet(Rendering(*(torch.cat(fields) for fields in batches))).cpu()
+        rendering = Rendering(*(torch.cat(fields) for fields in zip(*renderings, strict=True)))
+        assert isinstance(pl_module, DreamFusion)
+        decoded = decode(pl_module.prior, rendering) if pl_module.gives_latents else None
+        picture = sheet(rendering, decoded).cpu()
         path = self._path(trainer)
         path.parent.mkdir(parents=True, exist_ok=True)
         media.write_png(picture, path)

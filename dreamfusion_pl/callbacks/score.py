@@ -46,7 +46,7 @@ class Score(Callback):
         gains = []
         for index in range(self.num_azimuths):  # one at a time: training may have had memory for one only
             view = on_device(Views(*(field[index : index + 1] for field in views)), pl_module.device)
-            z = pl_module.prior.encode(pl_module(view, needs_normals=False).rgb, pl_module.progress)
+            z = pl_module.encode(pl_module(view, needs_normals=False))
             gains.append(prompt_evidence(pl_module.prior, z, pl_module.prompts(view)))
         self.value = sum(gains) / len(gains)
         writer = folder.tensorboard(trainer)

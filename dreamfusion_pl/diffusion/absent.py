@@ -31,6 +31,9 @@ class AbsentPrior(DiffusionPrior):
     def encode(self, rgb: Tensor, progress: float) -> Tensor:
         raise RuntimeError("a finished object was loaded without its prior: fit --resume loads both")
 
+    def decode(self, z: Tensor) -> Tensor:
+        raise RuntimeError("a finished object was loaded without its prior: fit --resume loads both")
+
     def embed(self, prompts: list[str]) -> TextEmbedding:
         self.texts += prompts
         return TextEmbedding(torch.zeros(len(prompts), 1, 1))

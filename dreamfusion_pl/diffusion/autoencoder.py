@@ -1,4 +1,4 @@
-"""Pictures as latents: a diffusers autoencoder, or a tiny one that stands in for it early in training."""
+"""Pictures as latents and back: a diffusers autoencoder, or a tiny one that stands in for it early."""
 
 from __future__ import annotations
 
@@ -57,3 +57,9 @@ class LatentEncoder:
             moments = part.encode(pixels.to(part.dtype), return_dict=False)[0].mode()
         shift = part.config.shift_factor or 0.0
         return ((moments - shift) * part.config.scaling_factor).to(pixels.dtype)
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Pixels [B, 3, H, W] of latents z [B, C, H / factor, W / factor]; the model's own decoder draws."""
+        config = self._vae.config
+        moments = (z / config.scaling_factor + (config.shift_factor or 0.0)).to(self._vae.dtype)
+        return self._vae.decode(moments, return_dict=False)[0].to(z.dtype)

@@ -43,6 +43,9 @@ class ClosedFormPrior(DiffusionPrior):
     def encode(self, rgb: Tensor, progress: float) -> Tensor:
         return rgb.permute(0, 3, 1, 2)
 
+    def decode(self, z: Tensor) -> Tensor:
+        return z.detach().permute(0, 2, 3, 1)
+
 
 def closed_form_schedule(num_timesteps: int = 1000) -> NoiseSchedule:
     """Return a schedule whose alpha_t^2 falls on a straight line from .9999 to 1e-4."""

@@ -151,6 +151,11 @@ class PretrainedPrior(DiffusionPrior):
             pixels = torch.nn.functional.interpolate(pixels, (side, side), mode="bilinear", antialias=True)
         return pixels if self._encoder is None else self._encoder(pixels, progress)
 
+    @torch.no_grad()
+    def decode(self, z: Tensor) -> Tensor:
+        pixels = z if self._encoder is None else self._encoder.decode(z)
+        return pixels.permute(0, 2, 3, 1) * 0.5 + 0.5
+
     def embed(self, prompts: list[str]) -> TextEmbedding:
         """Embed N texts as the pipeline does, without a gradient; warn of what it does not read.
 

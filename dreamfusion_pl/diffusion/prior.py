@@ -44,6 +44,18 @@ class DiffusionPrior(ABC):
         """
 
     @abstractmethod
+    def decode(self, z: Tensor) -> Tensor:
+        """Map z [B, C, h, w] back to pictures [B, H, W, 3], about in [0, 1]; without a gradient."""
+
+    @final
+    def resize(self, latents: Tensor) -> Tensor:
+        """Take rendered latents [B, H, W, C] for z [B, C, h, w], as they are; differentiable."""
+        z, size = latents.permute(0, 3, 1, 2), (self.resolution, self.resolution)
+        if z.shape[-2:] == size:
+            return z
+        return torch.nn.functional.interpolate(z, size, mode="bilinear", antialias=True)
+
+    @abstractmethod
     def embed(self, prompts: list[str]) -> TextEmbedding:
         """Embed N texts, without a gradient."""
 

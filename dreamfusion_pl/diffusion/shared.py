@@ -107,6 +107,9 @@ class SharedPrior(DiffusionPrior):
     def encode(self, rgb: Tensor, progress: float) -> Tensor:
         return self._prior.encode(rgb, progress)
 
+    def decode(self, z: Tensor) -> Tensor:
+        return self._prior.decode(z)
+
     def embed(self, prompts: list[str]) -> TextEmbedding:
         return self._prior.embed(prompts)
 

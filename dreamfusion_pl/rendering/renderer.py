@@ -26,6 +26,7 @@ class _Samples(NamedTuple):
     distances: Tensor  # [R, S]
     weights: Tensor  # [R, S]
     albedo: Tensor  # [R, S, 3]
+    latent: Tensor  # [R, S, L]
     normal: Tensor | None  # [R, S, 3], None in the modes that have no normal per sample
 
 
@@ -134,6 +135,9 @@ class Renderer(nn.Module):
         samples = self._sample(scene, flat, near, far, views.jitter.reshape(-1), progress, per_sample)
         opacity = samples.weights.sum(-1)
         albedo = accumulate(samples.weights, samples.albedo)
+        latent = accumulate(samples.weights, samples.latent)
+        if scene.latent_colors is not None:
+            latent = over(latent, opacity, scene.latent_colors.latents(behind))
         depth = (samples.weights * samples.distances).sum(-1)
         lights = _lights_of_rays(views)
         if not needs_normals:
@@ -150,6 +154,7 @@ class Renderer(nn.Module):
             normal=shaded.normal,
             weights=samples.weights,
             facing=shaded.facing,
+            latent=latent,
         )
         return Rendering(*(field.reshape(num_views, height, width, *field.shape[1:]) for field in picture))
 
@@ -172,18 +177,19 @@ class Renderer(nn.Module):
         flat = points.reshape(-1, 3)
         normal = None
         if not per_sample:
-            density, albedo = scene(flat, progress)
+            density, looks = scene(flat, progress)
         elif self.normals == "exact":
-            density, albedo, normal = exact_normals(scene, flat, progress)
+            density, looks, normal = exact_normals(scene, flat, progress)
         else:
-            density, albedo = scene(flat, progress)
+            density, looks = scene(flat, progress)
             normal = finite_difference_normals(lambda p: scene.density(p, progress), flat, self.normal_step)
         shape = distances.shape
         return _Samples(
             points=points,
             distances=distances,
             weights=compositing_weights(density.reshape(shape), delta),
-            albedo=albedo.reshape(*shape, 3),
+            albedo=looks[:, :3].reshape(*shape, 3),
+            latent=looks[:, 3:].reshape(*shape, looks.shape[-1] - 3),
             normal=None if normal is None else normal.reshape(*shape, 3),
         )
 

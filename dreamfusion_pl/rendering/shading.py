@@ -22,9 +22,10 @@ def outward(gradient: Tensor) -> Tensor:
 
 
 def exact_normals(scene: Scene, points: Tensor, progress: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Density [P], albedo [P, 3] and normals ``-grad tau / |grad tau|`` [P, 3] at ``points`` [P, 3].
+    """Density [P], looks [P, 3 + L] and normals ``-grad tau / |grad tau|`` [P, 3] at ``points`` [P, 3].
 
-    Works under ``torch.no_grad``; differentiable a second time where gradients are enabled.
+    Looks are the albedo, followed by latents where the scene emits them. Works under ``torch.no_grad``;
+    differentiable a second time where gradients are enabled.
     """
     size = POINTS_AT_ONCE if points.device.type == "cpu" else max(len(points), 1)
     parts = [_exact_normals(scene, some, progress) for some in points.split(size)]

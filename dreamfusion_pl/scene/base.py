@@ -8,6 +8,8 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
+from dreamfusion_pl.scene.latents import LatentColors
+
 
 class DensityBias(ABC):
     """A function of position added to a scene's density before its activation (the "blob")."""
@@ -51,9 +53,18 @@ class LinearBias(DensityBias):
 
 
 class Scene(nn.Module, ABC):
-    """Density and albedo at points inside a bounding sphere around the origin; nothing is outside of it."""
+    """Density and albedo at points inside a bounding sphere around the origin; nothing is outside of it.
+
+    Args:
+        latents: channels of latents of the prior's autoencoder that are emitted in the place of colours, 0
+            for none. The albedo is then what they look like.
+    """
 
     radius: float
+
+    def __init__(self, latents: int = 0) -> None:
+        super().__init__()
+        self.latent_colors = LatentColors(latents) if latents else None
 
     @abstractmethod
     def forward(self, points: Tensor, progress: float) -> tuple[Tensor, Tensor]:
@@ -64,7 +75,8 @@ class Scene(nn.Module, ABC):
             progress: training progress in [0, 1].
 
         Returns:
-            Density in inverse world units [P], >= 0, and albedo [P, 3] in [0, 1].
+            Density in inverse world units [P], >= 0, and albedo [P, 3] in [0, 1], followed by the L latents
+            of a scene that emits them, [P, 3 + L].
         """
 
     @abstractmethod
@@ -74,6 +86,18 @@ class Scene(nn.Module, ABC):
     @abstractmethod
     def param_groups(self, learning_rate: float) -> list[dict[str, Any]]:
         """Return optimizer parameter groups, each with its own ``lr`` derived from ``learning_rate``."""
+
+
+def appearance(raw: Tensor, latent_colors: LatentColors | None) -> Tensor:
+    """What a network says of a point's looks: albedo in [0, 1], [P, 3], or albedo and latents, [P, 3 + L].
+
+    Args:
+        raw: the network's numbers, [P, 3] or [P, L].
+        latent_colors: of a scene that emits latents.
+    """
+    if latent_colors is None:
+        return torch.sigmoid(raw)
+    return torch.cat([latent_colors.colors(raw), raw], dim=-1)
 
 
 def positive_radius(radius: float) -> float:

@@ -7,7 +7,7 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
-from dreamfusion_pl.scene.base import DensityBias, GaussianBias, Scene, positive_radius
+from dreamfusion_pl.scene.base import DensityBias, GaussianBias, Scene, appearance, positive_radius
 from dreamfusion_pl.scene.encoding import encode_points
 from dreamfusion_pl.schedule import Linear, Schedule
 
@@ -59,6 +59,8 @@ class MLPScene(Scene):
             to 2e-3 over the first third.
         bias: density bias; None is the paper's Gaussian.
         offset: constant added to the log-density; -1 is that of mip-NeRF 360, the paper's base.
+        latents: channels of latents that are emitted in the place of colours, 0 for none; see
+            ``DreamFusion.latent_until``.
     """
 
     def __init__(
@@ -70,8 +72,9 @@ class MLPScene(Scene):
         covariance: Schedule | None = None,
         bias: DensityBias | None = None,
         offset: float = -1.0,
+        latents: int = 0,
     ) -> None:
-        super().__init__()
+        super().__init__(latents)
         self.radius = positive_radius(radius)
         self.num_frequencies = num_frequencies
         self.covariance = covariance or Linear(5e-2, 2e-3, end=1.0 / 3.0)
@@ -82,13 +85,14 @@ class MLPScene(Scene):
             *[_ResidualBlock(width) for _ in range(num_blocks)],
             nn.LayerNorm(width),
             nn.SiLU(),
-            nn.Linear(width, 4),
+            nn.Linear(width, 1 + (latents or 3)),
         )
 
     def forward(self, points: Tensor, progress: float) -> tuple[Tensor, Tensor]:
         encoding = encode_points(points, self.covariance(progress), self.num_frequencies)
         output = self.network(encoding)
-        return truncated_exp(output[:, 0] + self.bias(points) + self.offset), torch.sigmoid(output[:, 1:])
+        density = truncated_exp(output[:, 0] + self.bias(points) + self.offset)
+        return density, appearance(output[:, 1:], self.latent_colors)
 
     def density(self, points: Tensor, progress: float) -> Tensor:
         return self(points, progress)[0]

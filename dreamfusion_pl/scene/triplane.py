@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dreamfusion_pl.scene.base import DensityBias, LinearBias, Scene, positive_radius
+from dreamfusion_pl.scene.base import DensityBias, LinearBias, Scene, appearance, positive_radius
 
 
 @final
@@ -26,6 +26,8 @@ class TriplaneScene(Scene):
         initial_noise: standard deviation of the planes at the start.
         mlp_rate: the MLP's learning rate as a fraction of the planes'.
         bias: density bias; None is ``LinearBias(strength=10, extent=0.6)``.
+        latents: channels of latents that are emitted in the place of colours, 0 for none; see
+            ``DreamFusion.latent_until``.
     """
 
     def __init__(
@@ -37,18 +39,19 @@ class TriplaneScene(Scene):
         initial_noise: float = 0.1,
         mlp_rate: float = 0.1,
         bias: DensityBias | None = None,
+        latents: int = 0,
     ) -> None:
-        super().__init__()
+        super().__init__(latents)
         self.radius = positive_radius(radius)
         self.mlp_rate = mlp_rate
         self.bias = bias or LinearBias(strength=10.0, extent=0.6)
         self.planes = nn.Parameter(initial_noise * torch.randn(3, channels, resolution, resolution))
         self.hidden = nn.Linear(channels, width)
-        self.output = nn.Linear(width, 4)
+        self.output = nn.Linear(width, 1 + (latents or 3))
 
     def forward(self, points: Tensor, progress: float) -> tuple[Tensor, Tensor]:
         output = torch.addmm(self.output.bias[:, None], self.output.weight, self._hidden(points))
-        return F.softplus(output[0] + self.bias(points)), torch.sigmoid(output[1:]).T
+        return F.softplus(output[0] + self.bias(points)), appearance(output[1:].T, self.latent_colors)
 
     def density(self, points: Tensor, progress: float) -> Tensor:
         output = self.output.weight[:1] @ self._hidden(points)

@@ -27,6 +27,9 @@ class LinearPrior(DiffusionPrior):
     def encode(self, rgb: Tensor, progress: float) -> Tensor:
         return rgb
 
+    def decode(self, z: Tensor) -> Tensor:
+        return z
+
     def embed(self, prompts: list[str]) -> TextEmbedding:
         return TextEmbedding(torch.zeros(len(prompts), 1, 1))
 

@@ -24,6 +24,9 @@ class Painter(DiffusionPrior):
     def encode(self, rgb, progress):
         return self._plain.encode(rgb, progress)
 
+    def decode(self, z):
+        return self._plain.decode(z)
+
     def embed(self, prompts):
         raise NotImplementedError
 

@@ -10,7 +10,7 @@ from dreamfusion_pl.types import Rendering
 def rendering(weights, facing):
     zero = torch.zeros(1, 1, 1, 3)
     total = weights.sum(-1)
-    return Rendering(zero, zero, total, torch.zeros_like(total), zero, weights, facing)
+    return Rendering(zero, zero, total, torch.zeros_like(total), zero, weights, facing, zero[..., :0])
 
 
 WEIGHTS = torch.tensor([0.25, 0.5]).reshape(1, 1, 1, 2)
