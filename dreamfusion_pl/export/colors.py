@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -9,13 +11,13 @@ from dreamfusion_pl.rendering.volume import compositing_weights
 from dreamfusion_pl.scene.base import Scene
 
 CHUNK = 1 << 17  # points of the surface that are looked at at once
-DEPTHS = torch.arange(-0.02, 0.121, 0.02)  # of the samples below the surface, in world units
+DEPTHS = torch.arange(-0.02, 0.201, 0.02)  # of a ray's samples behind the surface, in world units
 STEP = 0.02
 
 
 @torch.no_grad()
-def seen_albedo(scene: Scene, points: Tensor, normals: Tensor, progress: float) -> Tensor:
-    """Albedo of a surface as a ray sees it that meets it head-on: composited on the last bit of its way.
+def seen_albedo(scene: Scene, points: Tensor, towards: Tensor, progress: float) -> Tensor:
+    """Albedo of a surface as a ray sees it: composited on the last bit of its way.
 
     The albedo at the surface itself does not serve: where a field is soft its surface lies in thin density,
     whose colour no picture of the training has shown.
@@ -23,20 +25,39 @@ def seen_albedo(scene: Scene, points: Tensor, normals: Tensor, progress: float) 
     Args:
         scene: the field, on any device.
         points: of the surface, [P, 3] in world units.
-        normals: outward unit normals there, [P, 3].
+        towards: unit vectors to where the rays come from, [P, 3]; the normals for those who look head-on.
         progress: training progress in [0, 1] at which the scene is evaluated.
 
     Returns:
         [P, 3] in [0, 1] on the CPU.
     """
-    pieces = zip(points.split(CHUNK), normals.split(CHUNK), strict=True)
+    pieces = zip(points.split(CHUNK), towards.split(CHUNK), strict=True)
     return torch.cat([_look(scene, *piece, progress) for piece in pieces])
 
 
-def _look(scene: Scene, points: Tensor, normals: Tensor, progress: float) -> Tensor:
+def aslant(normals: Tensor, turn: Tensor) -> Tensor:
+    """Directions 55 degrees off a normal, to where most of those are who see a surface.
+
+    Four of them, at turns of 0, 90, 180 and 270 degrees, are diagonals of a cube that stands on the surface.
+
+    Args:
+        normals: unit vectors [P, 3].
+        turn: angles about them, in radians, [P].
+
+    Returns:
+        Unit vectors [P, 3].
+    """
+    is_steep = normals[:, 2:].abs() > 0.9
+    other = torch.where(is_steep, normals.new_tensor([1.0, 0.0, 0.0]), normals.new_tensor([0.0, 0.0, 1.0]))
+    across = torch.nn.functional.normalize(torch.linalg.cross(normals, other), dim=-1)
+    side = turn.cos()[:, None] * across + turn.sin()[:, None] * torch.linalg.cross(normals, across)
+    return (normals + math.sqrt(2.0) * side) / math.sqrt(3.0)
+
+
+def _look(scene: Scene, points: Tensor, towards: Tensor, progress: float) -> Tensor:
     densities, albedos = [], []
     for depth in DEPTHS:
-        at = points - depth * normals
+        at = points - depth * towards
         outside = (at.norm(dim=-1) / scene.radius).clamp_min(1.0)  # nothing is known out there
         density, albedo = scene((at / outside[:, None]).to(device_of(scene)), progress)
         densities.append(density.float().cpu())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dreamfusion_pl.export.colors import seen_albedo
+from dreamfusion_pl.export.colors import aslant, seen_albedo
 from dreamfusion_pl.export.mesh import Mesh, vertex_normals
 from dreamfusion_pl.export.pixels import covered_pixels
 from dreamfusion_pl.scene.base import Scene
@@ -64,7 +65,10 @@ def unwrap(mesh: Mesh, size: int) -> Charts:
 
 @torch.no_grad()
 def bake(scene: Scene, charts: Charts, size: int, progress: float = 1.0, supersample: int = 2) -> Tensor:
-    """Ask the scene for the albedo of every texel (:func:`seen_albedo`).
+    """Ask the scene for the albedo of every texel, seen from several sides (:func:`seen_albedo`).
+
+    Colours that lie behind one another in a soft field are seen differently from every side. So the points
+    of a texel are looked at aslant, each from another side, and the texel has their mean.
 
     Args:
         scene: the field, on any device.
@@ -82,7 +86,8 @@ def bake(scene: Scene, charts: Charts, size: int, progress: float = 1.0, supersa
         count = min(rows, size - first)
         texels = surface_texels(charts, size * supersample, first * supersample, count * supersample)
         normals = F.normalize(texels.interpolate(charts, charts.normals), dim=-1)
-        seen = seen_albedo(scene, texels.interpolate(charts, charts.vertices), normals, progress)
+        towards = aslant(normals, _turns(texels, size * supersample, supersample))
+        seen = seen_albedo(scene, texels.interpolate(charts, charts.vertices), towards, progress)
         colors = torch.zeros(len(texels.face), 4)
         colors[texels.covered] = F.pad(seen, (0, 1), value=1.0)
         picture = colors.view(1, count * supersample, size * supersample, 4).permute(0, 3, 1, 2)
@@ -90,6 +95,13 @@ def bake(scene: Scene, charts: Charts, size: int, progress: float = 1.0, supersa
         texture[first : first + count] = mean[..., :3] / mean[..., 3:].clamp_min(1e-6)
         known[first : first + count] = mean[..., 3] > 0.0
     return dilate(texture, known)
+
+
+def _turns(texels: Texels, size: int, supersample: int) -> Tensor:
+    """From which side every point on a chart is looked at, in radians: all sides within a texel, [N]."""
+    place = texels.covered.nonzero()[:, 0]
+    row, column = torch.div(place, size, rounding_mode="floor") % supersample, place % size % supersample
+    return (row * supersample + column) * (2.0 * math.pi / supersample**2)
 
 
 def surface_texels(charts: Charts, size: int, first: int = 0, rows: int | None = None) -> Texels:

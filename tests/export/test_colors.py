@@ -5,9 +5,10 @@ from typing import Any, final
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from dreamfusion_pl.export.colors import seen_albedo
+from dreamfusion_pl.export.colors import aslant, seen_albedo
 from dreamfusion_pl.scene.base import Scene
 
 
@@ -47,9 +48,19 @@ def test_a_dense_surface_has_the_colour_of_its_skin():
 
 def test_a_soft_surface_mixes_what_shines_through():
     one = math.exp(-10.0 * 0.02)  # what a sample of 0.02 lets through
-    red, blue = 1.0 - one**3, one**3 - one**7  # samples down to 0.04, and from 0.06 to 0.12 below
+    red, blue = 1.0 - one**3, one**3 - one**11  # samples down to 0.04, and from 0.06 to 0.2 below
     expected = [red / (red + blue), 0.0, blue / (red + blue)]
     assert look(Layers(inside=10.0)) == pytest.approx(expected, abs=1e-5)
+
+
+def test_four_who_look_aslant_stand_on_the_edges_of_a_cube():
+    up, down, front, some = [0.0, 0.0, 1.0], [0.0, 0.0, -1.0], [1.0, 0.0, 0.0], [0.3, -0.5, 0.7]
+    normals = F.normalize(torch.tensor([up, down, front, some]))
+    sides = torch.stack([aslant(normals, torch.full((4,), turn * math.pi / 2)) for turn in range(4)])
+    torch.testing.assert_close(sides.norm(dim=-1), torch.ones(4, 4))
+    torch.testing.assert_close((sides * normals).sum(-1), torch.full((4, 4), 1.0 / math.sqrt(3.0)))
+    torch.testing.assert_close((sides[0] * sides[1]).sum(-1), torch.full((4,), 1.0 / 3.0))
+    torch.testing.assert_close((sides[0] * sides[2]).sum(-1), torch.full((4,), -1.0 / 3.0))
 
 
 def test_thin_air_in_front_counts_little():
