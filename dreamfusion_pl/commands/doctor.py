@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from dreamfusion_pl import __version__, configs
-from dreamfusion_pl.diffusion import loading, single_file
+from dreamfusion_pl.diffusion import files, loading, single_file
 from dreamfusion_pl.export.grid import physical_memory
 from dreamfusion_pl.terminal import FAILED, guarded
 
@@ -141,13 +141,13 @@ def examine(model: str, revision: str | None, config: str | None, embeddings: st
     try:
         source = loading.find(model, revision, config)
         adapter = family(source)
-        folder = _folder(source)
+        folder = source.folder
         spare = (*adapter.unused, *(adapter.text_encoders if embeddings else ()))
         parts = [name for name in source.parts if name not in spare]
         if source.checkpoint is not None:
             held = single_file.parts_in(source.checkpoint, parts)
             parts = [name for name in parts if name not in held]
-        absent = [file for name in parts for file in loading.missing_files(folder / name)]
+        absent = [file for name in parts for file in files.missing_files(folder / name)]
     except ValueError as error:
         return {"model": model, "ok": False, "problem": str(error)}
     missing = [str(file.relative_to(folder)) for file in absent]
@@ -157,6 +157,8 @@ def examine(model: str, revision: str | None, config: str | None, embeddings: st
         return found | {"ok": False, "problem": f"not whole, there is no {', '.join(missing)}: {cure}"}
     if missing:
         return found | {"ok": True, "problem": None, "needs_network": True}
+    if files.lacks_sentencepiece(folder, parts):
+        return found | {"ok": False, "problem": files.SENTENCEPIECE}
     try:
         count = sum(parameters(folder / name) for name in parts if not name.startswith("text_encoder"))
         if source.checkpoint is not None:
@@ -178,23 +180,13 @@ def _hub_answers(source: loading.Source) -> bool:
     return True
 
 
-def _folder(source: loading.Source) -> Path:
-    if source.commit is None:
-        return Path(source.location)
-    from huggingface_hub import try_to_load_from_cache
-
-    index = try_to_load_from_cache(source.location, loading.INDEX, revision=source.commit)
-    assert isinstance(index, str), "find has just put it into the cache"
-    return Path(index).parent
-
-
 def parameters(part: Path) -> int:
     """Number of weights in a part's safetensors, from their headers; 0 for a part without any."""
     from safetensors import safe_open
 
     shards = [part / name for name in WEIGHTS if (part / name).is_file()]
     for index in part.glob("*.safetensors.index.json"):
-        shards += [part / name for name in loading.shards_of(index) if part / name not in shards]
+        shards += [part / name for name in files.shards_of(index) if part / name not in shards]
     count = 0
     for shard in shards:
         with safe_open(shard, "pt") as file:

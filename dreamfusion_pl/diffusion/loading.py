@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from dreamfusion_pl.diffusion import single_file
+from dreamfusion_pl.diffusion import files, single_file
 from dreamfusion_pl.diffusion.quiet import quiet
 
 BUILTIN = Path(__file__).parent / "builtin"
@@ -28,6 +28,7 @@ class Source(NamedTuple):
     revision: str | None  # branch, tag or commit on the hub
     manifest: dict[str, Any]  # its model_index.json
     commit: str | None  # of the hub's model
+    folder: Path  # holds its files; of a hub model, those that are in the cache
     checkpoint: Path | None = None  # the file whose weights go before those of the location
 
     @property
@@ -76,11 +77,11 @@ def _find_pipeline(model: str, revision: str | None) -> Source:
     location = str(BUILTIN) if model == "builtin" else model
     folder = Path(location).expanduser()
     if folder.is_dir():
-        return Source(model, str(folder), None, _read_index(model, folder / INDEX), None)
+        return Source(model, str(folder), None, _read_index(model, folder / INDEX), None, folder)
     if location.count("/") != 1 or location.startswith((".", "/", "~")):
         raise ValueError(f"the prior {model!r} is not there: no folder {location}. {CURE}.")
     file = _fetch_index(location, revision)
-    return Source(model, location, revision, _read_index(model, file), file.parent.name)
+    return Source(model, location, revision, _read_index(model, file), file.parent.name, file.parent)
 
 
 def _read_index(model: str, file: Path) -> dict[str, Any]:
@@ -95,14 +96,6 @@ def _read_index(model: str, file: Path) -> dict[str, Any]:
     if not isinstance(index, dict):
         raise ValueError(f"{file} is damaged (no object of JSON): download the model again")
     return index
-
-
-def shards_of(file: Path) -> set[str]:
-    """Return the names of the files that a network's weights are spread over."""
-    try:
-        return set(json.loads(file.read_text(encoding="utf-8"))["weight_map"].values())
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{file} is damaged ({error!r}): download the model again") from error
 
 
 def _fetch_index(name: str, revision: str | None) -> Path:
@@ -184,6 +177,11 @@ def _call(source: Source, method: str, place: Any, dtype: torch.dtype, arguments
             loader = getattr(getattr(diffusers, source.kind), method)
             return loader(place, revision=source.revision, dtype=dtype, **arguments)
     except (OSError, ValueError, KeyError, RuntimeError, AttributeError, SafetensorError) as error:
+        wanted = [name for name in source.parts if name not in arguments]
+        if files.lacks_sentencepiece(source.folder, wanted):
+            raise ValueError(
+                f"the prior {source.model!r} could not be loaded: {files.SENTENCEPIECE}"
+            ) from error
         raise ValueError(
             f"the prior {source.model!r} could not be loaded: {error}\nIs it whole? Download it again, or "
             "take another model"
@@ -212,23 +210,10 @@ def load_tiny(name: str, dtype: torch.dtype) -> Any:
 
 def _check_whole(source: Source, names: list[str]) -> None:
     """Raise ValueError where files of a folder's parts are missing, as after a download that broke off."""
-    missing = [file for name in names for file in missing_files(Path(source.location) / name)]
+    missing = [file for name in names for file in files.missing_files(source.folder / name)]
     if missing:
-        files = ", ".join(str(file.relative_to(source.location)) for file in missing)
+        absent = ", ".join(str(file.relative_to(source.folder)) for file in missing)
         raise ValueError(
-            f"the prior {source.model!r} is not whole, there is no {files}: download it again (pickled .bin "
+            f"the prior {source.model!r} is not whole, there is no {absent}: download it again (pickled .bin "
             "and .ckpt weights are not loaded, for they may run code)"
         )
-
-
-def missing_files(part: Path) -> list[Path]:
-    """Return the files that the folder of a part lacks: its configuration, or its safetensors."""
-    if not part.is_dir():
-        return [part]
-    if part.name.startswith(("tokenizer", "scheduler")):
-        return [] if any(part.iterdir()) else [part / "*"]
-    missing = [] if (part / "config.json").is_file() else [part / "config.json"]
-    shards = [part / shard for index in part.glob("*.safetensors.index.json") for shard in shards_of(index)]
-    if not shards and not list(part.glob("*.safetensors")):
-        missing.append(part / "*.safetensors")
-    return missing + [shard for shard in sorted(shards) if not shard.is_file()]

@@ -1,16 +1,19 @@
 """PretrainedPrior: what it does for every family, and what it says of models that it cannot load."""
 
+import importlib.util
 import json
 import shutil
+import sys
 from types import SimpleNamespace
 
 import huggingface_hub
 import pytest
 import torch
 from huggingface_hub import errors
-from tiny_pipeline import save_tiny_pipeline, tiny_pipeline
+from tiny_pipeline import save_spiece_tokenizer, save_tiny_pipeline, tiny_pipeline
 
-from dreamfusion_pl.diffusion import loading
+from dreamfusion_pl.cli import main
+from dreamfusion_pl.diffusion import files
 from dreamfusion_pl.diffusion.precision import resolve_dtype
 from dreamfusion_pl.diffusion.pretrained import PretrainedPrior
 
@@ -159,7 +162,7 @@ def test_missing_shards_are_named(tmp_path):
         json.dumps({"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}})
     )
     (part / "model-1.safetensors").touch()
-    assert loading.missing_files(part) == [part / "model-2.safetensors"]
+    assert files.missing_files(part) == [part / "model-2.safetensors"]
 
 
 def test_a_gpu_without_bfloat16_is_explained(monkeypatch):
@@ -167,3 +170,19 @@ def test_a_gpu_without_bfloat16_is_explained(monkeypatch):
     with pytest.raises(ValueError, match="bfloat16.*float32"):
         resolve_dtype("bfloat16", torch.device("cuda"))
     assert resolve_dtype("auto", torch.device("cuda")) == torch.float32
+
+
+def test_a_sentencepiece_tokenizer_needs_its_package(tmp_path, folder, monkeypatch, capsys):
+    model = shutil.copytree(folder, tmp_path / "spiece")
+    save_spiece_tokenizer(model)
+    known = PretrainedPrior(str(model), dtype="float32")
+    assert known.unknown_words("a red zebra") == ["zebra"]
+    real = importlib.util.find_spec
+    monkeypatch.setitem(sys.modules, "sentencepiece", None)
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "sentencepiece" else real(name)
+    )
+    with pytest.raises(ValueError, match="needs the package sentencepiece: pip install"):
+        PretrainedPrior(str(model), dtype="float32")
+    assert main(["doctor", "--model.prior.model", str(model)]) == 1
+    assert "needs the package sentencepiece: pip install" in capsys.readouterr().out
