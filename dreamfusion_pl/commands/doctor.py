@@ -145,7 +145,7 @@ def examine(model: str, revision: str | None, config: str | None, embeddings: st
         spare = (*adapter.unused, *(adapter.text_encoders if embeddings else ()))
         parts = [name for name in source.parts if name not in spare]
         if source.checkpoint is not None:
-            held = single_file.parts_in(source.checkpoint, parts)
+            held = single_file.parts_in(source.checkpoint, source.kind, parts)
             parts = [name for name in parts if name not in held]
         absent = [file for name in parts for file in files.missing_files(folder / name)]
     except ValueError as error:
@@ -171,11 +171,11 @@ def examine(model: str, revision: str | None, config: str | None, embeddings: st
 
 def _hub_answers(source: loading.Source) -> bool:
     """Whether the hub gives the model's index now; the cache does not count."""
-    from huggingface_hub import errors, hf_hub_download
+    from huggingface_hub import hf_hub_download
 
     try:
         hf_hub_download(source.location, loading.INDEX, revision=source.revision, force_download=True)
-    except (OSError, errors.HfHubHTTPError):
+    except Exception:  # whatever it raises, there is no answer
         return False
     return True
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 
 from dreamfusion_pl.diffusion import files, single_file
+from dreamfusion_pl.diffusion.foreign import explained
 from dreamfusion_pl.diffusion.quiet import quiet
 
 BUILTIN = Path(__file__).parent / "builtin"
@@ -70,6 +71,7 @@ def find(model: str, revision: str | None = None, config: str | None = None) -> 
             f"the checkpoint {model!r} needs the configurations and tokenizers of its pipeline, a folder or "
             f"hub name given as --model.prior.config: {error}"
         ) from error
+    single_file.check_kind(source.kind)
     return source._replace(model=model, checkpoint=checkpoint)
 
 
@@ -128,10 +130,9 @@ def _fetch_index(name: str, revision: str | None) -> Path:
         raise ValueError(
             f"the prior {name!r} is no diffusers pipeline: it has no {INDEX}. {CURE}."
         ) from error
-    except (OSError, errors.HfHubHTTPError) as error:
-        raise ValueError(
-            f"the prior {name!r} could not be fetched: {error}. A folder that holds it needs no network"
-        ) from error
+    except Exception as error:
+        what, cure = f"the prior {name!r} could not be fetched", "A folder that holds it needs no network"
+        raise explained(error, what, cure) from error
 
 
 def load(source: Source, dtype: torch.dtype, given: dict[str, Any]) -> Any:
@@ -149,7 +150,7 @@ def load(source: Source, dtype: torch.dtype, given: dict[str, Any]) -> Any:
         ValueError: a part is missing or damaged.
     """
     wanted = [name for name in source.parts if name not in given]
-    held = [] if source.checkpoint is None else single_file.parts_in(source.checkpoint, wanted)
+    held = [] if source.checkpoint is None else single_file.parts_in(source.checkpoint, source.kind, wanted)
     others = given | dict.fromkeys(held)
     if Path(source.location).is_dir():
         _check_whole(source, [name for name in source.parts if name not in others])
@@ -168,7 +169,6 @@ def load(source: Source, dtype: torch.dtype, given: dict[str, Any]) -> Any:
 def _call(source: Source, method: str, place: Any, dtype: torch.dtype, arguments: dict[str, Any]) -> Any:
     """Call a method of the pipeline's class that loads."""
     import diffusers
-    from safetensors import SafetensorError
 
     if "safety_checker" in arguments:
         arguments |= {"requires_safety_checker": False}
@@ -176,16 +176,12 @@ def _call(source: Source, method: str, place: Any, dtype: torch.dtype, arguments
         with quiet():
             loader = getattr(getattr(diffusers, source.kind), method)
             return loader(place, revision=source.revision, dtype=dtype, **arguments)
-    except (OSError, ValueError, KeyError, RuntimeError, AttributeError, SafetensorError) as error:
+    except Exception as error:
+        what = f"the prior {source.model!r} could not be loaded"
         wanted = [name for name in source.parts if name not in arguments]
         if files.lacks_sentencepiece(source.folder, wanted):
-            raise ValueError(
-                f"the prior {source.model!r} could not be loaded: {files.SENTENCEPIECE}"
-            ) from error
-        raise ValueError(
-            f"the prior {source.model!r} could not be loaded: {error}\nIs it whole? Download it again, or "
-            "take another model"
-        ) from error
+            raise ValueError(f"{what}: {files.SENTENCEPIECE}") from error
+        raise explained(error, what, "Is it whole? Download it again, or take another model") from error
 
 
 def load_tiny(name: str, dtype: torch.dtype) -> Any:
@@ -195,16 +191,13 @@ def load_tiny(name: str, dtype: torch.dtype) -> Any:
         ValueError: it is not there.
     """
     from diffusers import AutoencoderTiny
-    from safetensors import SafetensorError
 
     try:
         with quiet():
             tiny = AutoencoderTiny.from_pretrained(name, dtype=dtype, use_safetensors=True)
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise ValueError(
-            f"the autoencoder {name!r} could not be loaded: {error}\nGive a folder or a hub name of an "
-            "AutoencoderTiny, such as madebyollin/taesd"
-        ) from error
+    except Exception as error:
+        cure = "Give a folder or a hub name of an AutoencoderTiny, such as madebyollin/taesd"
+        raise explained(error, f"the autoencoder {name!r} could not be loaded", cure) from error
     return tiny.eval().requires_grad_(False)
 
 

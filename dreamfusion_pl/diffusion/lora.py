@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
+from dreamfusion_pl.diffusion.foreign import explained
 from dreamfusion_pl.diffusion.quiet import quiet
 
 HUB_FILE = "pytorch_lora_weights.safetensors"  # its name where diffusers trained it
@@ -50,7 +51,7 @@ def fuse_lora(pipeline: Any, part: str, name: str, scale: float) -> None:
         with quiet():
             set_verbosity(CRITICAL)  # what does not fit is said below
             pipeline.load_lora_weights(weights)
-    except (ValueError, RuntimeError, KeyError, IndexError, TypeError, AttributeError) as error:
+    except Exception as error:
         raise ValueError(f"the LoRA {name!r} does not fit: {other}.\n{_first_line(error)}") from error
     asked, found = sum(key.endswith(DOWN) for key in weights), _num_changed(network)
     if found < max(asked, 1):
@@ -77,7 +78,7 @@ def _read(name: str) -> dict[str, Tensor]:
 
 
 def _fetch(name: str) -> Path:
-    from huggingface_hub import errors, hf_hub_download
+    from huggingface_hub import hf_hub_download
 
     owner, _, rest = name.partition("/")
     repository, _, file = rest.partition("/")
@@ -88,11 +89,9 @@ def _fetch(name: str) -> Path:
         )
     try:
         return Path(hf_hub_download(f"{owner}/{repository}", file or HUB_FILE))
-    except (OSError, errors.HfHubHTTPError, errors.HFValidationError) as error:
-        raise ValueError(
-            f"the LoRA {name!r} could not be fetched ({_first_line(error)}): give a safetensors file, or on "
-            "the hub owner/name or owner/name/file.safetensors"
-        ) from error
+    except Exception as error:
+        cure = "Give a safetensors file, or on the hub owner/name or owner/name/file.safetensors"
+        raise explained(error, f"the LoRA {name!r} could not be fetched", cure) from error
 
 
 def _num_changed(network: Any) -> int:

@@ -6,9 +6,13 @@ from pathlib import Path
 from typing import Any
 
 PICKLED = (".ckpt", ".pt", ".pth", ".bin")
+TEXT = ("cond_stage_model.", "conditioner.", "text_encoders.")  # how weights of text encoders begin
+T5 = ("text_encoders.t5xxl.",)
 HELD_BY = {  # how the names of a part's weights begin; any other weights are the network's
     "vae": ("first_stage_model.", "vae."),
-    "text_encoder": ("cond_stage_model.", "conditioner.", "text_encoders."),
+    "text_encoder": ("cond_stage_model.", "conditioner.embedders.0.", "text_encoders.clip_l."),
+    "text_encoder_2": ("conditioner.embedders.1.", "text_encoders.clip_g."),
+    "text_encoder_3": T5,
 }
 
 
@@ -25,6 +29,22 @@ def check_not_pickled(model: str) -> None:
         )
 
 
+def check_kind(kind: str) -> None:
+    """Refuse a kind of pipeline that diffusers loads from no single file; one that it does not know passes.
+
+    Raises:
+        ValueError: it is of such a kind.
+    """
+    import diffusers
+    from diffusers.loaders.single_file import FromSingleFileMixin
+
+    pipeline = getattr(diffusers, kind, FromSingleFileMixin)
+    if not issubclass(pipeline, FromSingleFileMixin):
+        raise ValueError(
+            f"diffusers loads no {kind} from a checkpoint in one file: take its folder or hub name"
+        )
+
+
 def config_of(file: Path) -> str:
     """Return the hub name of the pipeline that a checkpoint is one of: names and shapes of weights tell.
 
@@ -36,11 +56,12 @@ def config_of(file: Path) -> str:
     return str(fetch_diffusers_config(_header(file))["pretrained_model_name_or_path"])
 
 
-def parts_in(file: Path, names: list[str]) -> list[str]:
+def parts_in(file: Path, kind: str, names: list[str]) -> list[str]:
     """Return those parts of a pipeline whose weights a checkpoint holds.
 
     Args:
         file: the checkpoint.
+        kind: class of the pipeline.
         names: of the parts that are asked for.
 
     Raises:
@@ -48,11 +69,10 @@ def parts_in(file: Path, names: list[str]) -> list[str]:
     """
     keys = _header(file).keys()
 
+    begins = HELD_BY | ({"text_encoder_2": T5} if kind == "FluxPipeline" else {})
+
     def holds(name: str) -> bool:
-        if name in ("unet", "transformer"):
-            return True
-        begin = HELD_BY["text_encoder"] if name.startswith("text_encoder") else HELD_BY.get(name)
-        return begin is not None and any(key.startswith(begin) for key in keys)
+        return name in ("unet", "transformer") or any(key.startswith(begins.get(name, ())) for key in keys)
 
     return [name for name in names if holds(name)]
 
@@ -60,7 +80,7 @@ def parts_in(file: Path, names: list[str]) -> list[str]:
 def num_weights(file: Path) -> int:
     """Number of a checkpoint's weights that are not of text encoders."""
     header = _header(file).items()
-    return sum(value.numel() for name, value in header if not name.startswith(HELD_BY["text_encoder"]))
+    return sum(value.numel() for name, value in header if not name.startswith(TEXT))
 
 
 def _header(file: Path) -> dict[str, Any]:
