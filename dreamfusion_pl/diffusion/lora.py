@@ -37,8 +37,7 @@ def fuse_lora(pipeline: Any, part: str, name: str, scale: float) -> None:
 
     if not isinstance(pipeline, LoraBaseMixin):
         raise ValueError(f"diffusers loads no LoRA into a {type(pipeline).__name__}: leave out lora")
-    if importlib.util.find_spec("peft") is None:
-        raise ValueError('a LoRA needs the package peft: pip install "peft>=0.21"')
+    check_peft()
     stored = _read(name)
     weights = {key: value for key, value in stored.items() if not key.startswith(TEXT)}
     if len(weights) < len(stored):
@@ -61,6 +60,28 @@ def fuse_lora(pipeline: Any, part: str, name: str, scale: float) -> None:
     network.requires_grad_(False)
 
 
+def check_peft() -> None:
+    """Raise ValueError where the package is missing that a LoRA needs."""
+    if importlib.util.find_spec("peft") is None:
+        raise ValueError('a LoRA needs the package peft: pip install "peft>=0.21"')
+
+
+def place_on_hub(name: str) -> tuple[str, str]:
+    """Return repository and file of a LoRA that is on the hub.
+
+    Raises:
+        ValueError: that is no name on the hub.
+    """
+    owner, _, rest = name.partition("/")
+    repository, _, file = rest.partition("/")
+    if not owner or not repository or owner.startswith((".", "~")):
+        raise ValueError(
+            f"there is no LoRA {name!r}: give a safetensors file, or on the hub owner/name or "
+            "owner/name/file.safetensors"
+        )
+    return f"{owner}/{repository}", file or HUB_FILE
+
+
 def _read(name: str) -> dict[str, Tensor]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -80,15 +101,9 @@ def _read(name: str) -> dict[str, Tensor]:
 def _fetch(name: str) -> Path:
     from huggingface_hub import hf_hub_download
 
-    owner, _, rest = name.partition("/")
-    repository, _, file = rest.partition("/")
-    if not owner or not repository or owner.startswith((".", "~")):
-        raise ValueError(
-            f"there is no LoRA {name!r}: give a safetensors file, or on the hub owner/name or "
-            "owner/name/file.safetensors"
-        )
+    repository, file = place_on_hub(name)
     try:
-        return Path(hf_hub_download(f"{owner}/{repository}", file or HUB_FILE))
+        return Path(hf_hub_download(repository, file))
     except Exception as error:
         cure = "Give a safetensors file, or on the hub owner/name or owner/name/file.safetensors"
         raise explained(error, f"the LoRA {name!r} could not be fetched", cure) from error

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from dreamfusion_pl.diffusion import files
+
 PICKLED = (".ckpt", ".pt", ".pth", ".bin")
 TEXT = ("cond_stage_model.", "conditioner.", "text_encoders.")  # how weights of text encoders begin
 T5 = ("text_encoders.t5xxl.",)
@@ -77,10 +79,15 @@ def parts_in(file: Path, kind: str, names: list[str]) -> list[str]:
     return [name for name in names if holds(name)]
 
 
-def num_weights(file: Path) -> int:
-    """Number of a checkpoint's weights that are not of text encoders."""
-    header = _header(file).items()
-    return sum(value.numel() for name, value in header if not name.startswith(TEXT))
+def num_weights(file: Path) -> tuple[int, int]:
+    """Numbers of a checkpoint's weights: of the network and the autoencoder, and of text encoders.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    numbers = files.numbers_of(file)
+    of_texts = sum(count for name, count in numbers.items() if name.startswith(TEXT))
+    return sum(numbers.values()) - of_texts, of_texts
 
 
 def _header(file: Path) -> dict[str, Any]:

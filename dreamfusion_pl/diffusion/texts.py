@@ -37,8 +37,8 @@ class Texts:
     def __init__(
         self, source: loading.Source, adapter: type[Adapter], dtype: torch.dtype, folder: str | None
     ) -> None:
-        if folder is not None and not Path(folder).is_dir():
-            raise ValueError(f"there is no folder of embeddings at {folder}: {_HOW_TO_EMBED}")
+        if folder is not None:
+            check_folder(folder)
         self._source, self._adapter, self._dtype, self._folder = source, adapter, dtype, folder
         self._reader = self._load("tokenizer", {})  # the pipeline without networks
         self._tokenizers = adapter.tokenizers(self._reader)
@@ -129,6 +129,12 @@ class Texts:
                     f"the prior reads {limit}: it does not see {cut!r}. Shorten it",
                     stacklevel=4,
                 )
+
+
+def check_folder(folder: str) -> None:
+    """Raise ValueError where there is no folder of embeddings."""
+    if not Path(folder).is_dir():
+        raise ValueError(f"there is no folder of embeddings at {folder}: {_HOW_TO_EMBED}")
 
 
 _HOW_TO_EMBED = (

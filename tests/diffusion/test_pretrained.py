@@ -158,7 +158,7 @@ def test_missing_shards_are_named(tmp_path):
     part = tmp_path / "transformer"
     part.mkdir()
     (part / "config.json").write_text("{}")
-    (part / "model.safetensors.index.json").write_text(
+    (part / "diffusion_pytorch_model.safetensors.index.json").write_text(
         json.dumps({"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}})
     )
     (part / "model-1.safetensors").touch()
