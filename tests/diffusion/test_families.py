@@ -139,9 +139,25 @@ def test_packing_is_that_of_flux():
     assert unpack(pack(z), 6).equal(z)
 
 
-def test_flux_needs_an_even_side(folders):
+@pytest.mark.parametrize("name", ["pixart_alpha", "pixart_sigma", "stable_diffusion_3", "flux"])
+def test_a_transformer_needs_an_even_side(name, folders):
     with pytest.raises(ValueError, match="even, got 7"):
-        PretrainedPrior(str(folders["flux"]), resolution=7)
+        PretrainedPrior(str(folders[name]), resolution=7)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_negative_side_is_refused(name, folders):
+    with pytest.raises(ValueError, match="0 for the model's own, got -8"):
+        PretrainedPrior(str(folders[name]), resolution=-8)
+
+
+def test_a_side_beyond_the_positions_is_refused(folders):
+    folder = str(folders["stable_diffusion_3"])
+    with pytest.raises(ValueError, match="positions for latents of 32 x 32 and no more.*got 34"):
+        PretrainedPrior(folder, resolution=34)
+    prior = PretrainedPrior(folder, dtype="float32", resolution=32)
+    eps = prior.predict(torch.zeros(1, 16, 32, 32), torch.tensor([0.5]), prior.embed(["a red chair"]))
+    assert eps.isfinite().all()
 
 
 @pytest.mark.parametrize("name", FAMILIES)
