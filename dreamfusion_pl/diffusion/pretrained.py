@@ -99,6 +99,7 @@ class PretrainedPrior(DiffusionPrior):
         self._dtype_name, self._dtype = dtype, resolve_dtype(dtype, cpu)
         self._layout = torch.channels_last if channels_last else torch.contiguous_format
         source = loading.find(model, revision, config)
+        self.is_builtin = model == "builtin"
         adapter = family(source)
         self._texts = Texts(source, adapter, self._dtype, embeddings)
         reads = [name for name in source.parts if name.startswith(("tokenizer", "text_encoder"))]
