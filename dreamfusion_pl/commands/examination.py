@@ -61,7 +61,7 @@ def _parts(source: loading.Source, adapter: type[Adapter], embeddings: str | Non
     """Names of the parts that are read from the pipeline's folder."""
     spare = adapter.unused
     if embeddings is not None:  # no text encoders
-        check_folder(embeddings)
+        check_folder(embeddings, source)
         spare = (*spare, *adapter.text_encoders)
     parts = [name for name in source.parts if name not in spare]
     if files.lacks_sentencepiece(source.folder, parts):

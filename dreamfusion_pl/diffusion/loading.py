@@ -38,6 +38,14 @@ class Source(NamedTuple):
         return str(self.manifest.get("_class_name"))
 
     @property
+    def identity(self) -> dict[str, str | None]:
+        """What tells the model from others on any machine: a folder is known by its name, not its place."""
+        place = self.location if self.commit is not None else self.folder.resolve().name
+        if self.checkpoint is None:
+            return {"kind": self.kind, "model": place, "commit": self.commit, "config": None}
+        return {"kind": self.kind, "model": self.checkpoint.name, "commit": self.commit, "config": place}
+
+    @property
     def parts(self) -> list[str]:
         """Names of the parts that the pipeline has."""
         return [name for name, value in self.manifest.items() if isinstance(value, list) and value[0]]
