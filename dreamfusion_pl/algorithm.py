@@ -217,6 +217,11 @@ class DreamFusion(LightningModule):
         if colors is not None and not colors.is_fitted:
             colors.fit(*color_pairs(self.prior, self.device))
 
+    def on_validation_start(self) -> None:
+        """Move the prior outside of a fit, where its decoder draws the latents of a validation sheet."""
+        if self.trainer.state.fn == "validate" and self.gives_latents:
+            self.prior.to(self.device)
+
     def on_train_batch_start(self, batch: Views, batch_idx: int) -> None:
         """Set progress and, every few steps, refresh the occupancy grid."""
         self._set_progress()
