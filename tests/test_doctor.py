@@ -90,6 +90,7 @@ def test_a_hub_model_of_which_only_the_index_is_cached(capsys, monkeypatch, tmp_
     ("file", "text"),
     [
         ("model_index.json", "[]"),
+        ("model_index.json", '{"_class_name": "IFPipeline", "unet": []}'),
         ("unet/diffusion_pytorch_model.safetensors.index.json", "{}"),
         ("unet/diffusion_pytorch_model.safetensors.index.json", "half a"),
     ],

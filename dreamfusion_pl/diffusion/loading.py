@@ -48,7 +48,8 @@ class Source(NamedTuple):
     @property
     def parts(self) -> list[str]:
         """Names of the parts that the pipeline has."""
-        return [name for name, value in self.manifest.items() if isinstance(value, list) and value[0]]
+        named = {name: value for name, value in self.manifest.items() if not name.startswith("_")}
+        return [name for name, value in named.items() if isinstance(value, list) and value[0]]
 
 
 def find(model: str, revision: str | None = None, config: str | None = None) -> Source:
@@ -105,6 +106,9 @@ def _read_index(model: str, file: Path) -> dict[str, Any]:
         raise ValueError(f"{file} is damaged ({error}): download the model again") from error
     if not isinstance(index, dict):
         raise ValueError(f"{file} is damaged (no object of JSON): download the model again")
+    named = [value for name, value in index.items() if isinstance(value, list) and not name.startswith("_")]
+    if any(len(value) != 2 for value in named):
+        raise ValueError(f"{file} is damaged (a part without library and class): download the model again")
     return index
 
 
