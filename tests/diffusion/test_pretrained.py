@@ -172,6 +172,25 @@ def test_a_gpu_without_bfloat16_is_explained(monkeypatch):
     assert resolve_dtype("auto", torch.device("cuda")) == torch.float32
 
 
+def test_a_cpu_that_emulates_bfloat16_is_warned_of_once(monkeypatch, folder):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {})
+    prior = PretrainedPrior(str(folder), dtype="bfloat16")  # it may go to a GPU yet
+    with pytest.warns(UserWarning, match="does not compute in bfloat16.*--model.prior.dtype auto") as found:
+        prior.to("cpu")
+    assert len(found) == 1
+    PretrainedPrior(str(folder), dtype="auto").to("cpu")
+
+
+def test_a_mac_without_bfloat16_is_explained(monkeypatch):
+    mac = torch.device("mps")
+    monkeypatch.setattr(torch.backends.mps, "is_macos_or_newer", lambda *_: True)
+    assert resolve_dtype("bfloat16", mac) == torch.bfloat16
+    monkeypatch.setattr(torch.backends.mps, "is_macos_or_newer", lambda *_: False)
+    with pytest.raises(ValueError, match="macOS 14.*--model.prior.dtype float32"):
+        resolve_dtype("bfloat16", mac)
+    assert resolve_dtype("auto", mac) == torch.float32
+
+
 def test_a_sentencepiece_tokenizer_needs_its_package(tmp_path, folder, monkeypatch, capsys):
     model = shutil.copytree(folder, tmp_path / "spiece")
     save_spiece_tokenizer(model)
