@@ -99,8 +99,9 @@ class DreamFusion(LightningModule):
             raise ValueError(f"latent_until is a progress in [0, 1], got {latent_until}")
         if latent_until > 0.0 and scene.latent_colors is None:
             raise ValueError(
-                f"latent_until is {latent_until}, and the scene emits colours: give it the prior's latents, "
-                "--model.scene.latents 4 for Stable Diffusion 1, 2 and XL, 16 for 3"
+                f"latent_until is {latent_until}, and the scene emits colours: pass --model.scene.latents "
+                "with the prior's number of channels; 4 for Stable Diffusion 1, 2 and XL and PixArt, 16 for "
+                "Stable Diffusion 3 and FLUX"
             )
         check_not_negative(
             opacity_weight=opacity_weight, orientation_weight=orientation_weight, warmup=warmup, decay=decay
