@@ -44,7 +44,9 @@ def test_a_fit_of_20_steps(name, tmp_path, monkeypatch, capsys):
     assert (run / "checkpoints" / "last.ckpt").stat().st_size < 1e6
 
 
-@pytest.mark.parametrize(("name", "channels"), [("stable_diffusion", 4), ("stable_diffusion_3", 16)])
+@pytest.mark.parametrize(
+    ("name", "channels"), [("stable_diffusion", 4), ("stable_diffusion_xl", 4), ("stable_diffusion_3", 16)]
+)
 def test_a_fit_that_begins_in_latents_and_goes_on_in_colours(name, channels, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")

@@ -128,6 +128,21 @@ def test_text_and_time_matter(name, folders):
     assert not torch.allclose(eps, prior.predict(z_t, torch.tensor([0.8]), chair), atol=1e-4)
 
 
+@pytest.mark.parametrize("name", FAMILIES)
+def test_bfloat16_predicts_and_encodes_about_the_same(name, folders):
+    fine = prior_of(folders[name])
+    coarse = PretrainedPrior(str(folders[name]), dtype="bfloat16", resolution=SIDE)
+    draw = torch.Generator().manual_seed(0)
+    z_t = torch.randn(2, fine.channels, SIDE, SIDE, generator=draw)
+    t, rgb = torch.tensor([0.3, 0.8]), torch.rand(1, 16, 16, 3, generator=draw)
+    with torch.no_grad():
+        eps, rough = (prior.predict(z_t, t, prior.embed(["a red chair", ""])) for prior in (fine, coarse))
+        z, rough_z = (prior.encode(rgb, 0.0) for prior in (fine, coarse))
+    assert rough.dtype == rough_z.dtype == torch.float32
+    assert float((rough - eps).norm() / eps.norm()) < 0.1
+    assert float((rough_z - z).norm() / z.norm()) < 0.1
+
+
 def test_every_adapter_is_tested():
     assert {type(tiny_family(name)).__name__ for name in FAMILIES} == set(ADAPTERS)
 

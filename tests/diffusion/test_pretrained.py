@@ -147,6 +147,14 @@ def test_a_folder_that_is_not_whole_is_named_with_what_it_lacks(tmp_path, folder
         PretrainedPrior(str(broken)).embed(["a chair"])
 
 
+def test_pickled_weights_are_not_loaded(tmp_path, folder):
+    pickled = shutil.copytree(folder, tmp_path / "pickled")
+    weights = pickled / "unet" / "diffusion_pytorch_model.safetensors"
+    weights.rename(weights.with_suffix(".bin"))
+    with pytest.raises(ValueError, match="no unet/.*pickled .bin.* may run code"):
+        PretrainedPrior(str(pickled))
+
+
 def test_damaged_weights_are_explained(tmp_path, folder):
     broken = shutil.copytree(folder, tmp_path / "broken")
     (broken / "unet" / "diffusion_pytorch_model.safetensors").write_bytes(b"half")
