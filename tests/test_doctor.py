@@ -53,6 +53,7 @@ def test_a_missing_name_offline(capsys, monkeypatch, tmp_path):
     status, report = diagnose(capsys, "--config", "stable_diffusion.yaml")
     assert status == 1 and "HF_HUB_OFFLINE is set" in report["prior"]["problem"]
     assert report["prior"]["model"] == "stable-diffusion-v1-5/stable-diffusion-v1-5"
+    assert report["prior"]["todo"] == ["hf download stable-diffusion-v1-5/stable-diffusion-v1-5"]
 
 
 def test_a_missing_configuration_is_one_message(capsys):
@@ -159,7 +160,11 @@ def test_what_is_no_pretrained_prior_is_not_called_whole(capsys, name, known, wo
 
 
 def test_embeddings_that_are_not_there(capsys, tmp_path):
-    assert "no folder of embeddings" in problem(capsys, "--model.prior.embeddings", str(tmp_path / "no"))
+    words = ["--model.prior.embeddings", str(tmp_path / "no")]
+    assert "no folder of embeddings" in problem(capsys, *words)
+    assert diagnose(capsys, *words)[1]["prior"]["todo"] == [
+        f"python -m dreamfusion_pl embed --out {tmp_path / 'no'}"
+    ]
 
 
 def test_a_lora_is_looked_into(capsys, tmp_path, latent, monkeypatch):

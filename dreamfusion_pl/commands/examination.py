@@ -37,6 +37,8 @@ def examine(settings: dict[str, Any]) -> dict[str, Any]:
         source = loading.find(model, settings["revision"], settings["config"])
         adapter = family(source)
         report |= {"kind": source.kind, "folder": str(source.folder)}
+        if settings["embeddings"] is not None and not Path(settings["embeddings"]).is_dir():
+            todo.append(f"python -m dreamfusion_pl embed --out {settings['embeddings']}")
         parts = _parts(source, adapter, settings["embeddings"])
         absent = [file for name in parts for file in files.missing_files(source.folder / name)]
         report["missing"] = [str(file.relative_to(source.folder)) for file in absent]
@@ -53,6 +55,8 @@ def examine(settings: dict[str, Any]) -> dict[str, Any]:
             report |= _sizes(source, adapter, parts)
             _check_memory(report, settings)
     except ValueError as error:
+        if "kind" not in report and loading.is_hub_name(model) and not Path(model).exists():
+            todo.append(f"hf download {model}")
         return report | {"problem": str(error)}
     return report | {"ok": True}
 
@@ -115,7 +119,7 @@ def _lacks_tiny(name: str | None, source: loading.Source) -> bool:
         raise ValueError(f"a {source.kind} works on pixels: it has no use for an autoencoder")
     folder = Path(name).expanduser()
     if not folder.is_dir():
-        if name.count("/") != 1 or name.startswith((".", "/", "~")):
+        if not loading.is_hub_name(name):
             raise ValueError(f"there is no autoencoder {name!r}: no such folder")
         places = [_cached(name, file) for file in ("config.json", "diffusion_pytorch_model.safetensors")]
         if None in places:

@@ -84,12 +84,17 @@ def find(model: str, revision: str | None = None, config: str | None = None) -> 
     return source._replace(model=model, checkpoint=checkpoint)
 
 
+def is_hub_name(name: str) -> bool:
+    """Whether a name can be one of the hub's, ``owner/name``."""
+    return name.count("/") == 1 and not name.startswith((".", "/", "~"))
+
+
 def _find_pipeline(model: str, revision: str | None) -> Source:
     location = str(BUILTIN) if model == "builtin" else model
     folder = Path(location).expanduser()
     if folder.is_dir():
         return Source(model, str(folder), None, _read_index(model, folder / INDEX), None, folder)
-    if location.count("/") != 1 or location.startswith((".", "/", "~")):
+    if not is_hub_name(location):
         raise ValueError(f"the prior {model!r} is not there: no folder {location}. {CURE}.")
     file = _fetch_index(location, revision)
     return Source(model, location, revision, _read_index(model, file), file.parent.name, file.parent)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dreamfusion_pl.diffusion import files
+from dreamfusion_pl.diffusion.foreign import explained
 
 PICKLED = (".ckpt", ".pt", ".pth", ".bin")
 TEXT = ("cond_stage_model.", "conditioner.", "text_encoders.")  # how weights of text encoders begin
@@ -51,11 +52,16 @@ def config_of(file: Path) -> str:
     """Return the hub name of the pipeline that a checkpoint is one of: names and shapes of weights tell.
 
     Raises:
-        ValueError: the file is damaged.
+        ValueError: the file is damaged, or its weights are of no kind that diffusers knows.
     """
     from diffusers.loaders.single_file_utils import fetch_diffusers_config
 
-    return str(fetch_diffusers_config(_header(file))["pretrained_model_name_or_path"])
+    header = _header(file)
+    try:
+        return str(fetch_diffusers_config(header)["pretrained_model_name_or_path"])
+    except Exception as error:
+        what = f"the checkpoint {file} does not tell which pipeline it is one of"
+        raise explained(error, what, "Say it with --model.prior.config") from error
 
 
 def parts_in(file: Path, kind: str, names: list[str]) -> list[str]:

@@ -5,6 +5,7 @@ import httpx2
 import huggingface_hub
 import pytest
 import torch
+from diffusers.loaders import single_file_utils
 from diffusers.loaders.single_file_utils import SingleFileComponentError
 from safetensors.torch import save_file
 from tiny_families import save_tiny_family
@@ -103,6 +104,13 @@ def test_a_file_holds_the_text_encoders_whose_weights_it_has(tmp_path, kind, key
     if kind == "FluxPipeline":
         names.remove("text_encoder_3")
     assert single_file.parts_in(tmp_path / "one.safetensors", kind, names) == held
+
+
+def test_a_file_that_the_loader_cannot_place(tmp_path, monkeypatch):
+    save_file({"a": torch.zeros(1)}, tmp_path / "one.safetensors")
+    monkeypatch.setattr(single_file_utils, "fetch_diffusers_config", raising(KeyError("odd")))
+    with pytest.raises(ValueError, match="(?s)does not tell.*odd.*--model.prior.config"):
+        loading.find(str(tmp_path / "one.safetensors"))
 
 
 @pytest.mark.parametrize("name", ["deepfloyd", "pixart_sigma"])
