@@ -45,6 +45,7 @@ setup(
         "diffusers>=0.42",
         "transformers>=5.0",
         "tokenizers>=0.22",
+        "sentencepiece>=0.2",
         "safetensors>=0.5",
         "jsonargparse[signatures]>=4.53,<5",
         "pytorch-optimizer>=4.1",

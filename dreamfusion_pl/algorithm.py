@@ -99,8 +99,9 @@ class DreamFusion(LightningModule):
             raise ValueError(f"latent_until is a progress in [0, 1], got {latent_until}")
         if latent_until > 0.0 and scene.latent_colors is None:
             raise ValueError(
-                f"latent_until is {latent_until}, and the scene emits colours: give it the prior's latents, "
-                "--model.scene.latents 4 for Stable Diffusion 1, 2 and XL, 16 for 3"
+                f"latent_until is {latent_until}, and the scene emits colours: pass --model.scene.latents "
+                "with the prior's number of channels; 4 for Stable Diffusion 1, 2 and XL and PixArt, 16 for "
+                "Stable Diffusion 3 and FLUX"
             )
         check_not_negative(
             opacity_weight=opacity_weight, orientation_weight=orientation_weight, warmup=warmup, decay=decay
@@ -216,6 +217,11 @@ class DreamFusion(LightningModule):
         colors = self.scene.latent_colors
         if colors is not None and not colors.is_fitted:
             colors.fit(*color_pairs(self.prior, self.device))
+
+    def on_validation_start(self) -> None:
+        """Move the prior outside of a fit, where its decoder draws the latents of a validation sheet."""
+        if self.trainer.state.fn == "validate" and self.gives_latents:
+            self.prior.to(self.device)
 
     def on_train_batch_start(self, batch: Views, batch_idx: int) -> None:
         """Set progress and, every few steps, refresh the occupancy grid."""

@@ -19,7 +19,7 @@ from dreamfusion_pl import configs
 from dreamfusion_pl.algorithm import DreamFusion
 from dreamfusion_pl.callbacks import folder
 from dreamfusion_pl.callbacks.notes import RunNotes
-from dreamfusion_pl.diffusion.prompts import check_prompt, unknown_words_warning
+from dreamfusion_pl.diffusion.prompts import check_prompt, no_token_warning, unknown_words_warning
 from dreamfusion_pl.terminal import guarded
 
 
@@ -214,9 +214,13 @@ def _warn_of_unknown_words(model: DreamFusion) -> None:
     if not isinstance(model.prior, PretrainedPrior):
         return
     unknown = model.prior.unknown_words(" ".join([model.prompt, *model.prompts.texts]))
-    if unknown:
+    if not unknown:
+        return
+    if model.prior.is_builtin:
         from dreamfusion_pl.data.world.colors import COLORS
         from dreamfusion_pl.data.world.objects import OBJECTS
 
         message = unknown_words_warning(unknown, sorted(OBJECTS), sorted(COLORS))
-        print(f"dreamfusion_pl: warning: {message}", file=sys.stderr)
+    else:
+        message = no_token_warning(unknown)
+    print(f"dreamfusion_pl: warning: {message}", file=sys.stderr)

@@ -13,7 +13,7 @@ from dreamfusion_pl.data.views import RandomViews
 
 
 def trainer(steps: int, **arguments) -> Trainer:
-    defaults = {"callbacks": [], "enable_checkpointing": None}
+    defaults = {"callbacks": [], "enable_checkpointing": None, "limit_val_batches": 0}
     return Trainer(
         **(defaults | arguments),
         max_steps=steps,
@@ -23,7 +23,6 @@ def trainer(steps: int, **arguments) -> Trainer:
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
-        limit_val_batches=0,
         inference_mode=False,
     )
 
@@ -120,6 +119,17 @@ def test_steps_must_be_known():
 def test_latents_must_be_the_priors():
     with pytest.raises(ValueError, match=r"4 channels, .* have 3: pass --model.scene.latents 3"):
         trainer(1).fit(small_model(latents=4), datamodule=views())
+
+
+@pytest.mark.parametrize(("latent_until", "moves"), [(1.0, ["cpu"]), (0.0, [])])
+def test_validation_of_latents_moves_the_prior_that_decodes_them(latent_until, moves):
+    model = small_model(latents=3, latent_until=latent_until)
+    moved = []
+    model.prior.to = lambda device: moved.append(str(device))
+    trainer(1, enable_checkpointing=False, limit_val_batches=1).validate(
+        model, datamodule=views(), verbose=False
+    )
+    assert moved == moves
 
 
 def test_learning_rate_follows_both_factors():

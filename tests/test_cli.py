@@ -6,14 +6,18 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 import yaml
+from tiny_pipeline import save_tiny_pipeline
 
 from dreamfusion_pl import configs, generate
 from dreamfusion_pl.algorithm import DreamFusion
 from dreamfusion_pl.cli import main
+from dreamfusion_pl.diffusion.pretrained import PretrainedPrior
+from dreamfusion_pl.runs import _warn_of_unknown_words
 
 ROOT = Path(__file__).parent.parent
 SMALL = ["--config", str(Path(__file__).parent / "small.yaml")]
@@ -284,6 +288,14 @@ def test_words_that_the_prior_does_not_know(folder, capsys):
     assert main([*args, "--data.resolution", "8"]) == 0
     err = capsys.readouterr().err
     assert "'zorp'" in err and "chair" in err and "--model.prior" in err
+
+
+def test_characters_that_another_model_has_no_token_for(tmp_path, capsys):
+    prior = PretrainedPrior(str(save_tiny_pipeline(tmp_path / "tiny")), dtype="float32")
+    model = SimpleNamespace(prior=prior, prompt="a red ☃", prompts=SimpleNamespace(texts=[]))
+    _warn_of_unknown_words(model)
+    err = capsys.readouterr().err
+    assert "tokenizer has no token for '☃'" in err and "embedded prior" not in err
 
 
 def test_help_is_quick():

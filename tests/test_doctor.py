@@ -1,11 +1,19 @@
 """What doctor says of priors that are there, half there, and not there."""
 
 import json
+import shutil
+from pathlib import Path
 
+import huggingface_hub
 import pytest
+import torch
+import yaml
+from safetensors.torch import save_file
+from tiny_families import save_tiny_family, tiny_autoencoder
 from tiny_pipeline import save_tiny_pipeline
 
 from dreamfusion_pl.cli import main
+from dreamfusion_pl.commands import examination
 
 
 def diagnose(capsys, *words):
@@ -26,7 +34,7 @@ def test_a_half_downloaded_folder(capsys, tmp_path):
     assert diagnose(capsys, "--model.prior.model", str(folder))[0] == 0
     (folder / "unet" / "diffusion_pytorch_model.safetensors").unlink()
     status, report = diagnose(capsys, "--model.prior.model", str(folder))
-    assert status == 1 and report["prior"]["missing"] == ["unet/*.safetensors"]
+    assert status == 1 and report["prior"]["missing"] == ["unet/diffusion_pytorch_model.safetensors"]
     assert "download it again" in report["prior"]["problem"]
 
 
@@ -45,6 +53,7 @@ def test_a_missing_name_offline(capsys, monkeypatch, tmp_path):
     status, report = diagnose(capsys, "--config", "stable_diffusion.yaml")
     assert status == 1 and "HF_HUB_OFFLINE is set" in report["prior"]["problem"]
     assert report["prior"]["model"] == "stable-diffusion-v1-5/stable-diffusion-v1-5"
+    assert report["prior"]["todo"] == ["hf download stable-diffusion-v1-5/stable-diffusion-v1-5"]
 
 
 def test_a_missing_configuration_is_one_message(capsys):
@@ -61,8 +70,6 @@ def test_a_damaged_file(capsys, tmp_path):
 
 @pytest.mark.parametrize("reachable", [True, False])
 def test_a_hub_model_of_which_only_the_index_is_cached(capsys, monkeypatch, tmp_path, reachable):
-    import huggingface_hub
-
     index = tmp_path / "models--some--model" / "snapshots" / ("0" * 40) / "model_index.json"
     index.parent.mkdir(parents=True)
     index.write_text('{"_class_name": "IFPipeline", "unet": ["diffusers", "UNet2DConditionModel"]}')
@@ -84,6 +91,7 @@ def test_a_hub_model_of_which_only_the_index_is_cached(capsys, monkeypatch, tmp_
     ("file", "text"),
     [
         ("model_index.json", "[]"),
+        ("model_index.json", '{"_class_name": "IFPipeline", "unet": []}'),
         ("unet/diffusion_pytorch_model.safetensors.index.json", "{}"),
         ("unet/diffusion_pytorch_model.safetensors.index.json", "half a"),
     ],
@@ -118,3 +126,130 @@ def test_a_trial_says_what_the_whole_fit_takes(capsys):
 def test_a_trial_that_cannot_be(capsys, words, message):
     assert main(["doctor", *words]) == 2
     assert message in capsys.readouterr().err
+
+
+def problem(capsys, *words):
+    status, report = diagnose(capsys, *words)
+    assert status == 1 and report["ok"] is False
+    return report["prior"]["problem"]
+
+
+@pytest.fixture
+def latent(tmp_path):
+    return save_tiny_family("stable_diffusion", tmp_path / "latent")
+
+
+@pytest.mark.parametrize(
+    "prior", ["PretrainedPrior", {"class_path": "PretrainedPrior", "init_args": {"model": "no"}}]
+)
+def test_a_prior_by_its_short_name_is_looked_into(capsys, tmp_path, prior):
+    tree = {"model": {"init_args": {"prior": prior}}}
+    (tmp_path / "short.yaml").write_text(yaml.safe_dump(tree))
+    words = ["--config", str(tmp_path / "short.yaml"), "--model.prior.model", "nowhere"]
+    assert "no folder nowhere" in problem(capsys, *words)
+
+
+@pytest.mark.parametrize(
+    ("name", "known", "word"),
+    [("playground.yaml", None, "MixturePrior"), ("denoiser.yaml", True, None)],
+)
+def test_what_is_no_pretrained_prior_is_not_called_whole(capsys, name, known, word):
+    status, report = diagnose(capsys, "--config", name)
+    assert status == 0 and report["ok"] is known
+    assert report["prior"]["model"] is word or report["prior"]["model"].endswith(word)
+
+
+def test_embeddings_that_are_not_there(capsys, tmp_path):
+    words = ["--model.prior.embeddings", str(tmp_path / "no")]
+    assert "no folder of embeddings" in problem(capsys, *words)
+    assert diagnose(capsys, *words)[1]["prior"]["todo"] == [
+        f"python -m dreamfusion_pl embed --out {tmp_path / 'no'}"
+    ]
+
+
+def test_a_lora_is_looked_into(capsys, tmp_path, latent, monkeypatch):
+    pytest.importorskip("peft")
+    words = ["--model.prior.model", str(latent), "--model.prior.lora"]
+    file = tmp_path / "lora.safetensors"
+    save_file({"unet.a.lora_A.weight": torch.zeros(2)}, file)
+    assert diagnose(capsys, *words, str(file))[0] == 0
+    file.write_bytes(b"half")
+    assert "lora.safetensors is damaged" in problem(capsys, *words, str(file))
+    assert "there is no LoRA" in problem(capsys, *words, "nowhere")
+    monkeypatch.setattr(huggingface_hub, "file_exists", lambda *_: False)
+    assert "`hf download some/lora" in problem(capsys, *words, "some/lora")
+    monkeypatch.setattr(huggingface_hub, "file_exists", lambda *_: True)
+    assert diagnose(capsys, *words, "some/lora")[1]["prior"]["needs_network"]
+
+
+def test_a_tiny_autoencoder_is_looked_into(capsys, tmp_path, latent, monkeypatch):
+    words = ["--model.prior.model", str(latent), "--model.prior.autoencoder"]
+    tiny_autoencoder().save_pretrained(tmp_path / "taesd")
+    assert diagnose(capsys, *words, str(tmp_path / "taesd"))[0] == 0
+    (tmp_path / "taesd" / "config.json").unlink()
+    assert "not whole, there is no config.json" in problem(capsys, *words, str(tmp_path / "taesd"))
+    assert "no such folder" in problem(capsys, *words, "nowhere")
+    monkeypatch.setattr(huggingface_hub, "file_exists", lambda *_: False)
+    assert "`hf download some/taesd" in problem(capsys, *words, "some/taesd")
+    assert "works on pixels" in problem(capsys, "--model.prior.autoencoder", str(tmp_path))
+
+
+def test_a_precision_that_the_device_has_not(capsys, monkeypatch):
+    def refuse(name, device):
+        raise ValueError(f"no {name} here")
+
+    monkeypatch.setattr(examination, "resolve_dtype", refuse)
+    assert "no bfloat16 here" in problem(capsys, "--model.prior.dtype", "bfloat16")
+
+
+def test_text_encoders_are_opened_and_counted(capsys, tmp_path):
+    folder = save_tiny_pipeline(tmp_path / "tiny")
+    words = ["--model.prior.model", str(folder)]
+    found = diagnose(capsys, *words)[1]["prior"]
+    assert found["text_encoders_gb"]["float32"] > 0.0 and found["fits_memory"] is True
+    (tmp_path / "texts").mkdir()
+    without = diagnose(capsys, *words, "--model.prior.embeddings", str(tmp_path / "texts"))[1]["prior"]
+    assert without["text_encoders_gb"]["float32"] == 0.0 and without["weights_gb"] == found["weights_gb"]
+    (folder / "text_encoder" / "model.safetensors").write_bytes(b"half")
+    assert "model.safetensors is damaged" in problem(capsys, *words)
+
+
+def test_what_does_not_fit_the_memory_is_said_with_a_cure(capsys, tmp_path, monkeypatch):
+    words = [
+        "--model.prior.model",
+        str(save_tiny_pipeline(tmp_path / "tiny")),
+        "--model.prior.dtype",
+        "float32",
+    ]
+    found = diagnose(capsys, *words)[1]["prior"]
+    weights = found["weights_gb"]["float32"]
+    memory = int(1e9 * (weights + 0.5 * found["text_encoders_gb"]["float32"]))
+    monkeypatch.setattr(examination, "physical_memory", lambda: memory)
+    status, report = diagnose(capsys, *words)
+    assert status == 0 and report["prior"]["fits_memory"] is False
+    (todo,) = report["prior"]["todo"]
+    assert "dreamfusion_pl embed --out" in todo
+    monkeypatch.setattr(examination, "physical_memory", lambda: int(0.5e9 * weights))
+    assert "this machine has" in problem(capsys, *words)
+
+
+@pytest.mark.parametrize(
+    ("gone", "junk", "missing"),
+    [
+        (
+            "unet/diffusion_pytorch_model.safetensors",
+            "unet/diffusion_pytorch_model.fp16.safetensors",
+            "unet/diff",
+        ),
+        ("text_encoder/model.safetensors", "text_encoder/model.fp16.safetensors", "text_encoder/model.saf"),
+        ("tokenizer/tokenizer.json", "tokenizer/notes.txt", "tokenizer/tokenizer.json"),
+        ("tokenizer/tokenizer_config.json", "tokenizer/notes.txt", "tokenizer/tokenizer_config.json"),
+        ("scheduler/scheduler_config.json", "scheduler/notes.txt", "scheduler/scheduler_config.json"),
+    ],
+)
+def test_other_files_do_not_stand_in_for_those_that_are_loaded(capsys, tmp_path, gone, junk, missing):
+    folder = save_tiny_pipeline(tmp_path / "tiny")
+    shutil.move(folder / gone, folder / junk)
+    assert f"there is no {missing}" in problem(capsys, "--model.prior.model", str(folder))
+    report = diagnose(capsys, "--model.prior.model", str(folder))[1]
+    assert report["prior"]["todo"] == [f"hf download OWNER/NAME --local-dir {Path(folder)}"]

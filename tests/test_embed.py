@@ -1,5 +1,6 @@
 """``embed``, and a fit that then needs no text encoder."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -94,3 +95,29 @@ def test_bad_input_is_one_message(here, capsys, words, message):
 def test_what_has_no_prompt_has_no_texts(capsys):
     assert main(["embed", "--config", "denoiser.yaml"]) == 2
     assert "embed is for a fit with a prompt" in capsys.readouterr().err
+
+
+def test_embeddings_of_another_model_are_neither_mixed_nor_used(here, capsys):
+    save_tiny_pipeline(here / "other")
+    save_tiny_pipeline(here / "elsewhere" / "tiny")  # the same model, copied
+    words = ["--prompt", "a red chair", "--out", "texts"]
+    assert run("embed", *words) == 0
+    label = json.loads(Path("texts/model.json").read_text())
+    known = {"kind": "IFPipeline", "model": "tiny", "commit": None, "config": None, "dtype": "float32"}
+    assert label == known
+    assert run("embed", *words) == 0  # again
+    capsys.readouterr()
+    for more, message in (
+        (["--model.prior.model", "other"], "model tiny (here other)"),
+        (["--model.prior.dtype", "bfloat16"], "dtype float32 (here bfloat16)"),
+    ):
+        assert run("embed", *words, *more) == 2
+        assert f"are of another model: {message}" in capsys.readouterr().err
+    PretrainedPrior("elsewhere/tiny", embeddings="texts", dtype="bfloat16").embed(["a red chair, back view"])
+    with pytest.raises(ValueError, match="are of another model: model tiny .here other"):
+        PretrainedPrior("other", embeddings="texts")
+    assert main(["doctor", "--model.prior.model", "other", "--model.prior.embeddings", "texts"]) == 1
+    assert "are of another model" in capsys.readouterr().out
+    Path("texts/model.json").write_text("half a")
+    with pytest.raises(ValueError, match="model.json is damaged"):
+        PretrainedPrior("tiny", embeddings="texts")

@@ -44,7 +44,9 @@ def test_a_fit_of_20_steps(name, tmp_path, monkeypatch, capsys):
     assert (run / "checkpoints" / "last.ckpt").stat().st_size < 1e6
 
 
-@pytest.mark.parametrize(("name", "channels"), [("stable_diffusion", 4), ("stable_diffusion_3", 16)])
+@pytest.mark.parametrize(
+    ("name", "channels"), [("stable_diffusion", 4), ("stable_diffusion_xl", 4), ("stable_diffusion_3", 16)]
+)
 def test_a_fit_that_begins_in_latents_and_goes_on_in_colours(name, channels, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
@@ -54,7 +56,12 @@ def test_a_fit_that_begins_in_latents_and_goes_on_in_colours(name, channels, tmp
     words += ["--trainer.val_check_interval", "8"]  # a preview of each half
     words += ["--model.prior.model", "tiny", "--model.latent_until", "0.5"]
     assert main(["fit", *words]) == 2
-    assert "emits colours" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert (
+        "emits colours" in err
+        and "number of channels; 4 for" in err
+        and "16 for Stable Diffusion 3 and FLUX" in err
+    )
     assert main(["fit", *words, "--model.scene.latents", "5"]) == 2
     assert f"pass --model.scene.latents {channels}" in capsys.readouterr().err
     words += ["--model.scene.latents", str(channels)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 from pathlib import Path
 
 import torch
@@ -58,3 +60,21 @@ def word_tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
     )
+
+
+def save_spiece_tokenizer(folder: Path) -> None:
+    """Give a saved pipeline the tokenizer that older T5 models have: a SentencePiece file."""
+    from sentencepiece import SentencePieceTrainer
+
+    model = io.BytesIO()
+    ids = {"pad_id": 0, "eos_id": 1, "unk_id": 2, "bos_id": -1}
+    SentencePieceTrainer.train(
+        sentence_iterator=iter(WORDS), model_writer=model, vocab_size=25, minloglevel=2, **ids
+    )
+    for file in (folder / "tokenizer").iterdir():
+        file.unlink()
+    (folder / "tokenizer" / "spiece.model").write_bytes(model.getvalue())
+    (folder / "tokenizer" / "tokenizer_config.json").write_text('{"extra_ids": 0}')
+    index = json.loads((folder / "model_index.json").read_text())
+    index["tokenizer"] = ["transformers", "T5Tokenizer"]
+    (folder / "model_index.json").write_text(json.dumps(index))

@@ -8,28 +8,36 @@ import importlib.util
 import json
 import platform
 import shutil
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from dreamfusion_pl import __version__, configs
-from dreamfusion_pl.diffusion import loading, single_file
+from dreamfusion_pl import __version__
+from dreamfusion_pl.commands.examination import GB, examine
+from dreamfusion_pl.diffusion.pretrained import PretrainedPrior
 from dreamfusion_pl.export.grid import physical_memory
+from dreamfusion_pl.runs import read_configuration
 from dreamfusion_pl.terminal import FAILED, guarded
 
-PRETRAINED = "dreamfusion_pl.diffusion.pretrained.PretrainedPrior"
+PRIOR_OPTIONS = {
+    "model": "builtin, a folder, a hub name or a checkpoint in one file",
+    "revision": "of a hub model",
+    "config": "pipeline of a one-file checkpoint",
+    "embeddings": "folder that `embed` wrote",
+    "lora": "safetensors file, or its name on the hub",
+    "autoencoder": "folder or hub name of a tiny autoencoder",
+    "dtype": "auto, float32 or bfloat16",
+    "offload": "true: the network stays in host memory",
+}
 LIBRARIES = ("torch", "pytorch-lightning", "diffusers", "transformers", "safetensors")
 OPTIONAL = ("ray", "viser", "peft", "xatlas")
-WEIGHTS = ("diffusion_pytorch_model.safetensors", "model.safetensors")
-GB = 1e9
 
 
 def main(args: list[str]) -> int:
-    """Run ``doctor``; return 0 if the prior could be loaded here, 1 if not, 2 for wrong usage."""
+    """Run ``doctor``; return 1 if the prior cannot be loaded here, 2 for wrong usage, else 0."""
     reports: list[dict[str, Any]] = []
     code = guarded(lambda: reports.append(_main(args)), "doctor")
-    return FAILED if code == 0 and reports and not reports[0]["ok"] else code
+    return FAILED if code == 0 and reports and reports[0]["ok"] is False else code
 
 
 def _main(args: list[str]) -> dict[str, Any]:
@@ -37,11 +45,12 @@ def _main(args: list[str]) -> dict[str, Any]:
     options, others = parser.parse_known_args(args)
     if others and options.trial is None:
         parser.error(f"{others[0]} is an option of fit: it goes with --trial STEPS")
-    report = doctor(options)
-    if options.trial is not None and report["ok"]:
+    words = _fit_words(args)
+    report = doctor(words)
+    if options.trial is not None and report["ok"] is not False:
         from dreamfusion_pl.commands.trial import trial
 
-        report["trial"] = trial(_fit_words(args), options.trial)
+        report["trial"] = trial(words, options.trial)
     print(json.dumps(report, indent=2) if options.json else _text(report))
     return report
 
@@ -62,11 +71,10 @@ def _parser() -> argparse.ArgumentParser:
         description="Say what this machine has, and whether the prior of a configuration is there.",
         allow_abbrev=False,
     )
-    parser.add_argument("--config", action="append", default=[], help="YAML as of fit; may be repeated")
-    parser.add_argument("--model.prior.model", dest="model", help="builtin, a folder or a hub name")
-    parser.add_argument("--model.prior.revision", dest="revision", help="of a hub model")
-    parser.add_argument("--model.prior.config", dest="config_of", help="pipeline of a one-file checkpoint")
-    parser.add_argument("--model.prior.embeddings", dest="embeddings", help="folder that `embed` wrote")
+    parser.add_argument("--config", action="append", help="YAML as of fit; may be repeated")
+    parser.add_argument("--model.prior", metavar="CLASS", help="class of the prior, as of fit")
+    for name, help_ in PRIOR_OPTIONS.items():
+        parser.add_argument(f"--model.prior.{name}", metavar=name.upper(), help=help_)
     parser.add_argument(
         "--trial",
         type=int,
@@ -77,41 +85,22 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def doctor(options: argparse.Namespace) -> dict[str, Any]:
-    """Examine the machine and the prior, and return what was found.
+def doctor(words: list[str]) -> dict[str, Any]:
+    """Examine the machine and the prior of a fit with these words, and return what was found.
 
     Raises:
-        ValueError: a configuration file is missing or no YAML mapping.
+        ArgumentError: an argument is wrong.
+        ValueError: a configuration file is missing or wrong.
     """
-    words = [word for name in options.config for word in ("--config", name)]
-    class_path, settings = prior_of(configs.arrange(words).layers)
-    given = {
-        "model": options.model,
-        "revision": options.revision,
-        "config": options.config_of,
-        "embeddings": options.embeddings,
-    }
-    settings = settings | {name: value for name, value in given.items() if value is not None}
-    if class_path == PRETRAINED:
-        names = ("revision", "config", "embeddings")
-        prior = examine(settings.get("model", "builtin"), *(settings.get(name) for name in names))
+    named = read_configuration(words)["model"]["init_args"].get("prior")
+    if named is None:
+        prior: dict[str, Any] = {"model": None, "ok": True, "problem": None, "todo": []}
+    elif named["class_path"] == f"{PretrainedPrior.__module__}.{PretrainedPrior.__name__}":
+        prior = examine(named["init_args"])
     else:
-        prior = {"model": class_path, "ok": True, "problem": None}
+        unknown = "not looked into: doctor knows what a PretrainedPrior needs"
+        prior = {"model": named["class_path"], "ok": None, "problem": unknown, "todo": []}
     return {"ok": prior["ok"], "machine": machine(), "prior": prior}
-
-
-def prior_of(layers: list[configs.Config]) -> tuple[str, dict[str, Any]]:
-    """Class and arguments of the prior that the layers name; another class drops the arguments before it."""
-    class_path, settings = PRETRAINED, dict[str, Any]()
-    for layer in layers:
-        tree: Any = layer.tree
-        for key in ("model", "init_args", "prior"):
-            tree = tree.get(key) if isinstance(tree, dict) else None
-        if isinstance(tree, dict):
-            named = str(tree.get("class_path", class_path))
-            settings = (settings if named == class_path else {}) | (tree.get("init_args") or {})
-            class_path = named
-    return class_path, settings
 
 
 def machine() -> dict[str, Any]:
@@ -129,91 +118,20 @@ def machine() -> dict[str, Any]:
     }
 
 
-def examine(model: str, revision: str | None, config: str | None, embeddings: str | None) -> dict[str, Any]:
-    """Say whether a pipeline is there, whole and supported; a problem comes with what to do.
-
-    With a folder of embeddings it needs no text encoders.
-    """
-    from safetensors import SafetensorError
-
-    from dreamfusion_pl.diffusion.pretrained import family
-
-    try:
-        source = loading.find(model, revision, config)
-        adapter = family(source)
-        folder = _folder(source)
-        spare = (*adapter.unused, *(adapter.text_encoders if embeddings else ()))
-        parts = [name for name in source.parts if name not in spare]
-        if source.checkpoint is not None:
-            held = single_file.parts_in(source.checkpoint, parts)
-            parts = [name for name in parts if name not in held]
-        absent = [file for name in parts for file in loading.missing_files(folder / name)]
-    except ValueError as error:
-        return {"model": model, "ok": False, "problem": str(error)}
-    missing = [str(file.relative_to(folder)) for file in absent]
-    found = {"model": model, "kind": source.kind, "folder": str(folder), "missing": missing}
-    if missing and not (source.commit and _hub_answers(source)):
-        cure = f"download it again (hub models: `hf download {model}`, where there is a network)"
-        return found | {"ok": False, "problem": f"not whole, there is no {', '.join(missing)}: {cure}"}
-    if missing:
-        return found | {"ok": True, "problem": None, "needs_network": True}
-    try:
-        count = sum(parameters(folder / name) for name in parts if not name.startswith("text_encoder"))
-        if source.checkpoint is not None:
-            count += single_file.num_weights(source.checkpoint)
-    except (SafetensorError, ValueError) as error:
-        return found | {"ok": False, "problem": f"damaged ({error}): download it again"}
-    memory = {"float32": 4 * count / GB, "bfloat16": 2 * count / GB}
-    return found | {"ok": True, "problem": None, "needs_network": False, "weights_gb": memory}
-
-
-def _hub_answers(source: loading.Source) -> bool:
-    """Whether the hub gives the model's index now; the cache does not count."""
-    from huggingface_hub import errors, hf_hub_download
-
-    try:
-        hf_hub_download(source.location, loading.INDEX, revision=source.revision, force_download=True)
-    except (OSError, errors.HfHubHTTPError):
-        return False
-    return True
-
-
-def _folder(source: loading.Source) -> Path:
-    if source.commit is None:
-        return Path(source.location)
-    from huggingface_hub import try_to_load_from_cache
-
-    index = try_to_load_from_cache(source.location, loading.INDEX, revision=source.commit)
-    assert isinstance(index, str), "find has just put it into the cache"
-    return Path(index).parent
-
-
-def parameters(part: Path) -> int:
-    """Number of weights in a part's safetensors, from their headers; 0 for a part without any."""
-    from safetensors import safe_open
-
-    shards = [part / name for name in WEIGHTS if (part / name).is_file()]
-    for index in part.glob("*.safetensors.index.json"):
-        shards += [part / name for name in loading.shards_of(index) if part / name not in shards]
-    count = 0
-    for shard in shards:
-        with safe_open(shard, "pt") as file:
-            shapes = [file.get_slice(name).get_shape() for name in file.keys()]  # noqa: SIM118
-        count += sum(torch.Size(shape).numel() for shape in shapes)
-    return count
-
-
 def _text(report: dict[str, Any]) -> str:
     facts = report["machine"] | {f"prior {name}": value for name, value in report["prior"].items()}
     facts |= {f"trial {name}": value for name, value in report.get("trial", {}).items()}
     del facts["prior ok"]
-    lines = [f"{name}: {_plain(value)}" for name, value in facts.items() if value not in (None, [], False)]
-    return "\n".join([*lines, "the prior can be loaded" if report["ok"] else "the prior cannot be loaded"])
+    lines = [f"{name}: {_plain(value)}" for name, value in facts.items() if value is not None and value != []]
+    can = {True: "can be loaded", False: "cannot be loaded", None: "may or may not be there"}
+    return "\n".join([*lines, f"the prior {can[report['ok']]}"])
 
 
 def _plain(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{name} {_plain(one)}" for name, one in value.items())
+    if isinstance(value, list):
+        return "; ".join(str(one) for one in value)
     if isinstance(value, bool):
         return "yes" if value else "no"
     return f"{value:.2f}" if isinstance(value, float) else str(value)

@@ -13,7 +13,7 @@ from pytorch_lightning.cli import instantiate_module
 from dreamfusion_pl.batch.jobs import read_requests
 from dreamfusion_pl.diffusion import loading
 from dreamfusion_pl.diffusion.absent import AbsentPrior
-from dreamfusion_pl.diffusion.embeddings import EmbeddingFolder
+from dreamfusion_pl.diffusion.embeddings import EmbeddingFolder, write_label
 from dreamfusion_pl.diffusion.precision import Precision, resolve_dtype
 from dreamfusion_pl.diffusion.pretrained import PretrainedPrior, family
 from dreamfusion_pl.diffusion.prompts import check_prompt
@@ -31,11 +31,19 @@ class Reader(NamedTuple):
     config: str | None
     dtype: Precision
 
-    def open(self) -> tuple[str, Texts]:
-        """Return the class of the pipeline, and what embeds with it."""
+    def open(self, out: Path | None) -> tuple[EmbeddingFolder | None, Texts]:
+        """Return where embeddings go, ``out`` or the cache, and what embeds.
+
+        Raises:
+            ValueError: in ``out`` are those of another model.
+        """
         source = loading.find(self.model, self.revision, self.config)
         dtype = resolve_dtype(self.dtype, torch.device("cpu"))
-        return source.kind, Texts(source, family(source), dtype, None)
+        texts = Texts(source, family(source), dtype, None)
+        if out is None:
+            return texts.cache, texts
+        write_label(out, source.identity | {"dtype": str(dtype).removeprefix("torch.")})
+        return EmbeddingFolder(out, source.kind), texts
 
 
 def main(args: list[str]) -> int:
@@ -102,8 +110,7 @@ def texts_of(words: list[str]) -> tuple[Reader, list[str]]:
 
 
 def _embed_all(reader: Reader, texts: list[str], out: Path | None) -> Path:
-    kind, embedder = reader.open()
-    known = EmbeddingFolder(out, kind) if out is not None else embedder.cache
+    known, embedder = reader.open(out)
     if known is None:
         raise ValueError("the embedded prior's texts are not cached, it embeds at once: pass --out FOLDER")
     for text in texts:

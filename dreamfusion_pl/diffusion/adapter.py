@@ -17,6 +17,9 @@ class Adapter(ABC):
     Args:
         pipeline: the diffusers pipeline, with or without text encoders.
         resolution: side h = w of z; 0: the model's own.
+
+    Raises:
+        ValueError: the network takes no z of that side.
     """
 
     network_name: ClassVar[str]  # the pipeline's part that predicts
@@ -78,3 +81,31 @@ def diffusion_process(pipeline: Any) -> tuple[NoiseSchedule, Prediction]:
 def text_width_of(unet: Any) -> int:
     """Width D of the tokens that a U-Net attends to, or projects to what it attends to."""
     return int(unet.config.encoder_hid_dim or unet.config.cross_attention_dim)
+
+
+def side_of(resolution: int, own: int, patch: int = 1, largest: int | None = None) -> int:
+    """Return the side h = w of z.
+
+    Args:
+        resolution: what was asked for; 0: the model's own.
+        own: the model's own.
+        patch: the network takes so many latents along each side as one token.
+        largest: the side in tokens above which the network has no positions; None: there is none.
+
+    Raises:
+        ValueError: the network takes no z of that side.
+    """
+    if resolution < 0:
+        raise ValueError(f"resolution is the side of z, or 0 for the model's own, got {resolution}")
+    side = resolution or own
+    if side % patch:
+        rule = "even" if patch == 2 else f"a multiple of {patch}"
+        raise ValueError(
+            f"the network takes {patch} x {patch} latents as a token: resolution must be {rule}, got {side}"
+        )
+    if largest is not None and side > largest * patch:
+        raise ValueError(
+            f"this network has positions for latents of {largest * patch} x {largest * patch} and no more: "
+            f"resolution must not be above that, got {side}"
+        )
+    return side

@@ -19,10 +19,17 @@ class LatentEncoder:
             one.
 
     Raises:
-        ValueError: the two have other latents, or ``tiny_until`` is no progress.
+        ValueError: ``vae`` is a tiny one, the two have other latents, or ``tiny_until`` is no progress.
     """
 
     def __init__(self, vae: Any, tiny: Any = None, tiny_until: float = 1.0) -> None:
+        from diffusers import AutoencoderTiny
+
+        if isinstance(vae, AutoencoderTiny):
+            raise ValueError(
+                "the model's own autoencoder is an AutoencoderTiny, which only stands in for one: take the "
+                "model with its full autoencoder, and this one as --model.prior.autoencoder"
+            )
         self.factor = 2 ** (len(vae.config.block_out_channels) - 1)  # pixels a latent, along a side
         if not 0.0 <= tiny_until <= 1.0:
             raise ValueError(f"tiny_until is a progress in [0, 1], got {tiny_until}")
@@ -31,6 +38,14 @@ class LatentEncoder:
                 f"the tiny autoencoder has {tiny.config.latent_channels} channels, the model's own "
                 f"{vae.config.latent_channels}: it is of another family. Take madebyollin/taesd for Stable "
                 "Diffusion 1 and 2, taesdxl for XL, taesd3 for 3, taef1 for FLUX"
+            )
+        if (
+            tiny is not None
+            and (factor := 2 ** (len(tiny.config.encoder_block_out_channels) - 1)) != self.factor
+        ):
+            raise ValueError(
+                f"the tiny autoencoder makes one latent of {factor} x {factor} pixels, the model's own of "
+                f"{self.factor} x {self.factor}: take one of the same family"
             )
         self._vae, self._tiny, self._tiny_until = vae, tiny, tiny_until
 

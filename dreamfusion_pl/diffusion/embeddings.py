@@ -7,13 +7,14 @@ import importlib.metadata
 import json
 import os
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import final
 
 from dreamfusion_pl.types import TextEmbedding
 
 FORMAT = "1"  # goes up when an entry comes to mean something else: older ones are then not found
+LABEL = "model.json"  # says in a folder of embeddings of which model they are
 LIBRARIES = ("diffusers", "transformers")  # their code says how a text is embedded
 
 
@@ -71,6 +72,47 @@ class EmbeddingFolder:
 
     def _label(self, text: str) -> dict[str, str]:
         return {"entry": json.dumps([FORMAT, self._kind, text])}  # in one: safetensors would shuffle several
+
+
+def write_label(folder: Path, identity: Mapping[str, str | None]) -> None:
+    """Say in a folder of which model its embeddings are.
+
+    Raises:
+        ValueError: it holds those of another model.
+        OSError: it cannot be written.
+    """
+    check_label(folder, identity)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / LABEL).write_text(json.dumps(identity, indent=2) + "\n", encoding="utf-8")
+
+
+def check_label(folder: Path, identity: Mapping[str, str | None]) -> None:
+    """Refuse a folder that says that its embeddings are of another model; one that says nothing passes.
+
+    Args:
+        folder: of embeddings.
+        identity: of the model; what is None, here or there, is not known and not compared.
+
+    Raises:
+        ValueError: they are, or what it says is damaged.
+    """
+    file = folder / LABEL
+    try:
+        found = dict(json.loads(file.read_text(encoding="utf-8")))
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{file} is damaged ({error}): embed again, into a new folder") from error
+    other = [
+        f"{name} {found[name]} (here {value})"
+        for name, value in identity.items()
+        if None not in (value, found.get(name)) and found[name] != value
+    ]
+    if other:
+        raise ValueError(
+            f"the embeddings in {folder} are of another model: {', '.join(other)}. Every model and "
+            "precision needs a folder of its own: `python -m dreamfusion_pl embed --out FOLDER`"
+        )
 
 
 def cache_of(kind: str, *identity: str) -> EmbeddingFolder:

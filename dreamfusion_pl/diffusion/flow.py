@@ -7,7 +7,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from dreamfusion_pl.diffusion.adapter import Adapter
+from dreamfusion_pl.diffusion.adapter import Adapter, side_of
 from dreamfusion_pl.diffusion.noise import StraightPath
 from dreamfusion_pl.types import TextEmbedding
 
@@ -29,9 +29,12 @@ class StableDiffusion3Adapter(Adapter):
     def __init__(self, pipeline: Any, resolution: int) -> None:
         self.network = pipeline.transformer
         self.schedule = StraightPath(pipeline.scheduler.config.num_train_timesteps)
-        self.channels = pipeline.transformer.config.in_channels
-        self.resolution = resolution or pipeline.transformer.config.sample_size
-        self.text_width = pipeline.transformer.config.joint_attention_dim
+        config = pipeline.transformer.config
+        self.channels = config.in_channels
+        self.resolution = side_of(
+            resolution, config.sample_size, config.patch_size, config.pos_embed_max_size
+        )
+        self.text_width = config.joint_attention_dim
 
     def call(self, z_t: Tensor, timestep: Tensor, text: TextEmbedding) -> Tensor:
         return self.network(
@@ -65,9 +68,6 @@ class FluxAdapter(Adapter):
         resolution: side of the latents, an even number; 0: 128, pictures of 1024 pixels.
         embedded_guidance: scale that a network distilled from guidance takes as an input (FLUX.1-dev); it is
             not classifier-free guidance, which comes on top.
-
-    Raises:
-        ValueError: ``resolution`` is odd.
     """
 
     network_name = "transformer"
@@ -80,10 +80,8 @@ class FluxAdapter(Adapter):
         self._num_timesteps = pipeline.scheduler.config.num_train_timesteps
         self.schedule = StraightPath(self._num_timesteps)
         self.channels = pipeline.transformer.config.in_channels // 4
-        self.resolution = resolution or pipeline.default_sample_size
+        self.resolution = side_of(resolution, pipeline.default_sample_size, patch=2)
         self.text_width = pipeline.transformer.config.joint_attention_dim
-        if self.resolution % 2:
-            raise ValueError(f"FLUX packs 2 x 2 latents: resolution must be even, got {self.resolution}")
         takes_guidance = pipeline.transformer.config.guidance_embeds
         self._guidance = torch.tensor([embedded_guidance]) if takes_guidance else None
         half = torch.arange(self.resolution // 2, dtype=torch.float32)

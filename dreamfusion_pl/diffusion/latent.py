@@ -7,7 +7,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from dreamfusion_pl.diffusion.adapter import Adapter, diffusion_process, text_width_of
+from dreamfusion_pl.diffusion.adapter import Adapter, diffusion_process, side_of, text_width_of
 from dreamfusion_pl.types import TextEmbedding
 
 
@@ -29,7 +29,7 @@ class StableDiffusionAdapter(Adapter):
         self.network = pipeline.unet
         self.schedule, self.prediction = diffusion_process(pipeline)
         self.channels = pipeline.unet.config.in_channels
-        self.resolution = resolution or pipeline.unet.config.sample_size
+        self.resolution = side_of(resolution, pipeline.unet.config.sample_size)
         self.text_width = text_width_of(pipeline.unet)
 
     def call(self, z_t: Tensor, timestep: Tensor, text: TextEmbedding) -> Tensor:
@@ -66,7 +66,7 @@ class StableDiffusionXLAdapter(Adapter):
         self.network = pipeline.unet
         self.schedule, self.prediction = diffusion_process(pipeline)
         self.channels = pipeline.unet.config.in_channels
-        self.resolution = resolution or pipeline.unet.config.sample_size
+        self.resolution = side_of(resolution, pipeline.unet.config.sample_size)
         self.text_width = text_width_of(pipeline.unet)
         side = float(self.resolution * pipeline.vae_scale_factor)  # of the picture, in pixels
         self._time_ids = torch.tensor(

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 import torch
 
-from dreamfusion_pl.diffusion import single_file
+from dreamfusion_pl.diffusion import files, single_file
+from dreamfusion_pl.diffusion.foreign import explained
 from dreamfusion_pl.diffusion.quiet import quiet
 
 BUILTIN = Path(__file__).parent / "builtin"
@@ -28,6 +29,7 @@ class Source(NamedTuple):
     revision: str | None  # branch, tag or commit on the hub
     manifest: dict[str, Any]  # its model_index.json
     commit: str | None  # of the hub's model
+    folder: Path  # holds its files; of a hub model, those that are in the cache
     checkpoint: Path | None = None  # the file whose weights go before those of the location
 
     @property
@@ -36,9 +38,18 @@ class Source(NamedTuple):
         return str(self.manifest.get("_class_name"))
 
     @property
+    def identity(self) -> dict[str, str | None]:
+        """What tells the model from others on any machine: a folder is known by its name, not its place."""
+        place = self.location if self.commit is not None else self.folder.resolve().name
+        if self.checkpoint is None:
+            return {"kind": self.kind, "model": place, "commit": self.commit, "config": None}
+        return {"kind": self.kind, "model": self.checkpoint.name, "commit": self.commit, "config": place}
+
+    @property
     def parts(self) -> list[str]:
         """Names of the parts that the pipeline has."""
-        return [name for name, value in self.manifest.items() if isinstance(value, list) and value[0]]
+        named = {name: value for name, value in self.manifest.items() if not name.startswith("_")}
+        return [name for name, value in named.items() if isinstance(value, list) and value[0]]
 
 
 def find(model: str, revision: str | None = None, config: str | None = None) -> Source:
@@ -69,18 +80,24 @@ def find(model: str, revision: str | None = None, config: str | None = None) -> 
             f"the checkpoint {model!r} needs the configurations and tokenizers of its pipeline, a folder or "
             f"hub name given as --model.prior.config: {error}"
         ) from error
+    single_file.check_kind(source.kind)
     return source._replace(model=model, checkpoint=checkpoint)
+
+
+def is_hub_name(name: str) -> bool:
+    """Whether a name can be one of the hub's, ``owner/name``."""
+    return name.count("/") == 1 and not name.startswith((".", "/", "~"))
 
 
 def _find_pipeline(model: str, revision: str | None) -> Source:
     location = str(BUILTIN) if model == "builtin" else model
     folder = Path(location).expanduser()
     if folder.is_dir():
-        return Source(model, str(folder), None, _read_index(model, folder / INDEX), None)
-    if location.count("/") != 1 or location.startswith((".", "/", "~")):
+        return Source(model, str(folder), None, _read_index(model, folder / INDEX), None, folder)
+    if not is_hub_name(location):
         raise ValueError(f"the prior {model!r} is not there: no folder {location}. {CURE}.")
     file = _fetch_index(location, revision)
-    return Source(model, location, revision, _read_index(model, file), file.parent.name)
+    return Source(model, location, revision, _read_index(model, file), file.parent.name, file.parent)
 
 
 def _read_index(model: str, file: Path) -> dict[str, Any]:
@@ -94,15 +111,10 @@ def _read_index(model: str, file: Path) -> dict[str, Any]:
         raise ValueError(f"{file} is damaged ({error}): download the model again") from error
     if not isinstance(index, dict):
         raise ValueError(f"{file} is damaged (no object of JSON): download the model again")
+    named = [value for name, value in index.items() if isinstance(value, list) and not name.startswith("_")]
+    if any(len(value) != 2 for value in named):
+        raise ValueError(f"{file} is damaged (a part without library and class): download the model again")
     return index
-
-
-def shards_of(file: Path) -> set[str]:
-    """Return the names of the files that a network's weights are spread over."""
-    try:
-        return set(json.loads(file.read_text(encoding="utf-8"))["weight_map"].values())
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{file} is damaged ({error!r}): download the model again") from error
 
 
 def _fetch_index(name: str, revision: str | None) -> Path:
@@ -135,10 +147,9 @@ def _fetch_index(name: str, revision: str | None) -> Path:
         raise ValueError(
             f"the prior {name!r} is no diffusers pipeline: it has no {INDEX}. {CURE}."
         ) from error
-    except (OSError, errors.HfHubHTTPError) as error:
-        raise ValueError(
-            f"the prior {name!r} could not be fetched: {error}. A folder that holds it needs no network"
-        ) from error
+    except Exception as error:
+        what, cure = f"the prior {name!r} could not be fetched", "A folder that holds it needs no network"
+        raise explained(error, what, cure) from error
 
 
 def load(source: Source, dtype: torch.dtype, given: dict[str, Any]) -> Any:
@@ -156,7 +167,7 @@ def load(source: Source, dtype: torch.dtype, given: dict[str, Any]) -> Any:
         ValueError: a part is missing or damaged.
     """
     wanted = [name for name in source.parts if name not in given]
-    held = [] if source.checkpoint is None else single_file.parts_in(source.checkpoint, wanted)
+    held = [] if source.checkpoint is None else single_file.parts_in(source.checkpoint, source.kind, wanted)
     others = given | dict.fromkeys(held)
     if Path(source.location).is_dir():
         _check_whole(source, [name for name in source.parts if name not in others])
@@ -175,7 +186,6 @@ def load(source: Source, dtype: torch.dtype, given: dict[str, Any]) -> Any:
 def _call(source: Source, method: str, place: Any, dtype: torch.dtype, arguments: dict[str, Any]) -> Any:
     """Call a method of the pipeline's class that loads."""
     import diffusers
-    from safetensors import SafetensorError
 
     if "safety_checker" in arguments:
         arguments |= {"requires_safety_checker": False}
@@ -183,11 +193,12 @@ def _call(source: Source, method: str, place: Any, dtype: torch.dtype, arguments
         with quiet():
             loader = getattr(getattr(diffusers, source.kind), method)
             return loader(place, revision=source.revision, dtype=dtype, **arguments)
-    except (OSError, ValueError, KeyError, RuntimeError, AttributeError, SafetensorError) as error:
-        raise ValueError(
-            f"the prior {source.model!r} could not be loaded: {error}\nIs it whole? Download it again, or "
-            "take another model"
-        ) from error
+    except Exception as error:
+        what = f"the prior {source.model!r} could not be loaded"
+        wanted = [name for name in source.parts if name not in arguments]
+        if files.lacks_sentencepiece(source.folder, wanted):
+            raise ValueError(f"{what}: {files.SENTENCEPIECE}") from error
+        raise explained(error, what, "Is it whole? Download it again, or take another model") from error
 
 
 def load_tiny(name: str, dtype: torch.dtype) -> Any:
@@ -197,38 +208,22 @@ def load_tiny(name: str, dtype: torch.dtype) -> Any:
         ValueError: it is not there.
     """
     from diffusers import AutoencoderTiny
-    from safetensors import SafetensorError
 
     try:
         with quiet():
             tiny = AutoencoderTiny.from_pretrained(name, dtype=dtype, use_safetensors=True)
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise ValueError(
-            f"the autoencoder {name!r} could not be loaded: {error}\nGive a folder or a hub name of an "
-            "AutoencoderTiny, such as madebyollin/taesd"
-        ) from error
+    except Exception as error:
+        cure = "Give a folder or a hub name of an AutoencoderTiny, such as madebyollin/taesd"
+        raise explained(error, f"the autoencoder {name!r} could not be loaded", cure) from error
     return tiny.eval().requires_grad_(False)
 
 
 def _check_whole(source: Source, names: list[str]) -> None:
     """Raise ValueError where files of a folder's parts are missing, as after a download that broke off."""
-    missing = [file for name in names for file in missing_files(Path(source.location) / name)]
+    missing = [file for name in names for file in files.missing_files(source.folder / name)]
     if missing:
-        files = ", ".join(str(file.relative_to(source.location)) for file in missing)
+        absent = ", ".join(str(file.relative_to(source.folder)) for file in missing)
         raise ValueError(
-            f"the prior {source.model!r} is not whole, there is no {files}: download it again (pickled .bin "
+            f"the prior {source.model!r} is not whole, there is no {absent}: download it again (pickled .bin "
             "and .ckpt weights are not loaded, for they may run code)"
         )
-
-
-def missing_files(part: Path) -> list[Path]:
-    """Return the files that the folder of a part lacks: its configuration, or its safetensors."""
-    if not part.is_dir():
-        return [part]
-    if part.name.startswith(("tokenizer", "scheduler")):
-        return [] if any(part.iterdir()) else [part / "*"]
-    missing = [] if (part / "config.json").is_file() else [part / "config.json"]
-    shards = [part / shard for index in part.glob("*.safetensors.index.json") for shard in shards_of(index)]
-    if not shards and not list(part.glob("*.safetensors")):
-        missing.append(part / "*.safetensors")
-    return missing + [shard for shard in sorted(shards) if not shard.is_file()]

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
+from dreamfusion_pl.diffusion.foreign import explained
 from dreamfusion_pl.diffusion.quiet import quiet
 
 HUB_FILE = "pytorch_lora_weights.safetensors"  # its name where diffusers trained it
@@ -36,8 +37,7 @@ def fuse_lora(pipeline: Any, part: str, name: str, scale: float) -> None:
 
     if not isinstance(pipeline, LoraBaseMixin):
         raise ValueError(f"diffusers loads no LoRA into a {type(pipeline).__name__}: leave out lora")
-    if importlib.util.find_spec("peft") is None:
-        raise ValueError('a LoRA needs the package peft: pip install "peft>=0.21"')
+    check_peft()
     stored = _read(name)
     weights = {key: value for key, value in stored.items() if not key.startswith(TEXT)}
     if len(weights) < len(stored):
@@ -50,7 +50,7 @@ def fuse_lora(pipeline: Any, part: str, name: str, scale: float) -> None:
         with quiet():
             set_verbosity(CRITICAL)  # what does not fit is said below
             pipeline.load_lora_weights(weights)
-    except (ValueError, RuntimeError, KeyError, IndexError, TypeError, AttributeError) as error:
+    except Exception as error:
         raise ValueError(f"the LoRA {name!r} does not fit: {other}.\n{_first_line(error)}") from error
     asked, found = sum(key.endswith(DOWN) for key in weights), _num_changed(network)
     if found < max(asked, 1):
@@ -58,6 +58,28 @@ def fuse_lora(pipeline: Any, part: str, name: str, scale: float) -> None:
     pipeline.fuse_lora(components=[part], lora_scale=scale)
     pipeline.unload_lora_weights()  # the fused weights stay
     network.requires_grad_(False)
+
+
+def check_peft() -> None:
+    """Raise ValueError where the package is missing that a LoRA needs."""
+    if importlib.util.find_spec("peft") is None:
+        raise ValueError('a LoRA needs the package peft: pip install "peft>=0.21"')
+
+
+def place_on_hub(name: str) -> tuple[str, str]:
+    """Return repository and file of a LoRA that is on the hub.
+
+    Raises:
+        ValueError: that is no name on the hub.
+    """
+    owner, _, rest = name.partition("/")
+    repository, _, file = rest.partition("/")
+    if not owner or not repository or owner.startswith((".", "~")):
+        raise ValueError(
+            f"there is no LoRA {name!r}: give a safetensors file, or on the hub owner/name or "
+            "owner/name/file.safetensors"
+        )
+    return f"{owner}/{repository}", file or HUB_FILE
 
 
 def _read(name: str) -> dict[str, Tensor]:
@@ -77,22 +99,14 @@ def _read(name: str) -> dict[str, Tensor]:
 
 
 def _fetch(name: str) -> Path:
-    from huggingface_hub import errors, hf_hub_download
+    from huggingface_hub import hf_hub_download
 
-    owner, _, rest = name.partition("/")
-    repository, _, file = rest.partition("/")
-    if not owner or not repository or owner.startswith((".", "~")):
-        raise ValueError(
-            f"there is no LoRA {name!r}: give a safetensors file, or on the hub owner/name or "
-            "owner/name/file.safetensors"
-        )
+    repository, file = place_on_hub(name)
     try:
-        return Path(hf_hub_download(f"{owner}/{repository}", file or HUB_FILE))
-    except (OSError, errors.HfHubHTTPError, errors.HFValidationError) as error:
-        raise ValueError(
-            f"the LoRA {name!r} could not be fetched ({_first_line(error)}): give a safetensors file, or on "
-            "the hub owner/name or owner/name/file.safetensors"
-        ) from error
+        return Path(hf_hub_download(repository, file))
+    except Exception as error:
+        cure = "Give a safetensors file, or on the hub owner/name or owner/name/file.safetensors"
+        raise explained(error, f"the LoRA {name!r} could not be fetched", cure) from error
 
 
 def _num_changed(network: Any) -> int:

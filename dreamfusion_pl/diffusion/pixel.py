@@ -6,7 +6,7 @@ from typing import Any, final
 
 from torch import Tensor
 
-from dreamfusion_pl.diffusion.adapter import Adapter, diffusion_process, text_width_of
+from dreamfusion_pl.diffusion.adapter import Adapter, diffusion_process, side_of, text_width_of
 from dreamfusion_pl.types import TextEmbedding
 
 MAX_TOKENS = 77  # the padded text length that IFPipeline hands to its text encoder
@@ -29,7 +29,7 @@ class IFAdapter(Adapter):
         self.network = pipeline.unet
         self.schedule, self.prediction = diffusion_process(pipeline)
         self.channels = pipeline.unet.config.in_channels
-        self.resolution = resolution or pipeline.unet.config.sample_size
+        self.resolution = side_of(resolution, pipeline.unet.config.sample_size)
         self.text_width = text_width_of(pipeline.unet)
 
     def call(self, z_t: Tensor, timestep: Tensor, text: TextEmbedding) -> Tensor:

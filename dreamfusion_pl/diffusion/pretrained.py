@@ -17,7 +17,7 @@ from dreamfusion_pl.diffusion.lora import fuse_lora
 from dreamfusion_pl.diffusion.noise import eps_from, per_row
 from dreamfusion_pl.diffusion.pixel import IFAdapter
 from dreamfusion_pl.diffusion.placement import Offloaded, can_compile
-from dreamfusion_pl.diffusion.precision import Precision, resolve_dtype
+from dreamfusion_pl.diffusion.precision import Precision, resolve_dtype, warn_if_slow
 from dreamfusion_pl.diffusion.prior import DiffusionPrior
 from dreamfusion_pl.diffusion.quiet import quiet
 from dreamfusion_pl.diffusion.texts import Texts
@@ -99,6 +99,7 @@ class PretrainedPrior(DiffusionPrior):
         self._dtype_name, self._dtype = dtype, resolve_dtype(dtype, cpu)
         self._layout = torch.channels_last if channels_last else torch.contiguous_format
         source = loading.find(model, revision, config)
+        self.is_builtin = model == "builtin"
         adapter = family(source)
         self._texts = Texts(source, adapter, self._dtype, embeddings)
         reads = [name for name in source.parts if name.startswith(("tokenizer", "text_encoder"))]
@@ -122,6 +123,7 @@ class PretrainedPrior(DiffusionPrior):
             ValueError: the device does not compute in the precision that was asked for.
         """
         device = torch.device(device)
+        warn_if_slow(self._dtype_name, device)
         self._move(device)
         self._texts.free()
         if self._offload and device.type == "cpu":

@@ -153,3 +153,9 @@ def unknown_words_warning(words: Sequence[str], objects: Sequence[str], colors: 
         "For any other prompt use a model from the hub, on a GPU: "
         "--model.prior.model DeepFloyd/IF-I-M-v1.0"
     )
+
+
+def no_token_warning(words: Sequence[str]) -> str:
+    """Return the message for a prompt with words that the tokenizer of another model has no tokens for."""
+    unknown = ", ".join(repr(word) for word in words)
+    return f"the model's tokenizer has no token for {unknown}, or for a character in it: write it otherwise"

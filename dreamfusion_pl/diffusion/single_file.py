@@ -5,10 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from dreamfusion_pl.diffusion import files
+from dreamfusion_pl.diffusion.foreign import explained
+
 PICKLED = (".ckpt", ".pt", ".pth", ".bin")
+TEXT = ("cond_stage_model.", "conditioner.", "text_encoders.")  # how weights of text encoders begin
+T5 = ("text_encoders.t5xxl.",)
 HELD_BY = {  # how the names of a part's weights begin; any other weights are the network's
     "vae": ("first_stage_model.", "vae."),
-    "text_encoder": ("cond_stage_model.", "conditioner.", "text_encoders."),
+    "text_encoder": ("cond_stage_model.", "conditioner.embedders.0.", "text_encoders.clip_l."),
+    "text_encoder_2": ("conditioner.embedders.1.", "text_encoders.clip_g."),
+    "text_encoder_3": T5,
 }
 
 
@@ -25,22 +32,44 @@ def check_not_pickled(model: str) -> None:
         )
 
 
+def check_kind(kind: str) -> None:
+    """Refuse a kind of pipeline that diffusers loads from no single file; one that it does not know passes.
+
+    Raises:
+        ValueError: it is of such a kind.
+    """
+    import diffusers
+    from diffusers.loaders.single_file import FromSingleFileMixin
+
+    pipeline = getattr(diffusers, kind, FromSingleFileMixin)
+    if not issubclass(pipeline, FromSingleFileMixin):
+        raise ValueError(
+            f"diffusers loads no {kind} from a checkpoint in one file: take its folder or hub name"
+        )
+
+
 def config_of(file: Path) -> str:
     """Return the hub name of the pipeline that a checkpoint is one of: names and shapes of weights tell.
 
     Raises:
-        ValueError: the file is damaged.
+        ValueError: the file is damaged, or its weights are of no kind that diffusers knows.
     """
     from diffusers.loaders.single_file_utils import fetch_diffusers_config
 
-    return str(fetch_diffusers_config(_header(file))["pretrained_model_name_or_path"])
+    header = _header(file)
+    try:
+        return str(fetch_diffusers_config(header)["pretrained_model_name_or_path"])
+    except Exception as error:
+        what = f"the checkpoint {file} does not tell which pipeline it is one of"
+        raise explained(error, what, "Say it with --model.prior.config") from error
 
 
-def parts_in(file: Path, names: list[str]) -> list[str]:
+def parts_in(file: Path, kind: str, names: list[str]) -> list[str]:
     """Return those parts of a pipeline whose weights a checkpoint holds.
 
     Args:
         file: the checkpoint.
+        kind: class of the pipeline.
         names: of the parts that are asked for.
 
     Raises:
@@ -48,19 +77,23 @@ def parts_in(file: Path, names: list[str]) -> list[str]:
     """
     keys = _header(file).keys()
 
+    begins = HELD_BY | ({"text_encoder_2": T5} if kind == "FluxPipeline" else {})
+
     def holds(name: str) -> bool:
-        if name in ("unet", "transformer"):
-            return True
-        begin = HELD_BY["text_encoder"] if name.startswith("text_encoder") else HELD_BY.get(name)
-        return begin is not None and any(key.startswith(begin) for key in keys)
+        return name in ("unet", "transformer") or any(key.startswith(begins.get(name, ())) for key in keys)
 
     return [name for name in names if holds(name)]
 
 
-def num_weights(file: Path) -> int:
-    """Number of a checkpoint's weights that are not of text encoders."""
-    header = _header(file).items()
-    return sum(value.numel() for name, value in header if not name.startswith(HELD_BY["text_encoder"]))
+def num_weights(file: Path) -> tuple[int, int]:
+    """Numbers of a checkpoint's weights: of the network and the autoencoder, and of text encoders.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    numbers = files.numbers_of(file)
+    of_texts = sum(count for name, count in numbers.items() if name.startswith(TEXT))
+    return sum(numbers.values()) - of_texts, of_texts
 
 
 def _header(file: Path) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import torch
 
 from dreamfusion_pl.diffusion import loading
 from dreamfusion_pl.diffusion.adapter import Adapter
-from dreamfusion_pl.diffusion.embeddings import EmbeddingFolder, cache_of, fingerprint
+from dreamfusion_pl.diffusion.embeddings import EmbeddingFolder, cache_of, check_label, fingerprint
 from dreamfusion_pl.diffusion.quiet import quiet
 from dreamfusion_pl.types import TextEmbedding
 
@@ -31,14 +31,14 @@ class Texts:
             is not in the user's cache, and put it there.
 
     Raises:
-        ValueError: there are no tokenizers, or no such folder.
+        ValueError: there are no tokenizers, or no such folder, or it is of another model.
     """
 
     def __init__(
         self, source: loading.Source, adapter: type[Adapter], dtype: torch.dtype, folder: str | None
     ) -> None:
-        if folder is not None and not Path(folder).is_dir():
-            raise ValueError(f"there is no folder of embeddings at {folder}: {_HOW_TO_EMBED}")
+        if folder is not None:
+            check_folder(folder, source)
         self._source, self._adapter, self._dtype, self._folder = source, adapter, dtype, folder
         self._reader = self._load("tokenizer", {})  # the pipeline without networks
         self._tokenizers = adapter.tokenizers(self._reader)
@@ -129,6 +129,13 @@ class Texts:
                     f"the prior reads {limit}: it does not see {cut!r}. Shorten it",
                     stacklevel=4,
                 )
+
+
+def check_folder(folder: str, source: loading.Source) -> None:
+    """Raise ValueError where there is no folder of embeddings, or it is one of another model."""
+    if not Path(folder).is_dir():
+        raise ValueError(f"there is no folder of embeddings at {folder}: {_HOW_TO_EMBED}")
+    check_label(Path(folder), source.identity)
 
 
 _HOW_TO_EMBED = (

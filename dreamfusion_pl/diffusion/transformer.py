@@ -7,7 +7,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from dreamfusion_pl.diffusion.adapter import Adapter, diffusion_process
+from dreamfusion_pl.diffusion.adapter import Adapter, diffusion_process, side_of
 from dreamfusion_pl.types import TextEmbedding
 
 MAX_TOKENS = {"PixArtAlphaPipeline": 120, "PixArtSigmaPipeline": 300}  # what the pipelines read of a text
@@ -31,7 +31,7 @@ class PixArtAdapter(Adapter):
         self.network = pipeline.transformer
         self.schedule, self.prediction = diffusion_process(pipeline)
         self.channels = config.in_channels
-        self.resolution = resolution or config.sample_size
+        self.resolution = side_of(resolution, config.sample_size, config.patch_size)
         self.text_width = config.caption_channels
         self._side: float | None = None  # of the picture in pixels, where the network wants to know it
         if type(pipeline).__name__ == "PixArtAlphaPipeline" and config.sample_size == 128:

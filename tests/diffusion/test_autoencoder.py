@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from diffusers import AutoencoderTiny
 from tiny_families import FAMILIES, save_tiny_family, tiny_autoencoder, tiny_family
 
 from dreamfusion_pl.diffusion.autoencoder import LatentEncoder
@@ -79,3 +80,22 @@ def test_an_autoencoder_that_cannot_serve_is_refused(folder, tiny, tmp_path):
         PretrainedPrior(autoencoder=str(tiny))
     with pytest.raises(ValueError, match=r"(?s)autoencoder.*could not be loaded.*madebyollin/taesd"):
         PretrainedPrior(str(folder), autoencoder=str(tmp_path))
+
+
+def test_a_model_whose_own_autoencoder_is_tiny_is_refused(tmp_path):
+    pipeline = tiny_family("stable_diffusion")
+    pipeline.vae = tiny_autoencoder()
+    pipeline.save_pretrained(tmp_path / "tiny")
+    with pytest.raises(ValueError, match="own autoencoder is an AutoencoderTiny.*--model.prior.autoencoder"):
+        PretrainedPrior(str(tmp_path / "tiny"))
+
+
+def test_a_tiny_autoencoder_of_another_factor_is_refused():
+    coarse = AutoencoderTiny(
+        encoder_block_out_channels=(8, 8, 8),
+        decoder_block_out_channels=(8, 8, 8),
+        num_encoder_blocks=(1, 1, 1),
+        num_decoder_blocks=(1, 1, 1),
+    )
+    with pytest.raises(ValueError, match="one latent of 4 x 4 pixels, the model's own of 2 x 2"):
+        LatentEncoder(tiny_family("stable_diffusion").vae, coarse)

@@ -128,6 +128,21 @@ def test_text_and_time_matter(name, folders):
     assert not torch.allclose(eps, prior.predict(z_t, torch.tensor([0.8]), chair), atol=1e-4)
 
 
+@pytest.mark.parametrize("name", FAMILIES)
+def test_bfloat16_predicts_and_encodes_about_the_same(name, folders):
+    fine = prior_of(folders[name])
+    coarse = PretrainedPrior(str(folders[name]), dtype="bfloat16", resolution=SIDE)
+    draw = torch.Generator().manual_seed(0)
+    z_t = torch.randn(2, fine.channels, SIDE, SIDE, generator=draw)
+    t, rgb = torch.tensor([0.3, 0.8]), torch.rand(1, 16, 16, 3, generator=draw)
+    with torch.no_grad():
+        eps, rough = (prior.predict(z_t, t, prior.embed(["a red chair", ""])) for prior in (fine, coarse))
+        z, rough_z = (prior.encode(rgb, 0.0) for prior in (fine, coarse))
+    assert rough.dtype == rough_z.dtype == torch.float32
+    assert float((rough - eps).norm() / eps.norm()) < 0.1
+    assert float((rough_z - z).norm() / z.norm()) < 0.1
+
+
 def test_every_adapter_is_tested():
     assert {type(tiny_family(name)).__name__ for name in FAMILIES} == set(ADAPTERS)
 
@@ -139,9 +154,25 @@ def test_packing_is_that_of_flux():
     assert unpack(pack(z), 6).equal(z)
 
 
-def test_flux_needs_an_even_side(folders):
+@pytest.mark.parametrize("name", ["pixart_alpha", "pixart_sigma", "stable_diffusion_3", "flux"])
+def test_a_transformer_needs_an_even_side(name, folders):
     with pytest.raises(ValueError, match="even, got 7"):
-        PretrainedPrior(str(folders["flux"]), resolution=7)
+        PretrainedPrior(str(folders[name]), resolution=7)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_negative_side_is_refused(name, folders):
+    with pytest.raises(ValueError, match="0 for the model's own, got -8"):
+        PretrainedPrior(str(folders[name]), resolution=-8)
+
+
+def test_a_side_beyond_the_positions_is_refused(folders):
+    folder = str(folders["stable_diffusion_3"])
+    with pytest.raises(ValueError, match="positions for latents of 32 x 32 and no more.*got 34"):
+        PretrainedPrior(folder, resolution=34)
+    prior = PretrainedPrior(folder, dtype="float32", resolution=32)
+    eps = prior.predict(torch.zeros(1, 16, 32, 32), torch.tensor([0.5]), prior.embed(["a red chair"]))
+    assert eps.isfinite().all()
 
 
 @pytest.mark.parametrize("name", FAMILIES)

@@ -19,13 +19,13 @@ def network_of(pipeline) -> tuple[str, torch.nn.Module]:
     return name, pipeline.components[name]
 
 
-def hand_made(pipeline) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
-    """A LoRA of every attention's queries: weights as diffusers saves them, and the product B A by module."""
+def hand_made(pipeline, layers: str = "to_q") -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """A LoRA of attentions' ``layers``: weights as diffusers saves them, and the product B A by module."""
     name, network = network_of(pipeline)
     draw = torch.Generator().manual_seed(3)
     file, change = {}, {}
     for module, layer in network.named_modules():
-        if module.endswith("to_q"):
+        if module.endswith(layers):
             down = torch.randn(RANK, layer.in_features, generator=draw)
             up = torch.randn(layer.out_features, RANK, generator=draw)
             file |= {f"{name}.{module}.lora_A.weight": down, f"{name}.{module}.lora_B.weight": up}
@@ -94,3 +94,13 @@ def test_a_family_without_lora_says_so(tmp_path):
     save_file({"transformer.a.lora_A.weight": torch.zeros(2, 2)}, tmp_path / "lora.safetensors")
     with pytest.raises(ValueError, match="no LoRA into a PixArtSigmaPipeline"):
         prior_of(save_tiny_family("pixart_sigma", tmp_path / "tiny"), lora=str(tmp_path / "lora.safetensors"))
+
+
+def test_a_lora_of_xl_is_refused_by_the_smaller_model(tmp_path):
+    weights, _ = hand_made(tiny_family("stable_diffusion_xl"), "to_k")  # they read wider texts
+    save_file(weights, tmp_path / "lora.safetensors")
+    folder = save_tiny_family("stable_diffusion", tmp_path / "tiny")
+    with pytest.raises(ValueError, match="another family than this StableDiffusionPipeline"):
+        prior_of(folder, lora=str(tmp_path / "lora.safetensors"))
+    xl = save_tiny_family("stable_diffusion_xl", tmp_path / "xl")
+    prior_of(xl, lora=str(tmp_path / "lora.safetensors"))

@@ -1,16 +1,19 @@
 """PretrainedPrior: what it does for every family, and what it says of models that it cannot load."""
 
+import importlib.util
 import json
 import shutil
+import sys
 from types import SimpleNamespace
 
 import huggingface_hub
 import pytest
 import torch
 from huggingface_hub import errors
-from tiny_pipeline import save_tiny_pipeline, tiny_pipeline
+from tiny_pipeline import save_spiece_tokenizer, save_tiny_pipeline, tiny_pipeline
 
-from dreamfusion_pl.diffusion import loading
+from dreamfusion_pl.cli import main
+from dreamfusion_pl.diffusion import files
 from dreamfusion_pl.diffusion.precision import resolve_dtype
 from dreamfusion_pl.diffusion.pretrained import PretrainedPrior
 
@@ -144,6 +147,14 @@ def test_a_folder_that_is_not_whole_is_named_with_what_it_lacks(tmp_path, folder
         PretrainedPrior(str(broken)).embed(["a chair"])
 
 
+def test_pickled_weights_are_not_loaded(tmp_path, folder):
+    pickled = shutil.copytree(folder, tmp_path / "pickled")
+    weights = pickled / "unet" / "diffusion_pytorch_model.safetensors"
+    weights.rename(weights.with_suffix(".bin"))
+    with pytest.raises(ValueError, match="no unet/.*pickled .bin.* may run code"):
+        PretrainedPrior(str(pickled))
+
+
 def test_damaged_weights_are_explained(tmp_path, folder):
     broken = shutil.copytree(folder, tmp_path / "broken")
     (broken / "unet" / "diffusion_pytorch_model.safetensors").write_bytes(b"half")
@@ -155,11 +166,11 @@ def test_missing_shards_are_named(tmp_path):
     part = tmp_path / "transformer"
     part.mkdir()
     (part / "config.json").write_text("{}")
-    (part / "model.safetensors.index.json").write_text(
+    (part / "diffusion_pytorch_model.safetensors.index.json").write_text(
         json.dumps({"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}})
     )
     (part / "model-1.safetensors").touch()
-    assert loading.missing_files(part) == [part / "model-2.safetensors"]
+    assert files.missing_files(part) == [part / "model-2.safetensors"]
 
 
 def test_a_gpu_without_bfloat16_is_explained(monkeypatch):
@@ -167,3 +178,38 @@ def test_a_gpu_without_bfloat16_is_explained(monkeypatch):
     with pytest.raises(ValueError, match="bfloat16.*float32"):
         resolve_dtype("bfloat16", torch.device("cuda"))
     assert resolve_dtype("auto", torch.device("cuda")) == torch.float32
+
+
+def test_a_cpu_that_emulates_bfloat16_is_warned_of_once(monkeypatch, folder):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {})
+    prior = PretrainedPrior(str(folder), dtype="bfloat16")  # it may go to a GPU yet
+    with pytest.warns(UserWarning, match="does not compute in bfloat16.*--model.prior.dtype auto") as found:
+        prior.to("cpu")
+    assert len(found) == 1
+    PretrainedPrior(str(folder), dtype="auto").to("cpu")
+
+
+def test_a_mac_without_bfloat16_is_explained(monkeypatch):
+    mac = torch.device("mps")
+    monkeypatch.setattr(torch.backends.mps, "is_macos_or_newer", lambda *_: True)
+    assert resolve_dtype("bfloat16", mac) == torch.bfloat16
+    monkeypatch.setattr(torch.backends.mps, "is_macos_or_newer", lambda *_: False)
+    with pytest.raises(ValueError, match="macOS 14.*--model.prior.dtype float32"):
+        resolve_dtype("bfloat16", mac)
+    assert resolve_dtype("auto", mac) == torch.float32
+
+
+def test_a_sentencepiece_tokenizer_needs_its_package(tmp_path, folder, monkeypatch, capsys):
+    model = shutil.copytree(folder, tmp_path / "spiece")
+    save_spiece_tokenizer(model)
+    known = PretrainedPrior(str(model), dtype="float32")
+    assert known.unknown_words("a red zebra") == ["zebra"]
+    real = importlib.util.find_spec
+    monkeypatch.setitem(sys.modules, "sentencepiece", None)
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "sentencepiece" else real(name)
+    )
+    with pytest.raises(ValueError, match="needs the package sentencepiece: pip install"):
+        PretrainedPrior(str(model), dtype="float32")
+    assert main(["doctor", "--model.prior.model", str(model)]) == 1
+    assert "needs the package sentencepiece: pip install" in capsys.readouterr().out
