@@ -96,7 +96,7 @@ class RunCommand(LightningCLI):
             LightningModule,
             LightningDataModule,
             save_config_callback=RunNotes,
-            save_config_kwargs={"overwrite": True},  # by a run that goes on in its own folder
+            save_config_kwargs={"save_to_log_dir": False},  # RunNotes does
             seed_everything_default=0,
             trainer_defaults={"inference_mode": False},
             parser_kwargs={"exit_on_error": False} | {command: {"exit_on_error": False}},

@@ -13,10 +13,12 @@ import pytest
 import torch
 from fakes import SMALL_RUN, finish, small_model
 from pytorch_lightning import Callback, Trainer
+from pytorch_lightning.cli import LightningArgumentParser
 
 from dreamfusion_pl import configs
 from dreamfusion_pl.callbacks.average import WeightAverage
 from dreamfusion_pl.callbacks.checkpoints import LastCheckpoints
+from dreamfusion_pl.callbacks.notes import RunNotes
 from dreamfusion_pl.callbacks.safety import DivergedError, Safety
 from dreamfusion_pl.cli import main
 from dreamfusion_pl.data.views import RandomViews
@@ -252,3 +254,26 @@ def test_an_error_of_the_program_is_not_hidden():
 def test_impossible_arguments():
     with pytest.raises(ValueError, match="every and patience"):
         Safety(every=0)
+
+
+@pytest.mark.parametrize("moment", ["dump", "write"])
+def test_a_configuration_that_was_not_written_to_its_end_leaves_the_one_before(tmp_path, monkeypatch, moment):
+    def write_half(self, text, **how):
+        raw(self, text[: len(text) // 2], **how)
+        raise OSError(28, "No space left on device")
+
+    def fail(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    raw = Path.write_text
+    parser = LightningArgumentParser()
+    parser.add_argument("--prompt", type=str)
+    config = parser.parse_args(["--prompt=a red ball"])
+    trainer = Trainer(logger=False, default_root_dir=tmp_path, enable_progress_bar=False)
+    RunNotes(parser, config, save_to_log_dir=False).setup(trainer, small_model(), "fit")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert before == {"config.yaml": b"prompt: a red ball\n", "prompt.txt": b"a red ball\n"}
+    monkeypatch.setattr(*((parser, "dump", fail) if moment == "dump" else (Path, "write_text", write_half)))
+    with pytest.raises(OSError, match="No space"):
+        RunNotes(parser, config, save_to_log_dir=False).setup(trainer, small_model(), "fit")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
