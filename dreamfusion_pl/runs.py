@@ -11,6 +11,7 @@ from typing import Any, final
 import torch
 import yaml
 from jsonargparse import ActionConfigFile
+from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 from pytorch_lightning import LightningDataModule, LightningModule, Trainer
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
@@ -18,6 +19,7 @@ from pytorch_lightning.plugins.environments import SLURMEnvironment, TorchElasti
 from dreamfusion_pl import configs
 from dreamfusion_pl.algorithm import DreamFusion
 from dreamfusion_pl.callbacks import folder
+from dreamfusion_pl.callbacks.checkpoint_io import WholeCheckpoints
 from dreamfusion_pl.callbacks.notes import RunNotes
 from dreamfusion_pl.diffusion.prompts import check_prompt, unknown_words_warning
 from dreamfusion_pl.terminal import guarded
@@ -122,14 +124,17 @@ class RunCommand(LightningCLI):
                     )
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Build the trainer; under SLURM without Lightning's requeueing.
+        """Build the trainer, with checkpoints that are proved whole and without Lightning's SLURM requeueing.
 
-        That saves into the working folder, which all runs share. Here the callback ``Signals`` saves into the
-        run folder, and the job's script requeues (docs/batch.md).
+        The latter saves into the working folder, which all runs share. Here the callback ``Signals`` saves
+        into the run folder, and the job's script requeues (docs/batch.md).
         """
         if SLURMEnvironment.detect() and not TorchElasticEnvironment.detect():
             kwargs["plugins"] = SLURMEnvironment(auto_requeue=False)
-        return super().instantiate_trainer(**kwargs)
+        trainer = super().instantiate_trainer(**kwargs)
+        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # nobody asked for another one
+            trainer.strategy.checkpoint_io = WholeCheckpoints()
+        return trainer
 
     def _parse_ckpt_path(self) -> None:
         """Do nothing: ``configs.arrange`` has put the checkpoint's configuration under the command line.

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 from pickle import UnpicklingError
 
@@ -133,6 +134,36 @@ def test_the_newest_whole_checkpoint_is_taken(tmp_path, whole, capsys, how):
     previous.write_bytes(damaged(whole, how))
     with pytest.raises(ValueError, match="every checkpoint at .* is damaged"):
         configs.find_checkpoint(str(tmp_path))
+
+
+def test_no_flipped_bit_is_taken_for_a_whole_checkpoint(tmp_path, whole):
+    """Wherever the bit is: either the file can still be read, or another one is looked for."""
+    file, directory = tmp_path / "last.ckpt", whole.rindex(b"PK\x01\x02")
+    for place in [*range(0, 64), *range(directory, len(whole), 3)]:
+        for bit in (0x01, 0x80):
+            file.write_bytes(whole[:place] + bytes([whole[place] ^ bit]) + whole[place + 1 :])
+            if configs.is_whole(file):
+                torch.load(file, weights_only=True)
+
+
+@pytest.mark.parametrize("kind", ["zip", "list", "encrypted", "weights"])
+def test_a_file_that_is_no_checkpoint_is_one_message(tmp_path, monkeypatch, capsys, kind):
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "other.ckpt"
+    if kind in ("list", "weights"):
+        torch.save([1, 2] if kind == "list" else {"weights": torch.zeros(3)}, file)
+    else:
+        with zipfile.ZipFile(file, "w") as archive:
+            archive.writestr("a.txt", "text")
+    if kind == "encrypted":
+        content = bytearray(file.read_bytes())
+        content[6] |= 1
+        content[content.rindex(b"PK\x01\x02") + 8] |= 1
+        file.write_bytes(content)
+    assert main(["fit", "--config", "default.yaml", *COMMAND[4:], "--resume", str(file)]) == 2
+    said = "is no checkpoint of a run" if kind == "weights" else "is damaged, or another kind of file"
+    error = capsys.readouterr().err
+    assert said in error and error.count("error") == 1 and "Traceback" not in error
 
 
 def fit(model, callbacks, folder, steps=40, views=None):

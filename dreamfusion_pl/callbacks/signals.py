@@ -20,6 +20,7 @@ ORDERLY = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1
 class Signals(Callback):
     """After a signal, finishes the step, saves, says how to go on and exits with 128 + the signal's number.
 
+    The step is the optimizer's, with all of its batches.
     That is 130 after Ctrl-C, 143 after SIGTERM, 138 after SIGUSR1. A second signal ends the run at once, with
     what the last checkpoint holds. Of several ranks any may get the signal; all stop after the same step.
     """
@@ -27,9 +28,11 @@ class Signals(Callback):
     def __init__(self) -> None:
         self._received: int | None = None
         self._before: dict[int, Any] = {}
+        self._step = 0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Listen; only the main thread may, others are told by it."""
+        self._step = trainer.global_step
         if threading.current_thread() is not threading.main_thread():
             return
         self._before = {number: signal.signal(number, self.notice) for number in ORDERLY}
@@ -37,7 +40,10 @@ class Signals(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Act on what was noticed during the step."""
+        """Act on what was noticed during the step, when it is done."""
+        if trainer.global_step == self._step:
+            return
+        self._step = trainer.global_step
         received = self._received is not None
         if trainer.world_size > 1:  # the ranks stop at the same step
             received = bool(trainer.strategy.reduce_boolean_decision(received, all=False))

@@ -26,12 +26,11 @@ def kills(folder: Path, count: int, while_saving: bool, seed: int = 0) -> Tally:
     for _ in range(count):
         before = step_of(run)
         process = start(folder, ["fit", "--resume", str(run)] if before else fit(folder, length))
-        draft = run / "checkpoints" / "draft.tmp"
         deadline = time.monotonic() + 300
         while process.poll() is None and time.monotonic() < deadline and not _is_newer(run, before):
             time.sleep(0.05)
         time.sleep(draw.uniform(0.0, 2.0))
-        while while_saving and not draft.exists() and process.poll() is None and time.monotonic() < deadline:
+        while while_saving and not _saves(run) and process.poll() is None and time.monotonic() < deadline:
             pass  # no pause: the file is there for a moment only
         was_running = process.poll() is None
         process.kill()
@@ -49,6 +48,10 @@ def kills(folder: Path, count: int, while_saving: bool, seed: int = 0) -> Tally:
     return Tally(
         count, survived if is_exact else 0, f"{end} steps, {'bit for bit' if is_exact else 'NOT'} the same"
     )
+
+
+def _saves(run: Path) -> bool:
+    return any(run.glob("checkpoints/*draft.tmp*"))
 
 
 def _is_newer(run: Path, step: int) -> bool:
