@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import sys
 from collections.abc import Callable
@@ -197,7 +198,7 @@ def _add_prompt_and_seed(parser: LightningArgumentParser) -> None:
 
 
 def _check_writable(trainer: Trainer) -> None:
-    """Raise ValueError where the run folder cannot be made."""
+    """Raise ValueError where the run folder cannot be made; on a full disk, which may change, the OSError."""
     folder = trainer.log_dir
     if folder is None or not trainer.is_global_zero:
         return
@@ -207,6 +208,8 @@ def _check_writable(trainer: Trainer) -> None:
         probe.touch()
         probe.unlink()
     except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
         raise ValueError(
             f"the run folder {folder} cannot be written ({error.strerror}): run from another folder, "
             "or pass --trainer.logger.init_args.save_dir FOLDER"

@@ -320,3 +320,15 @@ def test_from_any_folder_and_without_noise(folder):
 
 def test_configurations_are_packaged():
     assert {"default.yaml", "denoiser.yaml"} <= {path.name for path in configs.PACKAGED.iterdir()}
+
+
+@pytest.mark.parametrize("number, status, said", [(28, 1, "space left"), (30, 2, "cannot be written")])
+def test_a_full_disk_may_be_tried_again_a_read_only_one_not(
+    folder, capsys, monkeypatch, number, status, said
+):
+    def touch(*_, **__):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(Path, "touch", touch)
+    assert main(["fit", *SMALL, "--prompt", "a red ball"]) == status
+    assert said in capsys.readouterr().err
