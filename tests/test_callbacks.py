@@ -250,6 +250,16 @@ def test_status_while_it_runs_and_when_it_fails(tmp_path):
     assert not (tmp_path / folder.VIEWER).exists()
 
 
+def test_status_of_a_run_that_fails_in_its_first_step(tmp_path):
+    class Fail(Callback):
+        def on_train_batch_start(self, *_):
+            raise torch.OutOfMemoryError("no more")
+
+    with pytest.raises(torch.OutOfMemoryError):
+        fit(tmp_path, [Report(), Fail()], val_check_interval=100)
+    assert status_of(tmp_path)["state"] == "failed" and "no more" in status_of(tmp_path)["error"]
+
+
 def test_results_name_only_what_is_there(tmp_path):
     (tmp_path / folder.OBJECT).touch()
     assert results(tmp_path) == [f"object:     {tmp_path / 'object.glb'}", f"run folder: {tmp_path}"]

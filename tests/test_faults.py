@@ -166,7 +166,7 @@ def test_a_file_that_is_no_checkpoint_is_one_message(tmp_path, monkeypatch, caps
     assert said in error and error.count("error") == 1 and "Traceback" not in error
 
 
-def fit(model, callbacks, folder, steps=40, views=None):
+def fit(model, callbacks, folder, steps=40, views=None, checkpoint=None):
     trainer = Trainer(
         max_steps=steps,
         max_epochs=-1,
@@ -180,7 +180,8 @@ def fit(model, callbacks, folder, steps=40, views=None):
         num_sanity_val_steps=0,
         limit_val_batches=0,
     )
-    trainer.fit(model, datamodule=views or RandomViews(views_per_step=2, look_resolution=8))
+    views = views or RandomViews(views_per_step=2, look_resolution=8)
+    trainer.fit(model, datamodule=views, ckpt_path=checkpoint)
     return trainer
 
 
@@ -226,6 +227,20 @@ def test_the_average_leaves_out_weights_that_are_not_finite(tmp_path, capsys):
     fit(model, [Spoil(), WeightAverage(0.5), Safety(every=5)], tmp_path, steps=20)
     assert "went back" in capsys.readouterr().err
     assert all(bool(parameter.isfinite().all()) for parameter in model.parameters())  # it has the average
+
+
+def test_a_resumed_run_goes_back_where_an_unbroken_one_does(tmp_path, capsys):
+    """Of the two bad steps that send it back, one is before the checkpoint and one after it."""
+    models, safeties = [], []
+    for place, start in (("whole", None), ("rest", tmp_path / "whole" / "checkpoints" / "previous.ckpt")):
+        models.append(small_model())
+        safeties.append(Safety(every=5, patience=2))
+        callbacks = [Poison({1, 7, 9}), safeties[-1], LastCheckpoints(9)]
+        fit(models[-1], callbacks, tmp_path / place, steps=12, checkpoint=start)
+    whole, resumed = (model.state_dict() for model in models)
+    assert all(torch.equal(value, resumed[name]) for name, value in whole.items())
+    assert capsys.readouterr().err.count("went back") == 2
+    assert [(one.skipped, len(one.notes)) for one in safeties] == [(3, 1), (3, 1)]
 
 
 def test_a_hopeless_run_ends_with_advice(tmp_path):
