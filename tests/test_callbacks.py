@@ -183,6 +183,17 @@ def test_checkpoints_are_of_whole_steps(tmp_path):
     assert saved == [(2, 6), (3, 9)]
 
 
+def test_a_signal_during_the_last_step_is_not_forgotten(tmp_path):
+    class Late(Callback):
+        def on_train_epoch_end(self, trainer, *_):
+            signals.notice(signal.SIGTERM)
+
+    signals = Signals()
+    with pytest.raises(SystemExit, match="143"):
+        fit(tmp_path, [Late(), signals, LastCheckpoints()], steps=2, val_check_interval=100)
+    assert torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 2
+
+
 def test_a_resumed_run_does_not_save_before_its_first_step(tmp_path):
     more = {"accumulate_grad_batches": 2, "val_check_interval": 100}
     fit(tmp_path / "a", [LastCheckpoints(every=2)], steps=2, **more)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -332,3 +333,29 @@ def test_a_full_disk_may_be_tried_again_a_read_only_one_not(
     monkeypatch.setattr(Path, "touch", touch)
     assert main(["fit", *SMALL, "--prompt", "a red ball"]) == status
     assert said in capsys.readouterr().err
+
+
+@pytest.fixture
+def ctrl_c():
+    """Ctrl-C as in a fresh process; Lightning switches it off when it was pressed."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_while_a_command_loads_is_one_line(folder, capsys, monkeypatch, ctrl_c):
+    monkeypatch.setattr(configs, "arrange", lambda args: os.kill(os.getpid(), signal.SIGINT))
+    assert main(["fit", "--prompt", "a red ball"]) == 130
+    line = "stopped by Ctrl-C; go on with: python -m dreamfusion_pl fit --prompt 'a red ball'\n"
+    assert capsys.readouterr().err == line
+
+
+def test_ctrl_c_while_results_are_written_loses_no_step(folder, capsys, ctrl_c):
+    assert main(["fit", *SMALL, "--prompt", "a red ball", "--trainer.callbacks+=fakes.Impatient"]) == 130
+    error = capsys.readouterr().err
+    assert (
+        error.splitlines()[-1]
+        == f"stopped by Ctrl-C; go on with: python -m dreamfusion_pl fit --resume {RUN}"
+    )
+    assert "Traceback" not in error and (RUN / "checkpoints" / "last.ckpt").exists()
+    assert json.loads((RUN / "status.json").read_text())["state"] == "interrupted"
