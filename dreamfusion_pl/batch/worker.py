@@ -21,7 +21,7 @@ from dreamfusion_pl.terminal import WRONG_USAGE
 SEED_STEP = 1000  # between the seeds that a hopeless job is tried with
 LOG = "log.txt"
 PROGRAM = (sys.executable, "-m", "dreamfusion_pl")
-State = Literal["finished", "failed", "busy"]
+State = Literal["finished", "failed", "busy", "unfinished"]
 
 
 class Outcome(NamedTuple):
