@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -359,3 +360,12 @@ def test_ctrl_c_while_results_are_written_loses_no_step(folder, capsys, ctrl_c):
     )
     assert "Traceback" not in error and (RUN / "checkpoints" / "last.ckpt").exists()
     assert json.loads((RUN / "status.json").read_text())["state"] == "interrupted"
+
+
+def test_a_full_tmpdir_does_not_matter_to_saves(folder, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(tempfile, "mkstemp", full)
+    assert main(["fit", *SMALL, "--prompt", "a red ball"]) == 0
+    assert configs.is_whole(RUN / "checkpoints" / "last.ckpt")

@@ -43,6 +43,9 @@ class Safety(Callback):
                 f"got {every}, {patience}, {rollbacks} and {lost}"
             )
         self.every, self.patience, self.rollbacks, self.lost = every, patience, rollbacks, lost
+        self.notes: list[str] = []
+        self._good: tuple[dict[str, Any], list[dict[str, Any]]] | None = None
+        self._bad = torch.zeros(())  # steps since the last look whose gradient was not finite
         self._forget()
 
     @property
@@ -108,12 +111,10 @@ class Safety(Callback):
             self._look(trainer, pl_module)
 
     def _forget(self) -> None:
-        self.notes: list[str] = []
-        self._went_back, self._skipped, self._lost_looks = 0, 0, 0
+        self.notes, self._went_back, self._skipped, self._lost_looks = [], 0, 0, 0
         self._looked = 0  # the last step that was looked at
-        self._bad = torch.zeros(())  # steps since then whose gradient was not finite
-        self._good: tuple[dict[str, Any], list[dict[str, Any]]] | None = None
-        self._good_step = -1  # whose state it is
+        self._bad = torch.zeros(())
+        self._good, self._good_step = None, -1  # the state to go back to, and its step
 
     def _remember(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._good, self._good_step = _state(trainer, pl_module), trainer.global_step
