@@ -27,7 +27,7 @@ else
 fi
 
 status=0
-srun python -m dreamfusion_pl fit "${words[@]}" || status=$?
+srun --kill-on-bad-exit=1 python -m dreamfusion_pl fit "${words[@]}" || status=$?
 case $status in
   138 | 143) scontrol requeue "$SLURM_JOB_ID" ;; # it was stopped by SIGUSR1 or SIGTERM, and has saved
 esac

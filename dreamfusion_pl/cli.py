@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -80,7 +81,7 @@ def main(args: Sequence[str] | None = None) -> int:
         args: the words after the program's name; None takes the process's own.
 
     Returns:
-        The exit status: 0 done, 1 failed, 2 wrong usage.
+        The exit status: 0 done, 1 failed, 2 wrong usage, 130 stopped by Ctrl-C.
     """
     words = list(sys.argv[1:] if args is None else args)
     if not words or words[0] in ("-h", "--help"):
@@ -101,4 +102,9 @@ def main(args: Sequence[str] | None = None) -> int:
         rest = ["--help"] if rest == ["--help", "all"] else rest
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # no advice; read at the first import
     module, function = COMMANDS[name].function.split(":")
-    return getattr(importlib.import_module(module), function)(rest)
+    try:
+        return getattr(importlib.import_module(module), function)(rest)
+    except KeyboardInterrupt as stop:  # with a note where another command goes on better than this one
+        again = getattr(stop, "__notes__", [f"python -m dreamfusion_pl {shlex.join(words)}"])[0]
+        print(f"stopped by Ctrl-C; go on with: {again}", file=sys.stderr)
+        return 130

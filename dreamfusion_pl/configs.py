@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
+
+from dreamfusion_pl.callbacks.checkpoint_io import is_whole
 
 _HERE = Path(__file__).parent
 PACKAGED = _HERE / "configs" if (_HERE / "configs").is_dir() else _HERE.parent / "configs"  # wheel, checkout
@@ -130,7 +130,8 @@ def find_checkpoint(name: str) -> Path:
     if path.is_file():
         if not is_whole(path):
             raise ValueError(
-                f"the checkpoint {path} is damaged; pass its run folder to take the newest whole one"
+                f"the checkpoint {path} is damaged, or another kind of file; "
+                "pass its run folder to take the newest whole one"
             )
         return path
     if name == "last":
@@ -148,15 +149,6 @@ def find_checkpoint(name: str) -> Path:
             return checkpoint
         print(f"dreamfusion_pl: warning: {checkpoint} is damaged, looking for an older one", file=sys.stderr)
     raise ValueError(f"every checkpoint at {name!r} is damaged: start again without --resume")
-
-
-def is_whole(checkpoint: Path) -> bool:
-    """Whether a checkpoint has all of its bytes, by their check sums."""
-    try:
-        with zipfile.ZipFile(checkpoint) as archive:
-            return archive.testzip() is None
-    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, zlib.error):
-        return False
 
 
 def _layers_of_run(checkpoint: Path) -> list[Config]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import sys
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from typing import Any, final
 import torch
 import yaml
 from jsonargparse import ActionConfigFile
+from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 from pytorch_lightning import LightningDataModule, LightningModule, Trainer
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
@@ -18,6 +20,7 @@ from pytorch_lightning.plugins.environments import SLURMEnvironment, TorchElasti
 from dreamfusion_pl import configs
 from dreamfusion_pl.algorithm import DreamFusion
 from dreamfusion_pl.callbacks import folder
+from dreamfusion_pl.callbacks.checkpoint_io import WholeCheckpoints
 from dreamfusion_pl.callbacks.notes import RunNotes
 from dreamfusion_pl.diffusion.prompts import check_prompt, no_token_warning, unknown_words_warning
 from dreamfusion_pl.terminal import guarded
@@ -96,7 +99,7 @@ class RunCommand(LightningCLI):
             LightningModule,
             LightningDataModule,
             save_config_callback=RunNotes,
-            save_config_kwargs={"overwrite": True},  # by a run that goes on in its own folder
+            save_config_kwargs={"save_to_log_dir": False},  # RunNotes does
             seed_everything_default=0,
             trainer_defaults={"inference_mode": False},
             parser_kwargs={"exit_on_error": False} | {command: {"exit_on_error": False}},
@@ -122,14 +125,17 @@ class RunCommand(LightningCLI):
                     )
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Build the trainer; under SLURM without Lightning's requeueing.
+        """Build the trainer, with checkpoints that are proved whole and without Lightning's SLURM requeueing.
 
-        That saves into the working folder, which all runs share. Here the callback ``Signals`` saves into the
-        run folder, and the job's script requeues (docs/batch.md).
+        The latter saves into the working folder, which all runs share. Here the callback ``Signals`` saves
+        into the run folder, and the job's script requeues (docs/batch.md).
         """
         if SLURMEnvironment.detect() and not TorchElasticEnvironment.detect():
             kwargs["plugins"] = SLURMEnvironment(auto_requeue=False)
-        return super().instantiate_trainer(**kwargs)
+        trainer = super().instantiate_trainer(**kwargs)
+        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # nobody asked for another one
+            trainer.strategy.checkpoint_io = WholeCheckpoints()
+        return trainer
 
     def _parse_ckpt_path(self) -> None:
         """Do nothing: ``configs.arrange`` has put the checkpoint's configuration under the command line.
@@ -192,7 +198,7 @@ def _add_prompt_and_seed(parser: LightningArgumentParser) -> None:
 
 
 def _check_writable(trainer: Trainer) -> None:
-    """Raise ValueError where the run folder cannot be made."""
+    """Raise ValueError where the run folder cannot be made; on a full disk, which may change, the OSError."""
     folder = trainer.log_dir
     if folder is None or not trainer.is_global_zero:
         return
@@ -202,6 +208,8 @@ def _check_writable(trainer: Trainer) -> None:
         probe.touch()
         probe.unlink()
     except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
         raise ValueError(
             f"the run folder {folder} cannot be written ({error.strerror}): run from another folder, "
             "or pass --trainer.logger.init_args.save_dir FOLDER"

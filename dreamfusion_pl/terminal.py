@@ -40,12 +40,17 @@ def guarded(action: Callable[[], object], command: str) -> int:
 
     Returns:
         Exit status: 0 done, 1 failed, 2 wrong usage, 3 nothing can come of this run.
+
+    Raises:
+        KeyboardInterrupt: after Ctrl-C, also where Lightning makes another exception of it.
     """
     quieten()
     use_all_cores()
     try:
         action()
     except SystemExit as end:  # --help and --print_config end so
+        if isinstance(end.__context__, KeyboardInterrupt):
+            raise end.__context__ from None
         return int(end.code or 0)
     except (
         ArgumentError,

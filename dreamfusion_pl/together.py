@@ -62,9 +62,9 @@ def fit_together(fits: Sequence[Fit]) -> list[int]:
         def join(model: LightningModule, trainer: Trainer) -> None:
             if not isinstance(model, DreamFusion):
                 raise ValueError(f"only fits of a prompt can share a prior, {type(model).__name__} is none")
-            if received:  # all are to end, this one before it begins
-                raise SystemExit(128 + received[0])
             signals.extend(one for one in trainer.callbacks if isinstance(one, Signals))
+            if received:  # all are to end, this one before it begins; a later signal finds its listeners
+                raise SystemExit(128 + received[0])
             model.prior = meeting.share(seat, model.prior)
             model.distillation.check(model.prior)
 

@@ -98,6 +98,14 @@ class FullMemory(Callback):
             raise torch.OutOfMemoryError("tried to allocate 80 GiB")
 
 
+@final
+class Impatient(Callback):
+    """Presses Ctrl-C when the fit's results are about to be written."""
+
+    def on_fit_end(self, trainer, pl_module):
+        os.kill(os.getpid(), signal.SIGINT)
+
+
 SMALL_WEIGHT = Constant(0.01)
 
 

@@ -1,5 +1,7 @@
 import hashlib
 import json
+import os
+import signal
 from datetime import datetime
 
 import numpy as np
@@ -10,18 +12,20 @@ from pytorch_lightning import Callback, Trainer
 
 from dreamfusion_pl.callbacks import folder
 from dreamfusion_pl.callbacks.average import WeightAverage
+from dreamfusion_pl.callbacks.checkpoint_io import WholeCheckpoints
 from dreamfusion_pl.callbacks.checkpoints import LastCheckpoints
 from dreamfusion_pl.callbacks.mesh import MeshExport
 from dreamfusion_pl.callbacks.progress import Progress, results
 from dreamfusion_pl.callbacks.renders import Renders, sheet
 from dreamfusion_pl.callbacks.report import Report
+from dreamfusion_pl.callbacks.signals import Signals
 from dreamfusion_pl.callbacks.turntable import Turntable
 from dreamfusion_pl.data.orbit import orbit
 from dreamfusion_pl.data.views import RandomViews
 from dreamfusion_pl.types import Rendering
 
 
-def fit(root, callbacks, steps=4, model=None, **arguments):
+def fit(root, callbacks, steps=4, model=None, checkpoint=None, **arguments):
     model = model or small_model()
     trainer = Trainer(
         max_steps=steps,
@@ -39,7 +43,7 @@ def fit(root, callbacks, steps=4, model=None, **arguments):
         **arguments,
     )
     views = RandomViews(views_per_step=2, look_resolution=16, num_val_views=2, num_test_views=4)
-    trainer.fit(model, datamodule=views)
+    trainer.fit(model, datamodule=views, ckpt_path=checkpoint)
     return model
 
 
@@ -127,6 +131,84 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_last_one(tmp_path, monke
     assert (tmp_path / "checkpoints" / "last.ckpt").read_bytes() == before
 
 
+@pytest.fixture
+def saved(tmp_path):
+    """A run folder with two checkpoints."""
+    fit(tmp_path, [LastCheckpoints(every=2)], steps=4, val_check_interval=100)
+    return tmp_path / "checkpoints"
+
+
+def test_a_damaged_checkpoint_does_not_replace_the_whole_one_before(saved, tmp_path):
+    before = (saved / "previous.ckpt").read_bytes()
+    (saved / "last.ckpt").write_bytes(b"half")
+    fit(tmp_path, [LastCheckpoints(every=2)], steps=2, val_check_interval=100)
+    assert (saved / "previous.ckpt").read_bytes() == before
+    assert torch.load(saved / "last.ckpt", weights_only=True)["global_step"] == 2
+
+
+@pytest.mark.parametrize("fault", ["disk full", "other bytes"])
+def test_a_save_that_fails_leaves_what_was_there(tmp_path, monkeypatch, fault):
+    place = tmp_path / "last.ckpt"
+    WholeCheckpoints().save_checkpoint({"state_dict": {"weights": torch.rand(1000)}}, place)
+    before = place.read_bytes()
+
+    def sync(descriptor):
+        if fault == "disk full":
+            raise OSError(28, "No space left on device")
+        os.pwrite(descriptor, b"other bytes", 1000)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    with pytest.raises(OSError, match="No space|other bytes"):
+        WholeCheckpoints().save_checkpoint({"state_dict": {"weights": torch.rand(1000)}}, place)
+    assert place.read_bytes() == before and [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+def test_checkpoints_are_of_whole_steps(tmp_path):
+    class Watch(Callback):
+        def on_save_checkpoint(self, trainer, pl_module, checkpoint):
+            saved.append((trainer.global_step, batches))
+
+        def on_train_batch_start(self, trainer, *_):
+            nonlocal batches
+            batches += 1
+
+        def on_train_batch_end(self, trainer, *_):
+            if batches == 7:
+                signals.notice(signal.SIGTERM)
+
+    saved, batches, signals = [], 0, Signals()
+    callbacks = [Watch(), signals, LastCheckpoints(every=2)]
+    with pytest.raises(SystemExit):
+        fit(tmp_path, callbacks, steps=9, val_check_interval=100, accumulate_grad_batches=3)
+    assert saved == [(2, 6), (3, 9)]
+
+
+def test_a_signal_during_the_last_step_is_not_forgotten(tmp_path):
+    class Late(Callback):
+        def on_train_epoch_end(self, trainer, *_):
+            signals.notice(signal.SIGTERM)
+
+    signals = Signals()
+    with pytest.raises(SystemExit, match="143"):
+        fit(tmp_path, [Late(), signals, LastCheckpoints()], steps=2, val_check_interval=100)
+    assert torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 2
+
+
+def test_a_resumed_run_does_not_save_before_its_first_step(tmp_path):
+    more = {"accumulate_grad_batches": 2, "val_check_interval": 100}
+    fit(tmp_path / "a", [LastCheckpoints(every=2)], steps=2, **more)
+
+    class Watch(Callback):
+        def on_save_checkpoint(self, trainer, pl_module, checkpoint):
+            saved.append(trainer.global_step)
+
+    saved = []
+    callbacks = [Watch(), LastCheckpoints(every=2)]
+    start = tmp_path / "a" / "checkpoints" / "last.ckpt"
+    fit(tmp_path / "b", callbacks, steps=4, checkpoint=start, **more)
+    assert saved == [4]
+
+
 def test_progress_prints_few_lines_without_a_terminal(tmp_path, capsys):
     fit(tmp_path, [Renders(), Progress(lines=2)], steps=10, val_check_interval=5)
     lines = capsys.readouterr().out.splitlines()
@@ -177,6 +259,16 @@ def test_status_while_it_runs_and_when_it_fails(tmp_path):
     status = status_of(tmp_path)
     assert (status["state"], status["error"], status["step"]) == ("failed", "ValueError: no more of this", 3)
     assert not (tmp_path / folder.VIEWER).exists()
+
+
+def test_status_of_a_run_that_fails_in_its_first_step(tmp_path):
+    class Fail(Callback):
+        def on_train_batch_start(self, *_):
+            raise torch.OutOfMemoryError("no more")
+
+    with pytest.raises(torch.OutOfMemoryError):
+        fit(tmp_path, [Report(), Fail()], val_check_interval=100)
+    assert status_of(tmp_path)["state"] == "failed" and "no more" in status_of(tmp_path)["error"]
 
 
 def test_results_name_only_what_is_there(tmp_path):

@@ -2,8 +2,10 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -332,3 +334,50 @@ def test_from_any_folder_and_without_noise(folder):
 
 def test_configurations_are_packaged():
     assert {"default.yaml", "denoiser.yaml"} <= {path.name for path in configs.PACKAGED.iterdir()}
+
+
+@pytest.mark.parametrize("number, status, said", [(28, 1, "space left"), (30, 2, "cannot be written")])
+def test_a_full_disk_may_be_tried_again_a_read_only_one_not(
+    folder, capsys, monkeypatch, number, status, said
+):
+    def touch(*_, **__):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(Path, "touch", touch)
+    assert main(["fit", *SMALL, "--prompt", "a red ball"]) == status
+    assert said in capsys.readouterr().err
+
+
+@pytest.fixture
+def ctrl_c():
+    """Ctrl-C as in a fresh process; Lightning switches it off when it was pressed."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_while_a_command_loads_is_one_line(folder, capsys, monkeypatch, ctrl_c):
+    monkeypatch.setattr(configs, "arrange", lambda args: os.kill(os.getpid(), signal.SIGINT))
+    assert main(["fit", "--prompt", "a red ball"]) == 130
+    line = "stopped by Ctrl-C; go on with: python -m dreamfusion_pl fit --prompt 'a red ball'\n"
+    assert capsys.readouterr().err == line
+
+
+def test_ctrl_c_while_results_are_written_loses_no_step(folder, capsys, ctrl_c):
+    assert main(["fit", *SMALL, "--prompt", "a red ball", "--trainer.callbacks+=fakes.Impatient"]) == 130
+    error = capsys.readouterr().err
+    assert (
+        error.splitlines()[-1]
+        == f"stopped by Ctrl-C; go on with: python -m dreamfusion_pl fit --resume {RUN}"
+    )
+    assert "Traceback" not in error and (RUN / "checkpoints" / "last.ckpt").exists()
+    assert json.loads((RUN / "status.json").read_text())["state"] == "interrupted"
+
+
+def test_a_full_tmpdir_does_not_matter_to_saves(folder, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(tempfile, "mkstemp", full)
+    assert main(["fit", *SMALL, "--prompt", "a red ball"]) == 0
+    assert configs.is_whole(RUN / "checkpoints" / "last.ckpt")

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 from pickle import UnpicklingError
 
@@ -13,10 +14,12 @@ import pytest
 import torch
 from fakes import SMALL_RUN, finish, small_model
 from pytorch_lightning import Callback, Trainer
+from pytorch_lightning.cli import LightningArgumentParser
 
 from dreamfusion_pl import configs
 from dreamfusion_pl.callbacks.average import WeightAverage
 from dreamfusion_pl.callbacks.checkpoints import LastCheckpoints
+from dreamfusion_pl.callbacks.notes import RunNotes
 from dreamfusion_pl.callbacks.safety import DivergedError, Safety
 from dreamfusion_pl.cli import main
 from dreamfusion_pl.data.views import RandomViews
@@ -133,7 +136,37 @@ def test_the_newest_whole_checkpoint_is_taken(tmp_path, whole, capsys, how):
         configs.find_checkpoint(str(tmp_path))
 
 
-def fit(model, callbacks, folder, steps=40, views=None):
+def test_no_flipped_bit_is_taken_for_a_whole_checkpoint(tmp_path, whole):
+    """Wherever the bit is: either the file can still be read, or another one is looked for."""
+    file, directory = tmp_path / "last.ckpt", whole.rindex(b"PK\x01\x02")
+    for place in [*range(0, 64), *range(directory, len(whole), 3)]:
+        for bit in (0x01, 0x80):
+            file.write_bytes(whole[:place] + bytes([whole[place] ^ bit]) + whole[place + 1 :])
+            if configs.is_whole(file):
+                torch.load(file, weights_only=True)
+
+
+@pytest.mark.parametrize("kind", ["zip", "list", "encrypted", "weights"])
+def test_a_file_that_is_no_checkpoint_is_one_message(tmp_path, monkeypatch, capsys, kind):
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "other.ckpt"
+    if kind in ("list", "weights"):
+        torch.save([1, 2] if kind == "list" else {"weights": torch.zeros(3)}, file)
+    else:
+        with zipfile.ZipFile(file, "w") as archive:
+            archive.writestr("a.txt", "text")
+    if kind == "encrypted":
+        content = bytearray(file.read_bytes())
+        content[6] |= 1
+        content[content.rindex(b"PK\x01\x02") + 8] |= 1
+        file.write_bytes(content)
+    assert main(["fit", "--config", "default.yaml", *COMMAND[4:], "--resume", str(file)]) == 2
+    said = "is no checkpoint of a run" if kind == "weights" else "is damaged, or another kind of file"
+    error = capsys.readouterr().err
+    assert said in error and error.count("error") == 1 and "Traceback" not in error
+
+
+def fit(model, callbacks, folder, steps=40, views=None, checkpoint=None):
     trainer = Trainer(
         max_steps=steps,
         max_epochs=-1,
@@ -147,7 +180,8 @@ def fit(model, callbacks, folder, steps=40, views=None):
         num_sanity_val_steps=0,
         limit_val_batches=0,
     )
-    trainer.fit(model, datamodule=views or RandomViews(views_per_step=2, look_resolution=8))
+    views = views or RandomViews(views_per_step=2, look_resolution=8)
+    trainer.fit(model, datamodule=views, ckpt_path=checkpoint)
     return trainer
 
 
@@ -193,6 +227,20 @@ def test_the_average_leaves_out_weights_that_are_not_finite(tmp_path, capsys):
     fit(model, [Spoil(), WeightAverage(0.5), Safety(every=5)], tmp_path, steps=20)
     assert "went back" in capsys.readouterr().err
     assert all(bool(parameter.isfinite().all()) for parameter in model.parameters())  # it has the average
+
+
+def test_a_resumed_run_goes_back_where_an_unbroken_one_does(tmp_path, capsys):
+    """Of the two bad steps that send it back, one is before the checkpoint and one after it."""
+    models, safeties = [], []
+    for place, start in (("whole", None), ("rest", tmp_path / "whole" / "checkpoints" / "previous.ckpt")):
+        models.append(small_model())
+        safeties.append(Safety(every=5, patience=2))
+        callbacks = [Poison({1, 7, 9}), safeties[-1], LastCheckpoints(9)]
+        fit(models[-1], callbacks, tmp_path / place, steps=12, checkpoint=start)
+    whole, resumed = (model.state_dict() for model in models)
+    assert all(torch.equal(value, resumed[name]) for name, value in whole.items())
+    assert capsys.readouterr().err.count("went back") == 2
+    assert [(one.skipped, len(one.notes)) for one in safeties] == [(3, 1), (3, 1)]
 
 
 def test_a_hopeless_run_ends_with_advice(tmp_path):
@@ -252,3 +300,26 @@ def test_an_error_of_the_program_is_not_hidden():
 def test_impossible_arguments():
     with pytest.raises(ValueError, match="every and patience"):
         Safety(every=0)
+
+
+@pytest.mark.parametrize("moment", ["dump", "write"])
+def test_a_configuration_that_was_not_written_to_its_end_leaves_the_one_before(tmp_path, monkeypatch, moment):
+    def write_half(self, text, **how):
+        raw(self, text[: len(text) // 2], **how)
+        raise OSError(28, "No space left on device")
+
+    def fail(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    raw = Path.write_text
+    parser = LightningArgumentParser()
+    parser.add_argument("--prompt", type=str)
+    config = parser.parse_args(["--prompt=a red ball"])
+    trainer = Trainer(logger=False, default_root_dir=tmp_path, enable_progress_bar=False)
+    RunNotes(parser, config, save_to_log_dir=False).setup(trainer, small_model(), "fit")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert before == {"config.yaml": b"prompt: a red ball\n", "prompt.txt": b"a red ball\n"}
+    monkeypatch.setattr(*((parser, "dump", fail) if moment == "dump" else (Path, "write_text", write_half)))
+    with pytest.raises(OSError, match="No space"):
+        RunNotes(parser, config, save_to_log_dir=False).setup(trainer, small_model(), "fit")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before

@@ -38,6 +38,7 @@ STATUS = {
     "device": str,
     "versions": dict,
     "metrics": dict,
+    "skipped_steps": int,
     "notes": list,
     "files": dict,
 }

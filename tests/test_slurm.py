@@ -18,7 +18,10 @@ SCRIPT = TESTS.parent / "docs" / "slurm.sh"
 def test_a_job_that_is_told_to_end_goes_on(tmp_path, number):
     programs = tmp_path / "bin"
     programs.mkdir()
-    for name, text in (("srun", 'exec "$@"'), ("scontrol", 'echo "$@" >> requeued.txt')):
+    for name, text in (
+        ("srun", '[ "$1" = --kill-on-bad-exit=1 ] && shift && exec "$@"'),
+        ("scontrol", 'echo "$@" >> requeued.txt'),
+    ):
         (programs / name).write_text(f"#!/bin/sh\n{text}\n")
         (programs / name).chmod(0o755)
     job = {"SLURM_JOB_ID": "71234", "SLURM_JOB_NAME": "dreamfusion", "SLURM_NTASKS": "1", "SLURM_PROCID": "0"}

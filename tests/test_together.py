@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from fakes import SMALL_RUN, ColorPrior, finish
+from fakes import SMALL_RUN, ColorPrior, finish, small_model
 
+from dreamfusion_pl import together
+from dreamfusion_pl.callbacks.signals import Signals
 from dreamfusion_pl.cli import main
 from dreamfusion_pl.diffusion.shared import Meeting
 from dreamfusion_pl.together import Fit, fit_together
@@ -149,6 +151,28 @@ def test_a_signal_while_fits_are_built_ends_those_too(folder):
     output, _ = finish(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True), 240)
     assert json.loads(output.splitlines()[-1]) == [143, 143]
     assert not list((folder / "two").glob("run/checkpoints/*.ckpt"))  # it never began
+
+
+def test_a_signal_while_a_fit_enters_reaches_it(monkeypatch, tmp_path):
+    class Entering:
+        """A trainer; while the second fit's is asked for its listeners, the signal comes."""
+
+        def __init__(self, is_second):
+            self.is_second = is_second
+
+        @property
+        def callbacks(self):
+            if self.is_second:
+                os.kill(os.getpid(), signal.SIGTERM)
+                time.sleep(1.0)
+            return [Signals()]
+
+    def run(command, words, join):
+        join(small_model(), Entering(bool(words)))
+
+    monkeypatch.setattr(together, "RunCommand", run)
+    fits = [Fit(words, str(tmp_path / f"{number}.txt")) for number, words in enumerate(([], ["second"]))]
+    assert fit_together(fits) == [0, 143]
 
 
 def test_bad_words(capsys):

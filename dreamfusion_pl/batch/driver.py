@@ -13,7 +13,7 @@ from dreamfusion_pl.batch import worker
 from dreamfusion_pl.batch.jobs import Job, is_done
 from dreamfusion_pl.batch.worker import Outcome
 
-POLL_SECONDS = 5.0  # between looks at jobs that another driver runs
+POLL_SECONDS = 5.0  # between looks at jobs that run, here or by another driver
 
 
 class Resources(NamedTuple):
@@ -32,6 +32,7 @@ def run_all(
     retries: int,
     address: str | None,
     report: Callable[[Job, Outcome, int, int], None],
+    watch: Callable[[dict[Job, Outcome], int], None] = lambda outcomes, running: None,
 ) -> dict[Job, Outcome]:
     """Run what is not done; return what came of every job.
 
@@ -42,6 +43,7 @@ def run_all(
         retries: repetitions of a failed fit.
         address: a Ray cluster; None starts Ray on this machine.
         report: is told each job with its outcome, how many are settled, and how many there are.
+        watch: is told what came of those that are settled and how many run, every few seconds.
 
     Raises:
         ValueError: Ray is not installed, the cluster does not answer, or it has no room for a single fit.
@@ -52,14 +54,18 @@ def run_all(
         return outcomes
     ray = _connect(address, resources)
     task = ray.remote(num_cpus=resources.cpus, num_gpus=resources.gpus, max_retries=3)(worker.run)
-    limit = resources.in_flight or 2 * _slots(ray, resources)
+    slots = _slots(ray, resources)
+    limit = resources.in_flight or 2 * slots
     running: dict[Any, tuple[Job, ...]] = {}
     try:
         while waiting or running:
             while waiting and len(running) < limit:
                 group = waiting.popleft()
                 running[task.remote(group, options, retries, resources.cpus)] = group
-            ready, _ = ray.wait(list(running), num_returns=1)
+            ready, _ = ray.wait(list(running), num_returns=1, timeout=POLL_SECONDS)
+            watch(outcomes, sum(len(group) for group in list(running.values())[:slots]))
+            if not ready:
+                continue
             group = running.pop(ready[0])
             came = dict(zip(group, _outcomes(ray, ready[0], len(group)), strict=True))
             for job, outcome in came.items():

@@ -16,6 +16,8 @@ from dreamfusion_pl.data.world.colors import COLORS
 from dreamfusion_pl.data.world.objects import OBJECT_NAMES
 from dreamfusion_pl.data.world.scenes import Item, WorldScene
 
+SEED = "seed_everything"  # what every job has of its own, beside the prompt
+
 
 class Request(NamedTuple):
     """One line of a prompt file."""
@@ -48,7 +50,7 @@ def slug(request: Request) -> str:
     """A folder's name for a request: readable, and safe and distinct whatever the prompt holds."""
     readable = re.sub(r"[^a-z0-9]+", "-", request.prompt.lower()).strip("-")[:40].strip("-")
     key = json.dumps([request.prompt, list(request.options)])
-    digest = hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=4).hexdigest()
+    digest = hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
     return f"{readable}-{digest}" if readable else digest
 
 
@@ -62,8 +64,16 @@ def status(job: Job) -> dict[str, Any]:
 
 
 def is_done(job: Job) -> bool:
-    """Whether the job's run has finished."""
-    return status(job).get("state") == "finished"
+    """Whether the job's run has finished.
+
+    Raises:
+        ValueError: the folder has the run of another prompt.
+    """
+    known = status(job)
+    prompt = str(known.get("prompt", job.request.prompt))
+    if prompt.split() != job.request.prompt.split():  # a YAML file may take one space for another
+        raise ValueError(f"{job.folder} has the run of another prompt, {prompt!r}: move it away")
+    return known.get("state") == "finished"
 
 
 def read_requests(source: str) -> list[Request]:
@@ -103,20 +113,29 @@ def _one_of_each_object() -> list[WorldScene]:
 
 
 def _from_txt(text: str, source: str) -> list[Request]:
-    lines = (line.strip() for line in text.splitlines())
-    return [Request(line) for line in lines if line and not line.startswith("#")]
+    lines = enumerate(text.split("\n"), 1)  # splitlines() also splits within prompts, at U+2028 and others
+    return [
+        _request({"prompt": line}, f"{source}, line {number}")
+        for number, line in lines
+        if line.strip() and not line.strip().startswith("#")
+    ]
 
 
 def _from_csv(text: str, source: str) -> list[Request]:
     rows = csv.DictReader(io.StringIO(text))
-    if "prompt" not in (rows.fieldnames or ()):
-        raise ValueError(f"{source} needs a column named prompt, it has {rows.fieldnames}")
-    return [_request(row, f"{source}, line {rows.line_num}") for row in rows]
+    try:
+        if "prompt" not in (rows.fieldnames or ()):
+            raise ValueError(f"{source} needs a column named prompt, it has {rows.fieldnames}")
+        return [_request(row, f"{source}, line {rows.line_num}") for row in rows]
+    except csv.Error as error:
+        raise ValueError(
+            f"{source}, line {rows.line_num}: no CSV: {error}; is a quote not closed?"
+        ) from error
 
 
 def _from_jsonl(text: str, source: str) -> list[Request]:
     requests = []
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
         try:
@@ -133,8 +152,13 @@ def _request(row: dict[Any, Any], where: str) -> Request:
     prompt = row.get("prompt")
     if not isinstance(prompt, str) or not prompt.strip() or None in row:
         raise ValueError(f"{where}: needs a prompt, a text that is not empty, and no cell without a name")
-    options: list[str] = []
-    for name, value in row.items():
-        if name != "prompt" and value not in (None, ""):
-            options += [f"--{name}", value if isinstance(value, str) else json.dumps(value)]
-    return Request(prompt.strip(), tuple(options))
+    options = {
+        name: value if isinstance(value, str) else json.dumps(value)
+        for name, value in row.items()
+        if name != "prompt" and value not in (None, "")
+    }
+    if "\0" in "".join([prompt, *options, *options.values()]):
+        raise ValueError(f"{where}: a character with the number 0 cannot be passed on")
+    if SEED in options:
+        raise ValueError(f"{where}: {SEED} is no option of a prompt, every prompt gets its seeds: --seeds K")
+    return Request(prompt.strip(), tuple(f"--{name}={value}" for name, value in options.items()))

@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from dreamfusion_pl.batch.jobs import Job, is_done, status
+from dreamfusion_pl.callbacks.checkpoint_io import is_whole
 from dreamfusion_pl.callbacks.safety import DivergedError
 from dreamfusion_pl.terminal import WRONG_USAGE
 
 SEED_STEP = 1000  # between the seeds that a hopeless job is tried with
 LOG = "log.txt"
 PROGRAM = (sys.executable, "-m", "dreamfusion_pl")
-State = Literal["finished", "failed", "busy"]
+State = Literal["finished", "failed", "busy", "unfinished"]
 
 
 class Outcome(NamedTuple):
@@ -62,8 +63,8 @@ def run(jobs: tuple[Job, ...], options: tuple[str, ...], retries: int, threads: 
 
 
 def command(job: Job, options: tuple[str, ...], seed: int) -> list[str]:
-    """The words after ``fit`` of the job's fit, or of going on with it."""
-    if (job.folder / "config.yaml").is_file() and any(job.folder.glob("checkpoints/*.ckpt")):
+    """The words after ``fit`` of the job's fit, or of going on with it where a checkpoint is whole."""
+    if (job.folder / "config.yaml").is_file() and any(map(is_whole, job.folder.glob("checkpoints/*.ckpt"))):
         return ["--resume", str(job.folder)]
     logger = "--trainer.logger.init_args"
     where = [

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 from typing import Any, final
 
@@ -11,6 +10,7 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
 
 from dreamfusion_pl.callbacks import folder
+from dreamfusion_pl.callbacks.checkpoint_io import is_whole, sync_folder, write_whole
 
 
 @final
@@ -18,6 +18,7 @@ class LastCheckpoints(Checkpoint):
     """Keeps ``checkpoints/last.ckpt`` and the one before, ``checkpoints/previous.ckpt``, in the run folder.
 
     A checkpoint is written beside its place and put there in one move: a complete one always exists.
+    It is saved after a step of the optimizer, never between the batches of one.
 
     Args:
         every: steps between checkpoints; the last step always gets one.
@@ -27,14 +28,19 @@ class LastCheckpoints(Checkpoint):
         if every < 1:
             raise ValueError(f"every is a number of steps, 1 or more, got {every}")
         self.every = every
-        self._saved_step = -1
+        self._saved_step = self._step = -1
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """See where training starts."""
+        self._step = trainer.global_step
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Save when it is time."""
-        if trainer.global_step % self.every == 0:
+        if trainer.global_step != self._step and trainer.global_step % self.every == 0:
             self.save(trainer)
+        self._step = trainer.global_step
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save at the end, while the raw weights are still beside the averaged ones."""
@@ -44,11 +50,7 @@ class LastCheckpoints(Checkpoint):
         """Take over the checkpoint that the run started from, if it had nothing left to train."""
         last = folder.run_folder(trainer) / "checkpoints" / "last.ckpt"
         if trainer.is_global_zero and trainer.ckpt_path and not last.exists():
-            last.parent.mkdir(parents=True, exist_ok=True)
-            draft = last.with_name("draft.tmp")
-            shutil.copyfile(trainer.ckpt_path, draft)
-            _flush(draft)
-            os.replace(draft, last)
+            write_whole(Path(trainer.ckpt_path).read_bytes(), last)
 
     def save(self, trainer: Trainer) -> None:
         """Save now, unless this step is saved already; every rank has to call it.
@@ -63,16 +65,10 @@ class LastCheckpoints(Checkpoint):
         draft, last = checkpoints / "draft.tmp", checkpoints / "last.ckpt"
         trainer.save_checkpoint(draft)
         if trainer.is_global_zero:
-            if not draft.exists():  # Lightning only logs it when it may not write
+            if not draft.exists():  # Lightning's own writer only logs it when it may not write
                 raise OSError(f"the checkpoint {draft} could not be written")
-            _flush(draft)
-            if last.exists():
+            if is_whole(last):  # else the one before may be the only whole one
                 os.replace(last, checkpoints / "previous.ckpt")
             os.replace(draft, last)
+            sync_folder(checkpoints)
         trainer.strategy.barrier("checkpoint")
-
-
-def _flush(path: Path) -> None:
-    """Make sure that a file's bytes are on the disk before it gets its name."""
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())

@@ -20,13 +20,18 @@ class RunNotes(SaveConfigCallback):
         super().setup(trainer, pl_module, stage)
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Add to Lightning's config.yaml: the prompt as a file, and both as TensorBoard texts."""
+        """Write both files, each whole or not at all (a run goes on with the first), and both texts."""
+        from dreamfusion_pl.export.atomic import replacing
+
         run = folder.run_folder(trainer)
-        texts = {"configuration": (run / self.config_filename).read_text(encoding="utf-8")}
+        texts = {"configuration": self.parser.dump(self.config, skip_none=False)}
+        with replacing(run / self.config_filename) as temporary:
+            temporary.write_text(texts["configuration"], encoding="utf-8")
         prompt = self.config.get("prompt")
         if prompt is not None:
             texts["prompt"] = prompt
-            (run / folder.PROMPT).write_text(f"{prompt}\n", encoding="utf-8")
+            with replacing(run / folder.PROMPT) as temporary:
+                temporary.write_text(f"{prompt}\n", encoding="utf-8")
         writer = folder.tensorboard(trainer)
         if writer is not None:
             for name, text in texts.items():

@@ -29,12 +29,16 @@ class Report(Callback):
     ``status.json`` is described in docs/run_folder.md.
     """
 
+    def __init__(self) -> None:
+        self._has_begun = False
+
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Take the time."""
-        self._started = datetime.now(UTC)
+        self._started, self._has_begun = datetime.now(UTC), False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Say that it runs."""
+        self._has_begun = True
         self._write(trainer, pl_module, "running")
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -51,7 +55,7 @@ class Report(Callback):
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Say why it ended."""
-        if trainer.state.fn == "fit" and trainer.global_step and trainer.is_global_zero:
+        if trainer.state.fn == "fit" and self._has_begun and trainer.is_global_zero:
             if isinstance(exception, KeyboardInterrupt | SystemExit):
                 self._write(trainer, pl_module, "interrupted")
             else:
@@ -79,6 +83,7 @@ class Report(Callback):
                 "python": platform.python_version(),
             },
             "metrics": _metrics(trainer),
+            "skipped_steps": sum(one.skipped for one in trainer.callbacks if isinstance(one, Safety)),
             "notes": [note for one in trainer.callbacks if isinstance(one, Safety) for note in one.notes],
             **more,
         }

@@ -8,7 +8,6 @@ from typing import Any, final
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
-from torch import Tensor
 
 EMPTY, FULL = 0.005, 0.97  # mean opacity of a picture below or above which nothing can be recognized
 
@@ -45,23 +44,56 @@ class Safety(Callback):
             )
         self.every, self.patience, self.rollbacks, self.lost = every, patience, rollbacks, lost
         self.notes: list[str] = []
-        self._went_back, self._skipped, self._lost_looks = 0, 0, 0
-        self._looked = 0  # the last step that was looked at
-        self._bad: Tensor | None = None
         self._good: tuple[dict[str, Any], list[dict[str, Any]]] | None = None
+        self._bad = torch.zeros(())  # steps since the last look whose gradient was not finite
+        self._forget()
+
+    @property
+    def skipped(self) -> int:
+        """Steps so far whose gradient was not finite."""
+        return self._skipped + int(self._bad)
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Forget an earlier fit."""
+        if stage == "fit":
+            self._forget()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Remember where training starts."""
-        self.notes, self._went_back, self._skipped, self._lost_looks = [], 0, 0, 0
-        self._looked = 0
-        self._bad = torch.zeros((), device=pl_module.device)
-        self._good = _state(trainer, pl_module)
+        """Remember where training starts, unless a checkpoint says what to remember."""
+        self._bad = self._bad.to(pl_module.device)
+        if self._good is None:
+            self._remember(trainer, pl_module)
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Keep what later looks depend on, with the state to go back to where that is not the current one."""
+        checkpoint["safety"] = {
+            "notes": list(self.notes),
+            "went_back": self._went_back,
+            "skipped": self._skipped,
+            "bad": int(self._bad),
+            "lost_looks": self._lost_looks,
+            "looked": self._looked,
+            "good": None if self._good_step == trainer.global_step else self._good,
+        }
+
+    def on_load_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Take it back."""
+        if trainer.state.fn != "fit" or "safety" not in checkpoint:
+            return
+        known = checkpoint["safety"]
+        self.notes, self._good = list(known["notes"]), known["good"]
+        self._went_back, self._skipped = known["went_back"], known["skipped"]
+        self._lost_looks, self._looked = known["lost_looks"], known["looked"]
+        self._bad = torch.tensor(float(known["bad"]))
 
     def on_before_optimizer_step(
         self, trainer: Trainer, pl_module: LightningModule, optimizer: torch.optim.Optimizer
     ) -> None:
         """Replace a gradient that is not finite by zero, and count it."""
-        assert self._bad is not None
         gradients = [
             p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None
         ]
@@ -78,14 +110,22 @@ class Safety(Callback):
             self._looked = trainer.global_step
             self._look(trainer, pl_module)
 
+    def _forget(self) -> None:
+        self.notes, self._went_back, self._skipped, self._lost_looks = [], 0, 0, 0
+        self._looked = 0  # the last step that was looked at
+        self._bad = torch.zeros(())
+        self._good, self._good_step = None, -1  # the state to go back to, and its step
+
+    def _remember(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._good, self._good_step = _state(trainer, pl_module), trainer.global_step
+
     def _look(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        assert self._bad is not None and self._good is not None
         bad = int(self._bad)
         self._bad.zero_()
         self._skipped += bad
         is_sound = all(bool(parameter.isfinite().all()) for parameter in pl_module.parameters())
         if bad == 0 and is_sound:
-            self._good = _state(trainer, pl_module)
+            self._remember(trainer, pl_module)
         elif bad >= self.patience or not is_sound:
             self._go_back(trainer, pl_module)
         opacity = trainer.callback_metrics.get("opacity")
@@ -105,6 +145,7 @@ class Safety(Callback):
         pl_module.load_state_dict(self._good[0])
         for optimizer, state in zip(trainer.optimizers, self._good[1], strict=True):
             optimizer.load_state_dict(copy.deepcopy(state))
+        self._good_step = trainer.global_step
         self._note(
             trainer,
             f"gradients were not finite; went back to the last good state at step {trainer.global_step}",

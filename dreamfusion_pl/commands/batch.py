@@ -5,16 +5,25 @@ from __future__ import annotations
 import argparse
 import csv
 import io
+import json
+import shlex
 import time
 from pathlib import Path
+from typing import final
+
+from jsonargparse import ArgumentError
 
 from dreamfusion_pl.batch.driver import Resources, run_all
-from dreamfusion_pl.batch.jobs import Job, Request, jobs_of, read_requests, status
+from dreamfusion_pl.batch.jobs import SEED, Job, Request, is_done, jobs_of, read_requests, status
 from dreamfusion_pl.batch.worker import LOG, Outcome
 from dreamfusion_pl.callbacks import folder
 from dreamfusion_pl.export.atomic import replacing
 from dreamfusion_pl.export.gallery import Card, write_gallery
-from dreamfusion_pl.terminal import complain, guarded
+from dreamfusion_pl.runs import read_configuration
+from dreamfusion_pl.terminal import complain, guarded, plain
+
+OPTIONS = "options.json"  # in the batch's folder: the words that all of its fits are given
+LINE_SECONDS = 30.0  # between two lines of progress
 
 
 def main(args: list[str]) -> int:
@@ -53,6 +62,7 @@ def batch(options: argparse.Namespace, fit_options: list[str]) -> list[Job]:
     """Run the batch; return the jobs that failed.
 
     Raises:
+        ArgumentError: an option of the fits is wrong.
         ValueError: an option or the prompt file is wrong, or Ray is not there.
         OSError: the folder cannot be written.
     """
@@ -62,24 +72,102 @@ def batch(options: argparse.Namespace, fit_options: list[str]) -> list[Job]:
         raise ValueError("--gpus, --in-flight and --retries must be 0 or more")
     out = options.out.absolute()
     jobs = jobs_of(read_requests(options.prompts), options.seeds, out)
-    out.mkdir(parents=True, exist_ok=True)
-    start = time.monotonic()
-    made = 0
-
-    def report(job: Job, outcome: Outcome, settled: int, total: int) -> None:
-        nonlocal made
-        made += 1
-        left = (time.monotonic() - start) / made * (total - settled)
-        note = f": {outcome.reason.splitlines()[-1]}" if outcome.reason else ""
-        name = job.folder.relative_to(out)
-        print(f"{settled}/{total}, {left / 60:.0f} min left, {outcome.state} {name}{note}", flush=True)
-
+    wrong = check_options(jobs, fit_options)
+    _keep_options(fit_options, out)
+    for job, outcome in wrong.items():
+        print(f"failed {job.folder.relative_to(out)}: {outcome.reason}", flush=True)
+    possible = [job for job in jobs if job not in wrong]
+    progress = _Progress(out, len(possible))
     resources = Resources(options.cpus, options.gpus, options.in_flight, options.together)
-    outcomes = run_all(jobs, tuple(fit_options), resources, options.retries, options.address, report)
+    work = (possible, tuple(fit_options), resources, options.retries, options.address)
+    try:
+        outcomes = run_all(*work, progress.report, progress.watch)
+    except KeyboardInterrupt:
+        known = {job: Outcome("finished" if is_done(job) else "unfinished") for job in jobs}
+        write_summary(known | progress.settled | wrong, out)
+        raise
+    outcomes = {job: wrong.get(job) or outcomes[job] for job in jobs}
     write_summary(outcomes, out)
     failed = [job for job in jobs if outcomes[job].state != "finished"]
     print(f"{len(jobs) - len(failed)} of {len(jobs)} finished; gallery: {out / 'gallery.html'}", flush=True)
     return failed
+
+
+def check_options(jobs: list[Job], fit_options: list[str]) -> dict[Job, Outcome]:
+    """Return the jobs that cannot be made, as their line in the prompt file has a wrong option.
+
+    Raises:
+        ArgumentError: an option of all fits is wrong.
+        ValueError: so it is, or every line has a wrong one.
+    """
+    for name in (word.split("=")[0] for word in fit_options):
+        if name in ("--prompt", f"--{SEED}"):
+            raise ValueError(f"{name} is no option of a batch: it has --prompts FILE and --seeds K")
+    read_configuration(fit_options)
+    reasons: dict[tuple[str, ...], str] = {(): ""}
+    for job in jobs:
+        own = job.request.options
+        if own not in reasons and not is_done(job):
+            try:
+                read_configuration([*fit_options, *own])
+                reasons[own] = ""
+            except (ArgumentError, ValueError) as error:
+                reasons[own] = plain(error).splitlines()[-1]
+    wrong = {job: reasons.get(job.request.options, "") for job in jobs}
+    if all(wrong.values()):
+        raise ValueError(f"every line of the prompt file has a wrong option: {wrong[jobs[0]]}")
+    return {job: Outcome("failed", 0, reason) for job, reason in wrong.items() if reason}
+
+
+def _keep_options(fit_options: list[str], out: Path) -> None:
+    """Note what all fits of a batch are given; a folder holds one batch.
+
+    Raises:
+        ValueError: the folder was made with something else.
+    """
+    place = out / OPTIONS
+    if not place.exists():
+        with replacing(place) as temporary:
+            temporary.write_text(json.dumps(fit_options) + "\n", encoding="utf-8")
+    before = json.loads(place.read_text(encoding="utf-8"))
+    if before != fit_options:
+        raise ValueError(
+            f"{out} was made with the options {shlex.join(before) or '(none)'}, "
+            f"not with {shlex.join(fit_options) or '(none)'}: repeat those, or take another --out"
+        )
+
+
+@final
+class _Progress:
+    """Prints what is settled when it is, and how far the batch is now and then."""
+
+    def __init__(self, out: Path, total: int) -> None:
+        self._out, self._total = out, total
+        self._start = self._said = time.monotonic()
+        self.settled: dict[Job, Outcome] = {}  # in this process
+
+    def report(self, job: Job, outcome: Outcome, settled: int, total: int) -> None:
+        """Print what came of a job."""
+        self.settled[job] = outcome
+        note = f": {outcome.reason.splitlines()[-1]}" if outcome.reason else ""
+        name = job.folder.relative_to(self._out)
+        left = self._left(total - settled)
+        print(f"{settled}/{total}, {left}, {outcome.state} {name}{note}", flush=True)
+
+    def watch(self, outcomes: dict[Job, Outcome], running: int) -> None:
+        """Print how far the batch is, unless that was done a moment ago."""
+        if time.monotonic() - self._said < LINE_SECONDS:
+            return
+        self._said = time.monotonic()
+        failed = sum(outcome.state == "failed" for outcome in outcomes.values())
+        done, left = len(outcomes) - failed, self._left(self._total - len(outcomes))
+        print(f"{done} of {self._total} done, {running} running, {failed} failed, {left}", flush=True)
+
+    def _left(self, count: int) -> str:
+        if not self.settled:
+            return "time left unknown"
+        seconds = (time.monotonic() - self._start) / len(self.settled) * count
+        return f"{seconds / 60:.0f} min left"
 
 
 def best_of(outcomes: dict[Job, Outcome]) -> set[Job]:

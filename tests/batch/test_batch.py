@@ -4,14 +4,17 @@ import csv
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from fakes import SMALL_RUN
 
+from dreamfusion_pl.batch import driver
 from dreamfusion_pl.batch.driver import Resources, groups, run_all
 from dreamfusion_pl.batch.jobs import Request, jobs_of
 from dreamfusion_pl.batch.worker import Outcome
 from dreamfusion_pl.cli import main
+from dreamfusion_pl.commands import batch
 from dreamfusion_pl.commands.batch import write_summary
 from dreamfusion_pl.export.gallery import Card, write_gallery
 
@@ -66,12 +69,82 @@ def test_what_is_done_needs_no_ray(tmp_path):
         (["--prompts", "none.txt", "--out", "o"], "cannot be read"),
         (["--prompts", "world", "--out", "o", "--seeds", "0"], "--seeds"),
         (["--prompts", "world", "--out", "o", "--gpus", "-1"], "--gpus"),
+        (["--prompts", "world", "--out", "o", "--adress", "auto"], "--adress"),
+        (["--prompts", "world", "--out", "o", "stray"], "stray"),
+        (["--prompts", "world", "--out", "o", "--prompt", "a mug"], "--prompts FILE"),
+        (["--prompts", "world", "--out", "o", "--seed_everything=3"], "--seeds K"),
     ],
 )
 def test_bad_input(folder, capsys, words, message):
     assert main(["batch", *words]) == 2
     error = capsys.readouterr().err
     assert message in error and "Traceback" not in error
+
+
+def test_wrong_options_in_every_line_start_nothing(folder, capsys):
+    Path("prompts.csv").write_text("prompt,trainer.steps\na mug,3\na cup,4\n")
+    assert main(["batch", "--prompts", "prompts.csv", "--out", "out", *SMALL_RUN]) == 2
+    assert "trainer.steps" in capsys.readouterr().err and not Path("out").exists()
+
+
+@pytest.fixture
+def nothing_runs(monkeypatch):
+    """A batch that does not run a fit: all jobs come out finished."""
+
+    def run_all(jobs, *_):
+        return {job: Outcome("finished") for job in jobs}
+
+    monkeypatch.setattr(batch, "run_all", run_all)
+
+
+def test_a_folder_holds_one_batch(folder, capsys, nothing_runs):
+    words = ["batch", "--prompts", "world", "--out", "out", *SMALL_RUN]
+    assert main([*words, "--trainer.max_steps", "3"]) == 0
+    assert main([*words, "--trainer.max_steps", "3", "--seeds", "2", "--retries", "5"]) == 0
+    capsys.readouterr()
+    assert main([*words, "--trainer.max_steps", "4"]) == 2
+    error = capsys.readouterr().err
+    assert "--trainer.max_steps 3" in error and "another --out" in error
+
+
+def test_ctrl_c_leaves_a_summary(folder, capsys, monkeypatch):
+    def run_all(jobs, options, resources, retries, address, report, watch):
+        report(jobs[0], Outcome("failed", 1, "why"), 1, 3)
+        jobs[1].folder.mkdir(parents=True)
+        (jobs[1].folder / "status.json").write_text('{"state": "finished"}')
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(batch, "run_all", run_all)
+    Path("prompts.txt").write_text("a mug\na cup\na ball\n")
+    assert main(["batch", "--prompts", "prompts.txt", "--out", "out", *SMALL_RUN]) == 130
+    with Path("out/summary.csv").open() as file:
+        assert [row["state"] for row in csv.DictReader(file)] == ["failed", "finished", "unfinished"]
+    assert "go on with: python -m dreamfusion_pl batch --prompts prompts.txt" in capsys.readouterr().err
+
+
+def test_progress_is_told_while_jobs_run(tmp_path, monkeypatch, capsys):
+    """A pretended Ray, with room for one job at once: the first takes two looks, the second one."""
+    looks = [False, False, True, False, True]
+
+    def wait(references, num_returns, timeout):
+        return (references[:1] if looks.pop(0) else []), references
+
+    ray = SimpleNamespace(
+        cluster_resources=lambda: {"CPU": 1.0},
+        remote=lambda **_: lambda run: SimpleNamespace(remote=lambda group, *_: group[0].folder.parent.name),
+        wait=wait,
+        get=lambda reference: [Outcome("failed", 1, "why")],
+        shutdown=lambda: None,
+        exceptions=SimpleNamespace(RayError=OSError),
+    )
+    monkeypatch.setattr(driver, "_connect", lambda *_: ray)
+    monkeypatch.setattr(batch, "LINE_SECONDS", 0.0)
+    jobs = jobs_of([Request("a mug"), Request("a cup")], 1, tmp_path)
+    progress = batch._Progress(tmp_path, 2)
+    run_all(jobs, (), Resources(), 0, None, progress.report, progress.watch)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "0 of 2 done, 1 running, 0 failed, time left unknown"
+    assert lines[4] == "0 of 2 done, 1 running, 1 failed, 0 min left" and len(lines) == 7
 
 
 def test_the_gallery_escapes_prompts(tmp_path):

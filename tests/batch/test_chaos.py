@@ -1,8 +1,9 @@
-"""A batch whose drivers and fits die, or that is started twice: every prompt is made, and made once."""
+"""A batch whose drivers, workers and fits die, or that is started twice: every prompt is made, once."""
 
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -44,12 +45,39 @@ def test_two_drivers_share_the_work(tmp_path):
     check(tmp_path, 3)
 
 
+def descendants(pid: int) -> list[int]:
+    """Every process below one, which all were started by it."""
+    try:
+        tasks = list(Path(f"/proc/{pid}/task").iterdir())
+        children = [int(child) for task in tasks for child in (task / "children").read_text().split()]
+    except OSError:  # it has ended
+        return []
+    return [one for child in children for one in (child, *descendants(child))]
+
+
+def kill_a_worker(driver: subprocess.Popen) -> bool:
+    """Kill a process of Ray that has a job, once there is one."""
+    deadline = time.monotonic() + 120
+    while driver.poll() is None and time.monotonic() < deadline:
+        for pid in descendants(driver.pid):
+            try:
+                title = Path(f"/proc/{pid}/cmdline").read_bytes()
+            except OSError:
+                continue
+            if title.startswith(b"ray::run"):
+                os.kill(pid, signal.SIGKILL)
+                return True
+        time.sleep(0.1)
+    return False
+
+
 def survive(folder: Path, count: int, kills: int, seed: int) -> None:
-    """Kill the driver ``kills`` times at random while every fit dies once by itself, then let it end."""
+    """Kill a worker and then the driver ``kills`` times while every fit dies once by itself; let it end."""
     draw = random.Random(seed)
     (folder / "prompts.txt").write_text("".join(f"a ball, number {number}\n" for number in range(count)))
     for _ in range(kills):
         driver = start(folder, *FRAGILE)
+        assert kill_a_worker(driver) or driver.wait() == 0, (folder / "driver.txt").read_text()
         time.sleep(draw.uniform(3.0, 25.0))
         driver.kill()
         driver.wait()
@@ -58,5 +86,5 @@ def survive(folder: Path, count: int, kills: int, seed: int) -> None:
     assert len(list((folder / "out").glob("*/seed_0/died.txt"))) == count
 
 
-def test_drivers_and_fits_die(tmp_path):
+def test_drivers_workers_and_fits_die(tmp_path):
     survive(tmp_path, count=2, kills=1, seed=0)

@@ -30,14 +30,14 @@ def test_tables_carry_options(tmp_path):
     table = tmp_path / "prompts.csv"
     table.write_text('prompt,trainer.max_steps\n"a red chair, old",30\na mug,\n', encoding="utf-8")
     assert read_requests(str(table)) == [
-        Request("a red chair, old", ("--trainer.max_steps", "30")),
+        Request("a red chair, old", ("--trainer.max_steps=30",)),
         Request("a mug"),
     ]
     lines = tmp_path / "prompts.jsonl"
     rows = [{"prompt": "a mug", "trainer.max_steps": 30, "data.focal": [1, 2]}, {"prompt": "a cup"}]
     lines.write_text("\n".join(map(json.dumps, rows)) + "\n\n", encoding="utf-8")
     assert read_requests(str(lines)) == [
-        Request("a mug", ("--trainer.max_steps", "30", "--data.focal", "[1, 2]")),
+        Request("a mug", ("--trainer.max_steps=30", "--data.focal=[1, 2]")),
         Request("a cup"),
     ]
 
@@ -59,6 +59,10 @@ def test_the_built_in_list_is_what_the_prior_was_trained_on():
         ("a.jsonl", '{"prompt": "a"}\n{"prompt": \n', "line 2: no JSON"),
         ("a.jsonl", '["a"]\n', "line 1: needs an object"),
         ("a.jsonl", '{"prompt": 3}\n', "line 1: needs a prompt"),
+        ("a.csv", 'prompt\n"a chair' + 200_000 * "\n", "no CSV"),
+        ("a.csv", "prompt,seed_everything\na chair,5\n", "line 2: seed_everything is no option"),
+        ("a.jsonl", '{"prompt": "a", "seed_everything": 0}', "line 1: seed_everything is no option"),
+        ("a.txt", "a\na\0b\n", "line 2: a character"),
         ("a.md", "a chair", ".txt, .csv or .jsonl"),
     ],
 )
@@ -66,6 +70,29 @@ def test_bad_files_are_one_message(tmp_path, name, content, message):
     (tmp_path / name).write_text(content, encoding="utf-8")
     with pytest.raises(ValueError, match=message):
         read_requests(str(tmp_path / name))
+
+
+@pytest.mark.parametrize("separator", ["\u2028", "\u0085"])
+def test_only_a_newline_ends_a_prompt(tmp_path, separator):
+    prompt = f"a red{separator}chair"
+    text, lines = tmp_path / "a.txt", tmp_path / "a.jsonl"
+    text.write_text(f"{prompt}\n", encoding="utf-8")
+    lines.write_text(json.dumps({"prompt": prompt}, ensure_ascii=False), encoding="utf-8")
+    assert read_requests(str(text)) == read_requests(str(lines)) == [Request(prompt)]
+
+
+def test_a_value_that_looks_like_an_option_stays_a_value(tmp_path):
+    table = tmp_path / "prompts.csv"
+    table.write_text("prompt,model.negative_prompt\na mug,--blurry\n", encoding="utf-8")
+    assert read_requests(str(table)) == [Request("a mug", ("--model.negative_prompt=--blurry",))]
+
+
+def test_the_run_of_another_prompt_is_not_taken_for_ones_own(tmp_path):
+    (job,) = jobs_of([Request("a mug")], 1, tmp_path)
+    job.folder.mkdir(parents=True)
+    (job.folder / "status.json").write_text('{"state": "finished", "prompt": "a cup"}')
+    with pytest.raises(ValueError, match="another prompt, 'a cup'"):
+        is_done(job)
 
 
 def test_a_missing_file():

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from dreamfusion_pl.batch import worker
 from dreamfusion_pl.batch.jobs import Job, Request, jobs_of
@@ -81,9 +82,17 @@ def test_the_command(job):
     assert words[:2] == ["--trainer.max_steps", "5"]
     assert "--prompt=a red ball" in words and "--seed_everything=7" in words
     (job.folder / "checkpoints").mkdir(parents=True)
-    (job.folder / "checkpoints" / "last.ckpt").touch()
+    torch.save({}, job.folder / "checkpoints" / "last.ckpt")
     (job.folder / "config.yaml").touch()
     assert worker.command(job, ("--trainer.max_steps", "5"), 7) == ["--resume", str(job.folder)]
+
+
+def test_a_job_whose_checkpoints_are_all_damaged_starts_afresh(job):
+    (job.folder / "checkpoints").mkdir(parents=True)
+    for name in ("last.ckpt", "previous.ckpt"):
+        (job.folder / "checkpoints" / name).write_bytes(b"half")
+    (job.folder / "config.yaml").touch()
+    assert "--prompt=a red ball" in worker.command(job, (), 0)
 
 
 def test_a_prompt_that_looks_like_an_option_stays_a_prompt(tmp_path):

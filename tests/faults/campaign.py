@@ -30,7 +30,7 @@ def campaign(out: Path, num_kills: int, num_odd: int, num_batch: int) -> dict[st
         "no run folder, no TMPDIR": lambda: kinds.no_folder(out / "folder"),
         "odd prompts": lambda: kinds.odd_prompts(out / "prompts", num_odd),
         "odd YAML": lambda: kinds.odd_yaml(out / "yaml", num_odd),
-        "batch: drivers and fits killed": lambda: kinds.chaos(out / "chaos", num_batch),
+        "batch: drivers, workers and fits killed": lambda: kinds.chaos(out / "chaos", num_batch),
     }
     tallies = {}
     print("| fault | tried | survived | |\n|---|---|---|---|", flush=True)
