@@ -36,9 +36,10 @@ def seen_albedo(scene: Scene, points: Tensor, towards: Tensor, progress: float) 
 
 
 def aslant(normals: Tensor, turn: Tensor) -> Tensor:
-    """Directions 55 degrees off a normal, to where most of those are who see a surface.
+    """Directions to those who see a surface: 55 degrees off its normal, and from above where that can be.
 
     Four of them, at turns of 0, 90, 180 and 270 degrees, are diagonals of a cube that stands on the surface.
+    Those that come from below are mirrored at the horizon, unless the surface cannot be seen from there.
 
     Args:
         normals: unit vectors [P, 3].
@@ -51,7 +52,10 @@ def aslant(normals: Tensor, turn: Tensor) -> Tensor:
     other = torch.where(is_steep, normals.new_tensor([1.0, 0.0, 0.0]), normals.new_tensor([0.0, 0.0, 1.0]))
     across = torch.nn.functional.normalize(torch.linalg.cross(normals, other), dim=-1)
     side = turn.cos()[:, None] * across + turn.sin()[:, None] * torch.linalg.cross(normals, across)
-    return (normals + math.sqrt(2.0) * side) / math.sqrt(3.0)
+    towards = (normals + math.sqrt(2.0) * side) / math.sqrt(3.0)
+    above = torch.cat([towards[:, :2], towards[:, 2:].abs()], dim=-1)
+    is_seen = (normals * above).sum(-1, keepdim=True) > 0.2
+    return torch.where(is_seen, above, towards)
 
 
 def _look(scene: Scene, points: Tensor, towards: Tensor, progress: float) -> Tensor:

@@ -33,7 +33,7 @@ def extract(
     resolution: int = 96,
     threshold: float | None = None,
     progress: float = 1.0,
-    smoothing: float = 0.015,
+    smoothing: float = 0.01,
 ) -> Mesh:
     """Extract the surface at which the scene becomes opaque, coloured with its albedo.
 
@@ -77,8 +77,9 @@ def extract(
 def simplify(mesh: Mesh, max_faces: int, scene: Scene, progress: float = 1.0) -> Mesh:
     """Reduce a mesh to a number of triangles (quadric error, fast-simplification), coloured anew.
 
-    Collapsing edges sometimes makes two sheets share an edge; they are separated again. Where
-    that leaves a hole the edges are taken in another order; the report says if all orders failed.
+    Collapsing edges sometimes makes two sheets share an edge; they are separated again. What was thin may
+    have become two triangles back to back, which go. Where a hole is left the edges are taken in another
+    order; the report says if all orders failed.
 
     Args:
         mesh: a closed surface.
@@ -94,7 +95,7 @@ def simplify(mesh: Mesh, max_faces: int, scene: Scene, progress: float = 1.0) ->
         vertices, faces = fast_simplification.simplify(
             mesh.vertices.numpy(), mesh.faces.numpy().astype(np.int32), target_count=max_faces, agg=haste
         )
-        vertices, faces = separate(vertices, faces)
+        vertices, faces = separate(vertices, without_flat_pairs(faces))
         if is_closed(faces):
             break
     points = torch.from_numpy(vertices.astype(np.float32))
@@ -106,6 +107,12 @@ def is_closed(faces: np.ndarray) -> bool:
     ends = np.stack([faces, np.roll(faces, -1, axis=1)], axis=-1).reshape(-1, 2).astype(np.int64)
     there, back = np.sort(ends @ [1 << 31, 1]), np.sort(ends @ [1, 1 << 31])
     return bool((np.diff(there) > 0).all() and (there == back).all())
+
+
+def without_flat_pairs(faces: np.ndarray) -> np.ndarray:
+    """Drop triangles [F, 3] that lie back to back on the same three vertices: they enclose nothing."""
+    _, place, count = np.unique(np.sort(faces, axis=1), axis=0, return_inverse=True, return_counts=True)
+    return faces[count[place.reshape(-1)] % 2 == 1]
 
 
 def separate(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -157,7 +164,7 @@ def _colored(vertices: Tensor, faces: Tensor, scene: Scene, progress: float) -> 
 
 
 @torch.no_grad()
-def surface_threshold(scene: Scene, progress: float = 1.0, smoothing: float = 0.015) -> float:
+def surface_threshold(scene: Scene, progress: float = 1.0, smoothing: float = 0.01) -> float:
     """Return the density at which :func:`extract` puts a scene's surface; arguments and errors as there."""
     return surface_density(*_coarse_density(scene, progress, smoothing))
 

@@ -53,14 +53,29 @@ def test_a_soft_surface_mixes_what_shines_through():
     assert look(Layers(inside=10.0)) == pytest.approx(expected, abs=1e-5)
 
 
+def from_four_sides(normals: Tensor) -> Tensor:
+    return torch.stack(
+        [aslant(normals, torch.full(normals.shape[:1], turn * math.pi / 2)) for turn in range(4)]
+    )
+
+
 def test_four_who_look_aslant_stand_on_the_edges_of_a_cube():
-    up, down, front, some = [0.0, 0.0, 1.0], [0.0, 0.0, -1.0], [1.0, 0.0, 0.0], [0.3, -0.5, 0.7]
-    normals = F.normalize(torch.tensor([up, down, front, some]))
-    sides = torch.stack([aslant(normals, torch.full((4,), turn * math.pi / 2)) for turn in range(4)])
-    torch.testing.assert_close(sides.norm(dim=-1), torch.ones(4, 4))
-    torch.testing.assert_close((sides * normals).sum(-1), torch.full((4, 4), 1.0 / math.sqrt(3.0)))
-    torch.testing.assert_close((sides[0] * sides[1]).sum(-1), torch.full((4,), 1.0 / 3.0))
-    torch.testing.assert_close((sides[0] * sides[2]).sum(-1), torch.full((4,), -1.0 / 3.0))
+    normals = torch.tensor([[0.0, 0.0, 1.0], [0.0, 0.0, -1.0]])
+    sides = from_four_sides(normals)
+    torch.testing.assert_close(sides.norm(dim=-1), torch.ones(4, 2))
+    torch.testing.assert_close((sides * normals).sum(-1), torch.full((4, 2), 1.0 / math.sqrt(3.0)))
+    torch.testing.assert_close((sides[0] * sides[1]).sum(-1), torch.full((2,), 1.0 / 3.0))
+    torch.testing.assert_close((sides[0] * sides[2]).sum(-1), torch.full((2,), -1.0 / 3.0))
+
+
+def test_nobody_looks_from_below_who_can_look_from_above():
+    normals = F.normalize(torch.randn(200, 3, generator=torch.Generator().manual_seed(0)))
+    sides = from_four_sides(normals)
+    torch.testing.assert_close(sides.norm(dim=-1), torch.ones(4, 200))
+    assert float((sides * normals).sum(-1).min()) > 0.19  # all see the surface
+    is_wall = normals[:, 2] > -0.1
+    assert float(sides[:, is_wall, 2].min()) >= 0.0
+    assert float(sides[:, normals[:, 2] < -0.9, 2].max()) < 0.0
 
 
 def test_thin_air_in_front_counts_little():
