@@ -52,7 +52,7 @@ def test_a_wrong_texture_is_noticed():
 def test_psnr():
     black = torch.zeros(4, 3)
     assert psnr(black, black + 0.1) == pytest.approx(20.0, abs=1e-4)
-    assert psnr(black, black) == 99.0 and psnr(black[:0], black[:0]) == 0.0
+    assert psnr(black, black) == 99.0 and psnr(black[:0], black[:0]) is None
 
 
 def test_an_object_is_rendered_alone():
@@ -93,6 +93,8 @@ def damaged(whole: bytes, how: str) -> bytes:
     checkpoint = torch.load(io.BytesIO(whole), weights_only=True)
     if how == "of other code":
         checkpoint = {"state_dict": {"layer.weight": torch.zeros(2)}, "epoch": 3}
+    elif how == "a bare tensor":
+        checkpoint = torch.zeros(2)
     elif how == "of another class":
         checkpoint["state_dict"] = BoringModel().state_dict()
         parameters = checkpoint["hyper_parameters"]
@@ -106,7 +108,8 @@ def damaged(whole: bytes, how: str) -> bytes:
 
 
 @pytest.mark.parametrize(
-    "how", ["truncated", "empty", "text", "of other code", "of another class", "of another scene"]
+    "how",
+    ["truncated", "empty", "text", "of other code", "a bare tensor", "of another class", "of another scene"],
 )
 def test_a_checkpoint_that_is_no_object(tmp_path, whole, capsys, how):
     file = tmp_path / "last.ckpt"

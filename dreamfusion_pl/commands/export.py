@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 
 from dreamfusion_pl.evaluation.bake import compare
@@ -54,8 +55,11 @@ def export(options: argparse.Namespace) -> None:
         OSError: a file cannot be written.
     """
     suffixes = check_formats(options.formats)
-    if Path(options.name).name != options.name or options.name in ("", ".", ".."):
-        raise ValueError(f"--name is a file's name without folder and suffix, got {options.name!r}")
+    if not re.fullmatch(r"[\w().-][\w ().-]{0,99}", options.name) or options.name in (".", ".."):
+        raise ValueError(
+            "--name is a file's name without folder and suffix: up to 100 letters, digits, spaces and any of "
+            f"_ . - ( ); got {options.name[:120]!r}"
+        )
     settings = Settings(
         options.resolution,
         options.threshold,
@@ -65,6 +69,7 @@ def export(options: argparse.Namespace) -> None:
         options.normal_map,
     )
     model = load(options.run)
+    options.out.mkdir(parents=True, exist_ok=True)
     asset = make_asset(model.scene, settings, model.progress)
     for suffix in suffixes:
         print(f"{suffix[1:] + ':':8}{write_asset(asset, options.out / f'{options.name}{suffix}')}")
@@ -73,7 +78,12 @@ def export(options: argparse.Namespace) -> None:
     print(f"report: {place}")
     print(sentence(report))
     print(
-        f"beside the field's renders: outlines {quality.outline_iou:.3f} IoU, colours {quality.solid_db:.1f} "
-        f"dB where the field is opaque, {quality.outline_db:.1f} dB inside the outline, "
-        f"{quality.picture_db:.1f} dB over whole pictures"
+        f"beside the field's renders: outlines {quality.outline_iou:.3f} IoU, "
+        f"colours {_decibels(quality.solid_db)} where the field is opaque, "
+        f"{_decibels(quality.outline_db)} inside the outline, "
+        f"{_decibels(quality.picture_db)} over whole pictures"
     )
+
+
+def _decibels(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.1f} dB"

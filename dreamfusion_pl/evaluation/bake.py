@@ -17,12 +17,15 @@ SOLID = 0.95  # opacity from which a pixel of the field shows a surface and no h
 
 
 class BakeQuality(NamedTuple):
-    """Albedo of the baked surface beside the field's, from 12 azimuths at 30 degrees; PSNR in dB."""
+    """Albedo of the baked surface beside the field's, from 12 azimuths at 30 degrees; PSNR in dB.
+
+    Where there is nothing to compare it is None.
+    """
 
     outline_iou: float  # pixels that the surface covers and those where the field is half opaque
-    picture_db: float  # whole pictures over gray: outlines, haze and all
-    outline_db: float  # the field's own colour where the surface is seen and the field is half opaque
-    solid_db: float  # the same where the field is 95 % opaque, so that it has a surface: the texture's part
+    picture_db: float | None  # whole pictures over gray: outlines, haze and all
+    outline_db: float | None  # the field's own colour where the surface is seen and the field is half opaque
+    solid_db: float | None  # the same where it is 95 % opaque, so that it has a surface: the texture's part
 
 
 def compare(model: DreamFusion, asset: Asset, size: int = 128) -> BakeQuality:
@@ -50,9 +53,9 @@ def compare(model: DreamFusion, asset: Asset, size: int = 128) -> BakeQuality:
     )
 
 
-def psnr(first: Tensor, second: Tensor) -> float:
-    """Peak signal-to-noise ratio of colours in [0, 1] in dB, at most 99; 0 if there is nothing to compare."""
+def psnr(first: Tensor, second: Tensor) -> float | None:
+    """Peak signal-to-noise ratio of colours in [0, 1] in dB, at most 99; None where there are none."""
     if first.numel() == 0:
-        return 0.0
+        return None
     error = float((first - second).square().mean())
     return min(-10.0 * math.log10(max(error, 1e-12)), 99.0)

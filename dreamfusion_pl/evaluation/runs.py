@@ -10,6 +10,7 @@ from jsonargparse import ArgumentError
 from torch import Tensor
 
 from dreamfusion_pl.algorithm import DreamFusion
+from dreamfusion_pl.callbacks.checkpoint_io import is_whole
 from dreamfusion_pl.data.orbit import orbit, ring
 from dreamfusion_pl.scene.background import SolidBackground
 from dreamfusion_pl.types import Rendering, Views
@@ -53,6 +54,8 @@ def load(place: Path) -> DreamFusion:
         raise ValueError(
             f"no finished run at {place}: pass a run folder such as lightning_logs/version_0, or a checkpoint"
         )
+    if not is_whole(checkpoint):
+        raise ValueError(f"{checkpoint} cannot be read as a finished object: it is damaged or no checkpoint")
     try:
         model = DreamFusion.load_from_checkpoint(
             checkpoint, map_location="cpu", weights_only=True, prior={"class_path": ABSENT_PRIOR}

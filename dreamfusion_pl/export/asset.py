@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from dreamfusion_pl.export.mesh import Mesh, extract, simplify
-from dreamfusion_pl.export.normals import bake_normals
+from dreamfusion_pl.export.normals import bake_normals, field_normals
 from dreamfusion_pl.export.texture import Charts, bake, unwrap
 from dreamfusion_pl.scene.base import Scene
 
@@ -53,11 +53,12 @@ def make_asset(scene: Scene, settings: Settings | None = None, progress: float =
             "an asset needs 16 or more faces and a texture of 8 to 8192 pixels a side, got "
             f"{settings.max_faces} and {settings.texture_size}"
         )
-    if settings.size_m is not None and not settings.size_m > 0.0:
-        raise ValueError(f"the object's size is in metres, above 0; got {settings.size_m}")
+    if settings.size_m is not None and not 1e-6 <= settings.size_m <= 1e6:
+        raise ValueError(f"the object's size is in metres, from 1e-6 to 1e6; got {settings.size_m}")
     surface = extract(scene, settings.resolution, settings.threshold, progress)
     surface = simplify(surface, settings.max_faces, scene, progress)
     charts = unwrap(surface, settings.texture_size)
+    charts = charts._replace(normals=field_normals(scene, charts, progress))
     texture = bake(scene, charts, settings.texture_size, progress)
     relief = bake_normals(scene, charts, settings.texture_size, progress) if settings.normal_map else None
     longest = float((surface.vertices.amax(0) - surface.vertices.amin(0)).max())

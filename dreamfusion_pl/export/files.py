@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from dreamfusion_pl.export.asset import Asset
 from dreamfusion_pl.export.atomic import replacing
-from dreamfusion_pl.export.mesh import Mesh
+from dreamfusion_pl.export.mesh import Mesh, is_closed
 from dreamfusion_pl.export.normals import tangents
 from dreamfusion_pl.export.texture import Charts
 from dreamfusion_pl.export.usdz import usdz
@@ -29,7 +30,8 @@ def write_asset(asset: Asset, path: str | Path) -> Path:
     """Write an asset; the suffix says how.
 
     ``.glb`` (glTF 2.0), ``.obj`` and ``.usdz`` are textured and have y up and the front at +z.
-    ``.ply`` (with vertex colours) and ``.stl`` keep the world's axes: z up, front at +x. An ``.obj`` brings
+    ``.ply`` (with vertex colours) and ``.stl`` keep the world's axes: z up, front at +x. Lengths are metres,
+    in an ``.stl``, which has no unit of its own, millimetres, as those who print expect. An ``.obj`` brings
     its material and its texture, ``NAME.mtl`` and ``NAME.png``, beside it.
 
     Args:
@@ -55,6 +57,9 @@ def write_asset(asset: Asset, path: str | Path) -> Path:
         _write({path: usdz(vertices, normals, asset.charts.faces, asset.charts.uv, picture)})
     elif suffix == ".obj":
         _write(_obj(asset.charts, asset.texture, path))
+    elif suffix == ".stl":
+        millimetres = asset.mesh._replace(vertices=1000.0 * asset.mesh.vertices)
+        _write({path: _colored(millimetres).export(file_type="stl")})
     else:
         _write({path: _colored(asset.mesh).export(file_type=suffix[1:])})
     return path
@@ -80,9 +85,10 @@ def y_up(points: Tensor) -> Tensor:
 
 
 def _write(files: Mapping[Path, Any]) -> None:
-    for path, data in files.items():
-        with replacing(path) as temporary:
-            temporary.write_bytes(data)
+    """Write files that belong together: none gets its name before all are written, the first one last."""
+    with ExitStack() as stack:
+        for path, data in files.items():
+            stack.enter_context(replacing(path)).write_bytes(data)
 
 
 def _glb(asset: Asset) -> Any:
@@ -98,7 +104,7 @@ def _glb(asset: Asset) -> Any:
         normalTexture=None if relief is None else _picture(relief),
         metallicFactor=0.0,
         roughnessFactor=1.0,
-        doubleSided=False,
+        doubleSided=not is_closed(asset.mesh.faces.numpy()),  # one that is open shows its inside
     )
     solid = Trimesh(
         y_up(charts.vertices).numpy(),
@@ -124,7 +130,7 @@ def _name_tangents(tree: dict[str, Any]) -> None:
 
 
 def _obj(charts: Charts, texture: Tensor, path: Path) -> dict[Path, bytes]:
-    """Text of the .obj, its .mtl and its picture; the .obj comes last, so that what it names is there."""
+    """Text of the .obj, its .mtl and its picture."""
     corner = np.repeat(charts.faces.numpy() + 1, 3, axis=1)  # position, uv and normal have the same index
     lines = [f"mtllib {path.stem}.mtl", "usemtl albedo"]
     for name, rows in (("v", y_up(charts.vertices)), ("vt", charts.uv), ("vn", y_up(charts.normals))):
@@ -132,9 +138,9 @@ def _obj(charts: Charts, texture: Tensor, path: Path) -> dict[Path, bytes]:
     lines += ["f {}/{}/{} {}/{}/{} {}/{}/{}".format(*row) for row in corner.tolist()]
     material = f"newmtl albedo\nKd 1 1 1\nKs 0 0 0\nillum 1\nmap_Kd {path.stem}.png\n"
     return {
-        path.with_suffix(".png"): _png(texture),
-        path.with_suffix(".mtl"): material.encode(),
         path: ("\n".join(lines) + "\n").encode(),
+        path.with_suffix(".mtl"): material.encode(),
+        path.with_suffix(".png"): _png(texture),
     }
 
 

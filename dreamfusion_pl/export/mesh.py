@@ -46,7 +46,7 @@ def extract(
         threshold: density of the surface in inverse world units; None finds it (see :func:`surface_density`).
         progress: training progress in [0, 1] at which the scene is evaluated.
         smoothing: standard deviation, in world units, of the Gaussian that removes from the field what is
-            finer than the training's pixels; 0 for none.
+            finer than the training's pixels, at least half a cell of the fine grid; 0 for none.
 
     Raises:
         EmptyFieldError: nothing in the scene reaches the threshold.
@@ -69,7 +69,8 @@ def extract(
     spacing = float(extent.max()) / (resolution - 1)
     shape = [math.ceil(side / spacing) + 1 for side in extent.tolist()]
     fine = density_grid(scene, start, spacing, shape, progress)
-    vertices, faces = _visible_parts(*_marching_cubes(fine, level, smoothing / spacing))
+    deviation = max(smoothing / spacing, 0.5) if smoothing > 0.0 else 0.0
+    vertices, faces = _visible_parts(*_marching_cubes(fine, level, deviation))
     points = torch.from_numpy(vertices).float() * spacing + start
     return _colored(points, torch.from_numpy(faces), scene, progress)
 

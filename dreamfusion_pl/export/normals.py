@@ -1,4 +1,4 @@
-"""The field's normals as a picture in tangent space, as glTF wants it: fine relief on a coarse surface."""
+"""The field's normals on a surface: at its vertices, and as a picture in tangent space, as glTF wants it."""
 
 from __future__ import annotations
 
@@ -38,6 +38,23 @@ def tangents(charts: Charts) -> Tensor:
     tangent = F.normalize(torch.where(is_lost, _across(charts.normals), flat), dim=-1, eps=1e-20)
     handed = (torch.linalg.cross(charts.normals, tangent) * total_up).sum(-1, keepdim=True)
     return torch.cat([tangent, torch.where(handed < 0.0, -1.0, 1.0)], dim=-1)
+
+
+@torch.no_grad()
+def field_normals(scene: Scene, charts: Charts, progress: float = 1.0) -> Tensor:
+    """Ask the scene for the normals of the vertices.
+
+    Args:
+        scene: the field, on any device.
+        charts: the surface, in the scene's coordinates.
+        progress: training progress in [0, 1] at which the scene is evaluated.
+
+    Returns:
+        Unit normals [V, 3]; the surface's own where the field has no gradient, or one that points far away.
+    """
+    field = torch.cat([_normals(scene, chunk, progress) for chunk in charts.vertices.split(CHUNK)])
+    is_noise = (field * charts.normals).sum(-1, keepdim=True) < LEAST
+    return torch.where(is_noise, charts.normals, F.normalize(field, dim=-1))
 
 
 @torch.no_grad()

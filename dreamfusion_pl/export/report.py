@@ -111,7 +111,7 @@ def sentence(report: MeshReport) -> str:
     )
 
 
-def write_report(report: MeshReport, path: Path, texture: Mapping[str, float] | None = None) -> Path:
+def write_report(report: MeshReport, path: Path, texture: Mapping[str, float | None] | None = None) -> Path:
     """Write the report as JSON, whole or not at all; return its path.
 
     Args:

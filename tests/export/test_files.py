@@ -2,6 +2,7 @@
 
 import re
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -45,7 +46,7 @@ def test_the_texture_lies_where_it_belongs(asset, tmp_path, suffix):
     picture = material.baseColorTexture if suffix == ".glb" else material.image
     colors = trimesh.visual.color.uv_to_color(read.visual.uv, picture)[:, :3] / 255.0
     depth = read.vertices[:, 2]  # the front is at +z
-    front, back = colors[depth > 0.05], colors[depth < -0.05]
+    front, back = colors[depth > 0.08], colors[depth < -0.08]  # no colour of the other half shines through
     assert len(front) > 50 and len(back) > 50
     assert np.abs(front - [1.0, 0.0, 0.0]).max() < 0.02
     assert np.abs(back - [0.0, 0.0, 1.0]).max() < 0.02
@@ -58,10 +59,39 @@ def test_obj_brings_material_and_picture(asset, tmp_path):
         assert picture.size == (128, 128)
 
 
+def test_an_open_surface_shows_its_inside(asset, tmp_path):
+    path = write_asset(
+        asset._replace(mesh=asset.mesh._replace(faces=asset.mesh.faces[1:])), tmp_path / "a.glb"
+    )
+    (read,) = trimesh.load_scene(path, process=False).geometry.values()
+    assert read.visual.material.doubleSided
+
+
+def test_an_obj_is_replaced_with_all_that_it_names_or_not_at_all(asset, tmp_path, monkeypatch):
+    before = write_asset(asset, tmp_path / "object.obj").read_bytes()
+    picture = (tmp_path / "object.png").read_bytes()
+    other = asset._replace(texture=1.0 - asset.texture)
+    write = Path.write_bytes
+
+    def full(path: Path, data: bytes) -> int:
+        if path.suffix == ".png":
+            raise OSError(28, "No space left on device")
+        return write(path, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", full)
+        with pytest.raises(OSError, match="No space"):
+            write_asset(other, tmp_path / "object.obj")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["object.mtl", "object.obj", "object.png"]
+    assert (tmp_path / "object.obj").read_bytes() == before
+    assert (tmp_path / "object.png").read_bytes() == picture
+
+
 def test_ply_and_stl_keep_the_worlds_axes(asset, tmp_path):
-    for suffix in (".ply", ".stl"):
+    for suffix, units in ((".ply", 1.0), (".stl", 1000.0)):  # metres, millimetres
         read = trimesh.load_mesh(write_asset(asset, tmp_path / f"object{suffix}"))
-        assert 0.5 * (read.bounds[0] + read.bounds[1]) == pytest.approx(CENTRE.numpy(), abs=0.01)
+        middle = 0.5 * (read.bounds[0] + read.bounds[1])
+        assert middle == pytest.approx(units * CENTRE.numpy(), abs=0.01 * units)
         assert read.is_watertight and read.volume > 0.0
     read = trimesh.load_mesh(tmp_path / "object.ply", process=False)
     front = read.visual.vertex_colors[read.vertices[:, 0] > 0.05]

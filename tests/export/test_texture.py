@@ -105,7 +105,9 @@ def test_size_in_metres():
         assert float(sides.max()) == pytest.approx(0.25, rel=1e-4)
 
 
-@pytest.mark.parametrize("setting", [{"max_faces": 3}, {"texture_size": 4}, {"size_m": 0.0}])
+@pytest.mark.parametrize(
+    "setting", [{"max_faces": 3}, {"texture_size": 4}, {"size_m": 0.0}, {"size_m": math.inf}]
+)
 def test_settings_out_of_range(setting):
     with pytest.raises(ValueError, match="asset needs|size is in metres"):
         make_asset(Colorful(), Settings(**setting))
