@@ -12,7 +12,7 @@ from pytorch_lightning import Callback, Trainer
 
 from dreamfusion_pl.callbacks import folder
 from dreamfusion_pl.callbacks.average import WeightAverage
-from dreamfusion_pl.callbacks.checkpoint_io import WholeCheckpoints
+from dreamfusion_pl.callbacks.checkpoint_io import WholeCheckpoints, keep_as
 from dreamfusion_pl.callbacks.checkpoints import LastCheckpoints
 from dreamfusion_pl.callbacks.mesh import MeshExport
 from dreamfusion_pl.callbacks.progress import Progress, results
@@ -284,3 +284,18 @@ def test_results_name_only_what_is_there(tmp_path):
 def test_impossible_arguments(make):
     with pytest.raises(ValueError, match="or more"):
         make()
+
+
+def test_the_last_checkpoint_is_there_while_the_one_before_is_kept(tmp_path, monkeypatch):
+    last, previous = tmp_path / "last.ckpt", tmp_path / "previous.ckpt"
+    for content in (b"new", b"newer"):
+        last.write_bytes(content)
+        for _ in range(2):  # the second time both are one file
+            keep_as(last, previous)
+            assert (last.read_bytes(), previous.read_bytes()) == (content, content)
+        last.unlink()
+    assert [path.name for path in tmp_path.iterdir()] == ["previous.ckpt"]
+    last.write_bytes(b"newest")
+    monkeypatch.setattr(os, "link", lambda *names: (_ for _ in ()).throw(OSError("no hard links")))
+    keep_as(last, previous)
+    assert previous.read_bytes() == b"newest" and not last.exists()

@@ -68,6 +68,19 @@ def write_whole(content: bytes | memoryview, path: Path) -> None:
     sync_folder(path.parent)
 
 
+def keep_as(path: Path, previous: Path) -> None:
+    """Give a file a second name, in the place of what had it; the first stays if the disk has hard links."""
+    spare = previous.with_name(f".{previous.name}.part")
+    spare.unlink(missing_ok=True)
+    try:
+        os.link(path, spare)
+    except OSError:
+        os.replace(path, previous)
+        return
+    os.replace(spare, previous)
+    spare.unlink(missing_ok=True)  # it is still there if both were one file
+
+
 def sync_folder(folder: Path) -> None:
     """Make sure that the names in a folder are on the disk, where the system can do that."""
     if os.name != "posix":

@@ -10,7 +10,7 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
 
 from dreamfusion_pl.callbacks import folder
-from dreamfusion_pl.callbacks.checkpoint_io import is_whole, sync_folder, write_whole
+from dreamfusion_pl.callbacks.checkpoint_io import is_whole, keep_as, sync_folder, write_whole
 
 
 @final
@@ -68,7 +68,7 @@ class LastCheckpoints(Checkpoint):
             if not draft.exists():  # Lightning's own writer only logs it when it may not write
                 raise OSError(f"the checkpoint {draft} could not be written")
             if is_whole(last):  # else the one before may be the only whole one
-                os.replace(last, checkpoints / "previous.ckpt")
+                keep_as(last, checkpoints / "previous.ckpt")
             os.replace(draft, last)
             sync_folder(checkpoints)
         trainer.strategy.barrier("checkpoint")
