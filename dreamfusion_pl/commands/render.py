@@ -31,7 +31,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--frames", type=int, default=60, help="views around the object")
     parser.add_argument("--channel", choices=list(LIGHTS), default="color", help="what is shown")
     parser.add_argument(
-        "--background", default="white", help=f"a colour (name or #rrggbb), or {TRANSPARENT}: stills only"
+        "--background",
+        help=f"a colour (name or #rrggbb), or {TRANSPARENT}: stills only; without it black for opacity, which "
+        "is white, and white for the rest",
     )
     parser.add_argument("--stills", action="store_true", help="write every frame as a PNG, and no film")
     parser.add_argument("--size", type=int, default=256, help="height and width in pixels, up to 1024 (4 GB)")
@@ -57,7 +59,8 @@ def render(options: argparse.Namespace) -> None:
         )
     if not -90.0 <= options.elevation <= 90.0 or not min(options.distance, options.focal) > 0.0:
         raise ValueError("--elevation must be in [-90, 90], --distance and --focal above 0")
-    color = None if options.background == TRANSPARENT else _color(options.background)
+    background = options.background or ("black" if options.channel == "opacity" else "white")
+    color = None if background == TRANSPARENT else _color(background)
     size, azimuths = options.size, ring(options.frames)
     views = orbit(azimuths, options.elevation, options.distance, options.focal, size, size)
     frames = film(load(options.run), options.channel, views)
