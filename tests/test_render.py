@@ -73,12 +73,27 @@ def test_films_and_stills(ball, tmp_path, monkeypatch, capsys):
         assert still.getpixel((0, 0))[3] == 0 and still.getpixel((8, 8)) == (255, 0, 0, 255)
 
 
+def test_a_scene_fits_into_its_pictures(ball, tmp_path, monkeypatch):
+    ball.scene.radius = 1.4
+    ball.scene.balls = [(torch.tensor([0.0, 0.0, 0.9]), 0.4)]  # its top is 1.3 up
+    monkeypatch.setattr(command, "load", lambda run: ball)
+    words = ["run", "--stills", "--channel", "opacity", "--frames", "1", "--size", "32", "--elevation", "0"]
+    assert command.main([*words, "--out", str(tmp_path)]) == 0
+    with Image.open(tmp_path / "opacity_000.png") as still:
+        left, top, right, bottom = still.convert("L").getbbox()
+    assert 0 < left < right < 32 and 0 < top < bottom < 17
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["--frames", "0"], "--frames and --fps must be 1 or more"),
         (["--size", "1025"], "--size 1 to 1024"),
         (["--elevation", "91"], "--elevation must be in"),
+        (["--distance", "inf"], "--distance must be a finite number above 0, got inf"),
+        (["--distance", "0"], "--distance must be a finite number above 0"),
+        (["--focal", "inf"], "--focal must be a finite number above 0, got inf"),
+        (["--focal", "nan"], "--focal must be a finite number above 0, got nan"),
         (["--background", "<b>"], "--background is a colour such as white"),
         ([], "no finished run at nowhere"),
     ],

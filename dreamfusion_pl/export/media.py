@@ -134,7 +134,7 @@ def write_mp4(frames: Tensor | Sequence[Tensor], path: str | Path, fps: int = 20
 
 
 def _require_frames(film: Path, count: int, name: Path) -> None:
-    """Raise OSError unless ``count`` frames of ``film`` decode; imageio_ffmpeg hides what ffmpeg's end was."""
+    """Raise OSError unless ``count`` frames of ``film`` decode: imageio_ffmpeg hides how ffmpeg ended."""
     from imageio_ffmpeg import get_ffmpeg_exe
 
     decode = [get_ffmpeg_exe(), "-v", "error", "-i", str(film), "-f", "framecrc", "-"]  # a line per frame
