@@ -1,5 +1,7 @@
 """The ``render`` command and its channels, on a ball."""
 
+import math
+
 import pytest
 import torch
 from balls import Balls
@@ -82,6 +84,22 @@ def test_a_scene_fits_into_its_pictures(ball, tmp_path, monkeypatch):
     with Image.open(tmp_path / "opacity_000.png") as still:
         left, top, right, bottom = still.convert("L").getbbox()
     assert 0 < left < right < 32 and 0 < top < bottom < 17
+
+
+@pytest.mark.parametrize(
+    ("density", "message"),
+    [(math.nan, "training diverged"), (0.0, "nothing to see"), (0.02, "nothing to see")],
+)
+@pytest.mark.parametrize("resolution", [0, 8])
+def test_a_field_that_shows_nothing_is_refused(
+    ball, density, message, resolution, tmp_path, monkeypatch, capsys
+):
+    ball.scene.inside = density
+    ball.renderer = Renderer(num_samples=8, occupancy_resolution=resolution)
+    monkeypatch.setattr(command, "load", lambda run: ball)
+    assert command.main(["run", "--size", "8", "--frames", "2", "--out", str(tmp_path)]) == 2
+    assert message in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -33,8 +33,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--channel", choices=list(LIGHTS), default="color", help="what is shown")
     parser.add_argument(
         "--background",
-        help=f"a colour (name or #rrggbb), or {TRANSPARENT}: stills only; without it black for opacity, which is "
-        "white, and white for the rest",
+        help=f"a colour (name or #rrggbb), or {TRANSPARENT}: stills only; without it black for "
+        "opacity, which is white, and white for the rest",
     )
     parser.add_argument("--stills", action="store_true", help="write every frame as a PNG, and no film")
     parser.add_argument("--size", type=int, default=256, help="height and width in pixels, up to 1024 (4 GB)")
