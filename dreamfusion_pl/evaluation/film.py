@@ -50,8 +50,8 @@ def film(model: DreamFusion, channel: str, views: Views) -> Tensor:
     pictures = torch.cat(frames)
     if not bool(pictures.isfinite().all()):
         raise ValueError(
-            "the pictures are not finite (NaN or infinity): training diverged; lower the learning rate or start "
-            "again from an earlier checkpoint"
+            "the pictures are not finite (NaN or infinity): training diverged; lower the learning rate or "
+            "start again from an earlier checkpoint"
         )
     most = float(pictures[..., 3].max())
     if most < VISIBLE:
