@@ -81,10 +81,31 @@ def test_a_failed_run_closes_the_page(capsys):
         assert probe.connect_ex(("127.0.0.1", port)) != 0
 
 
-def test_a_picture_that_fails_closes_the_page_and_training_goes_on(capsys):
+@pytest.mark.parametrize("broken", [{"aspect": math.nan}, {"fov": 0.0}, {"wxyz": None}])
+def test_a_visitor_whose_picture_fails_spoils_it_for_nobody_else(broken, capsys):
+    pictures, stopped, live = [], [], LiveView(size=8)
+    scene = SimpleNamespace(set_background_image=lambda pixels, format: pictures.append(pixels))
+    first, second = (
+        SimpleNamespace(camera=camera((1.0, 0.0, 0.0, 0.0), (0.0, 0.0, 2.0)), scene=scene) for _ in range(2)
+    )
+    vars(first.camera).update(broken)
+    live._server = SimpleNamespace(
+        get_clients=lambda: {0: first, 1: second}, stop=lambda: stopped.append(True)
+    )
+    for _ in range(2):
+        live._throttle = Throttle(0.5, 0.0)
+        live.on_train_batch_end(None, small_model(), None, None, 0)
+    assert len(pictures) == 2 and stopped == []
+    assert capsys.readouterr().err.count("visitor 0 of the live view got no picture") == 1
+
+
+@pytest.mark.parametrize("error", [RuntimeError, ZeroDivisionError, KeyError])
+def test_a_server_that_fails_closes_the_page_and_training_goes_on(error, capsys):
+    def fail():
+        raise error("on fire")
+
     stopped, live = [], LiveView(size=8)
-    visitor = SimpleNamespace(camera=camera((1.0, 0.0, 0.0, 0.0), (0.0, 0.0, 2.0), aspect=math.nan))
-    live._server = SimpleNamespace(get_clients=lambda: {0: visitor}, stop=lambda: stopped.append(True))
+    live._server = SimpleNamespace(get_clients=fail, stop=lambda: stopped.append(True))
     live._throttle = Throttle(0.5, 0.0)
     live.on_train_batch_end(None, small_model(), None, None, 0)
     assert stopped == [True] and "the live view ends" in capsys.readouterr().err

@@ -1,5 +1,7 @@
 """The ``render`` command and its channels, on a ball."""
 
+import math
+
 import pytest
 import torch
 from balls import Balls
@@ -64,9 +66,40 @@ def test_films_and_stills(ball, tmp_path, monkeypatch, capsys):
     assert [name[-15:] for name in stills] == [f"opacity_00{i}.png" for i in range(3)]
     with Image.open(stills[0]) as still:
         assert still.mode == "RGB" and still.getpixel((8, 8)) == (255, 255, 255)
+    with Image.open(run("--stills", "--channel", "opacity")[0]) as still:  # on black unless told otherwise
+        assert still.getpixel((8, 8)) == (255, 255, 255) and still.getpixel((0, 0)) == (0, 0, 0)
+    with Image.open(run("--stills", "--channel", "albedo")[0]) as still:
+        assert still.getpixel((8, 8)) == (255, 0, 0) and still.getpixel((0, 0)) == (255, 255, 255)
     with Image.open(run("--channel", "albedo", "--background", "transparent")[0]) as still:
         assert still.mode == "RGBA"
         assert still.getpixel((0, 0))[3] == 0 and still.getpixel((8, 8)) == (255, 0, 0, 255)
+
+
+def test_a_scene_fits_into_its_pictures(ball, tmp_path, monkeypatch):
+    ball.scene.radius = 1.4
+    ball.scene.balls = [(torch.tensor([0.0, 0.0, 0.9]), 0.4)]  # its top is 1.3 up
+    monkeypatch.setattr(command, "load", lambda run: ball)
+    words = ["run", "--stills", "--channel", "opacity", "--frames", "1", "--size", "32", "--elevation", "0"]
+    assert command.main([*words, "--out", str(tmp_path)]) == 0
+    with Image.open(tmp_path / "opacity_000.png") as still:
+        left, top, right, bottom = still.convert("L").getbbox()
+    assert 0 < left < right < 32 and 0 < top < bottom < 17
+
+
+@pytest.mark.parametrize(
+    ("density", "message"),
+    [(math.nan, "training diverged"), (0.0, "nothing to see"), (0.02, "nothing to see")],
+)
+@pytest.mark.parametrize("resolution", [0, 8])
+def test_a_field_that_shows_nothing_is_refused(
+    ball, density, message, resolution, tmp_path, monkeypatch, capsys
+):
+    ball.scene.inside = density
+    ball.renderer = Renderer(num_samples=8, occupancy_resolution=resolution)
+    monkeypatch.setattr(command, "load", lambda run: ball)
+    assert command.main(["run", "--size", "8", "--frames", "2", "--out", str(tmp_path)]) == 2
+    assert message in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -75,6 +108,10 @@ def test_films_and_stills(ball, tmp_path, monkeypatch, capsys):
         (["--frames", "0"], "--frames and --fps must be 1 or more"),
         (["--size", "1025"], "--size 1 to 1024"),
         (["--elevation", "91"], "--elevation must be in"),
+        (["--distance", "inf"], "--distance must be a finite number above 0, got inf"),
+        (["--distance", "0"], "--distance must be a finite number above 0"),
+        (["--focal", "inf"], "--focal must be a finite number above 0, got inf"),
+        (["--focal", "nan"], "--focal must be a finite number above 0, got nan"),
         (["--background", "<b>"], "--background is a colour such as white"),
         ([], "no finished run at nowhere"),
     ],

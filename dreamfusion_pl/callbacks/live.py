@@ -43,6 +43,7 @@ class LiveView(Callback):
             )
         self.port, self.size, self.share = port, size, share
         self._server: ViserServer | None = None
+        self._reported: set[int] = set()  # visitors whose pictures failed
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Open the page, and say where.
@@ -69,14 +70,17 @@ class LiveView(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Show everybody who looks what there is now, if there is time for it."""
+        """Show everybody who looks what there is now, if there is time for it.
+
+        Looking never ends training. A visitor whose picture fails gets none this time, and is reported once.
+        """
         if self._server is None or not self._throttle.is_due(time.monotonic()):
             return
         begin = time.monotonic()
         try:
-            for client in self._server.get_clients().values():
-                _show(pl_module, client, self.size)
-        except (RuntimeError, ValueError, OSError) as error:  # looking must not end training
+            for number, client in self._server.get_clients().items():
+                self._try_to_show(pl_module, number, client)
+        except Exception as error:
             print(f"dreamfusion_pl: warning: the live view ends: {error}", file=sys.stderr, flush=True)
             self._close()
         self._throttle.took(begin, time.monotonic())
@@ -88,6 +92,15 @@ class LiveView(Callback):
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Close the page."""
         self._close()
+
+    def _try_to_show(self, module: LightningModule, number: int, client: Any) -> None:
+        try:
+            _show(module, client, self.size)
+        except Exception as error:  # its camera is whatever the browser sends
+            if number not in self._reported:
+                self._reported.add(number)
+                message = f"visitor {number} of the live view got no picture: {error}"
+                print(f"dreamfusion_pl: warning: {message}", file=sys.stderr, flush=True)
 
     def _close(self) -> None:
         if self._server is not None:

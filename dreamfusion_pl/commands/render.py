@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 
 from dreamfusion_pl.data.orbit import orbit, ring
@@ -31,13 +32,19 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--frames", type=int, default=60, help="views around the object")
     parser.add_argument("--channel", choices=list(LIGHTS), default="color", help="what is shown")
     parser.add_argument(
-        "--background", default="white", help=f"a colour (name or #rrggbb), or {TRANSPARENT}: stills only"
+        "--background",
+        help=f"a colour (name or #rrggbb), or {TRANSPARENT}: stills only; without it black for "
+        "opacity, which is white, and white for the rest",
     )
     parser.add_argument("--stills", action="store_true", help="write every frame as a PNG, and no film")
     parser.add_argument("--size", type=int, default=256, help="height and width in pixels, up to 1024 (4 GB)")
     parser.add_argument("--fps", type=int, default=20, help="frames per second of the film")
     parser.add_argument("--elevation", type=float, default=15.0, help="of the cameras, in degrees")
-    parser.add_argument("--distance", type=float, default=1.5, help="of the cameras, in world units")
+    parser.add_argument(
+        "--distance",
+        type=float,
+        help="of the cameras, in world units; without it 2.5 radii of the scene, at least 1.5",
+    )
     parser.add_argument("--focal", type=float, default=1.2, help="focal length in picture widths")
     parser.add_argument("--out", type=Path, default=Path("."), help="folder of the files")
     return parser
@@ -55,12 +62,18 @@ def render(options: argparse.Namespace) -> None:
             "--frames and --fps must be 1 or more and --size 1 to 1024, "
             f"got {options.frames}, {options.fps} and {options.size}"
         )
-    if not -90.0 <= options.elevation <= 90.0 or not min(options.distance, options.focal) > 0.0:
-        raise ValueError("--elevation must be in [-90, 90], --distance and --focal above 0")
-    color = None if options.background == TRANSPARENT else _color(options.background)
+    if not -90.0 <= options.elevation <= 90.0:
+        raise ValueError(f"--elevation must be in [-90, 90], got {options.elevation}")
+    for name, length in (("--distance", options.distance), ("--focal", options.focal)):
+        if length is not None and not (math.isfinite(length) and length > 0.0):
+            raise ValueError(f"{name} must be a finite number above 0, got {length}")
+    background = options.background or ("black" if options.channel == "opacity" else "white")
+    color = None if background == TRANSPARENT else _color(background)
+    model = load(options.run)
+    distance = options.distance or max(1.5, 2.5 * model.scene.radius)  # outside of whatever it may hold
     size, azimuths = options.size, ring(options.frames)
-    views = orbit(azimuths, options.elevation, options.distance, options.focal, size, size)
-    frames = film(load(options.run), options.channel, views)
+    views = orbit(azimuths, options.elevation, distance, options.focal, size, size)
+    frames = film(model, options.channel, views)
     pictures = frames if color is None else on_color(frames, color)
     if color is None or options.stills:
         for index, picture in enumerate(pictures):

@@ -16,6 +16,7 @@ LIGHTS = {  # ambient and diffuse intensity of the light at the camera
     "opacity": (1.0, 0.0),
     "textureless": (0.1, 0.9),
 }
+VISIBLE = 0.05  # opacity that one pixel of a film must have for anything to be seen
 
 
 def film(model: DreamFusion, channel: str, views: Views) -> Tensor:
@@ -31,7 +32,7 @@ def film(model: DreamFusion, channel: str, views: Views) -> Tensor:
         [B, H, W, 4] in [0, 1] on the CPU: colour, not multiplied by opacity, and opacity.
 
     Raises:
-        ValueError: the channel is unknown.
+        ValueError: the channel is unknown, the pictures are not finite, or there is nothing in any of them.
     """
     if channel not in LIGHTS:
         raise ValueError(f"the channel is one of {', '.join(LIGHTS)}; got {channel!r}")
@@ -46,7 +47,19 @@ def film(model: DreamFusion, channel: str, views: Views) -> Tensor:
     for i in range(len(views.origin)):  # one at a time: a rendering holds every sample
         one = Views(*(field[i : i + 1] for field in lit))
         frames.append(_picture(render_alone(model, one, diffuse > 0.0 or channel == "normal"), channel))
-    return torch.cat(frames)
+    pictures = torch.cat(frames)
+    if not bool(pictures.isfinite().all()):
+        raise ValueError(
+            "the pictures are not finite (NaN or infinity): training diverged; lower the learning rate or "
+            "start again from an earlier checkpoint"
+        )
+    most = float(pictures[..., 3].max())
+    if most < VISIBLE:
+        raise ValueError(
+            f"there is nothing to see: the opacity is at most {most:.3f}. The object vanished in "
+            "training, or no camera sees it"
+        )
+    return pictures
 
 
 def on_color(frames: Tensor, background: tuple[float, float, float]) -> Tensor:

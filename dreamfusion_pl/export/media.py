@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import subprocess
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -107,7 +108,7 @@ def write_mp4(frames: Tensor | Sequence[Tensor], path: str | Path, fps: int = 20
     Pictures of odd height or width get their last row or column twice, because the format needs even sizes.
 
     Raises:
-        OSError: the file cannot be written.
+        OSError: the file cannot be written, or is not whole when it is read back.
     """
     from imageio_ffmpeg import write_frames
 
@@ -128,7 +129,19 @@ def write_mp4(frames: Tensor | Sequence[Tensor], path: str | Path, fps: int = 20
                 pixels = _to_bytes(frame)
                 missing = ((0, height - pixels.shape[0]), (0, width - pixels.shape[1]), (0, 0))
                 film.send(np.ascontiguousarray(np.pad(pixels, missing, mode="edge")))
+        _require_frames(temporary, len(frames), path)
     return path
+
+
+def _require_frames(film: Path, count: int, name: Path) -> None:
+    """Raise OSError unless ``count`` frames of ``film`` decode: imageio_ffmpeg hides how ffmpeg ended."""
+    from imageio_ffmpeg import get_ffmpeg_exe
+
+    decode = [get_ffmpeg_exe(), "-v", "error", "-i", str(film), "-f", "framecrc", "-"]  # a line per frame
+    result = subprocess.run(decode, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    whole = sum(not line.startswith(b"#") for line in result.stdout.splitlines())
+    if result.returncode != 0 or result.stderr or whole != count:
+        raise OSError(f"{name} could not be written: {whole} of {count} frames can be read back")
 
 
 def write_film(frames: Tensor | Sequence[Tensor], path: Path, fps: int = 20) -> list[Path]:

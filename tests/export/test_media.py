@@ -1,5 +1,6 @@
 """Pictures and films, read back by Pillow and ffmpeg."""
 
+import resource
 import subprocess
 
 import imageio_ffmpeg
@@ -48,6 +49,17 @@ def test_mp4_has_the_frames_and_an_even_size(tmp_path, height, width):
     assert len(frames) == 11
     error = frames[5, :height, :width] / 255.0 - film[5].numpy()
     assert float(np.abs(error).mean()) < 0.03
+
+
+def test_an_mp4_on_a_full_disk_raises_oserror_and_writes_nothing(tmp_path):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+    try:
+        with pytest.raises(OSError, match="film.mp4"):
+            write_mp4(torch.rand(4, 64, 64, 3), tmp_path / "film.mp4")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_enlarge_repeats_pixels_or_smooths_them():
