@@ -58,9 +58,8 @@ class DreamFusion(LightningModule):
 
     Raises:
         ValueError: if the prompt is empty or no text, the learning rate or the interval is not positive, a
-            weight is negative at some time, ``latent_until`` is no progress or the scene emits no latents,
-            the prior cannot serve the distillation, or what is said of the
-            views is wrong; see ViewDependentPrompts.
+            weight is negative at some time, ``latent_until`` is no progress or without latents, the prior
+            cannot serve the distillation, or what is said of the views is wrong; see ViewDependentPrompts.
     """
 
     def __init__(
@@ -204,12 +203,8 @@ class DreamFusion(LightningModule):
             return
         if self.trainer.max_steps < 1:
             raise ValueError("the number of steps must be known: pass --trainer.max_steps 400 or similar")
-        colors = self.scene.latent_colors
-        if colors is not None and colors.channels != self.prior.channels:
-            raise ValueError(
-                f"the scene emits latents of {colors.channels} channels, and this prior's have "
-                f"{self.prior.channels}: pass --model.scene.latents {self.prior.channels}"
-            )
+        if self.scene.latent_colors is not None:
+            self.scene.latent_colors.check(self.prior.channels)
 
     def on_fit_start(self) -> None:
         """Move the prior, which Lightning does not see, and ask it what its latents look like."""

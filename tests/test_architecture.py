@@ -12,7 +12,7 @@ import dreamfusion_pl
 PACKAGE = Path(dreamfusion_pl.__file__).parent
 # Ground floor first: a room may import from those before it, and from itself.
 FLOORS = [
-    {"types", "schedule", "rng", "optimizers"},
+    {"types", "schedule", "rng", "optimizers", "atomic"},
     {"diffusion", "scene"},
     {"distillation", "rendering"},
     {"data.cameras"},

@@ -21,7 +21,7 @@ class RunNotes(SaveConfigCallback):
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Write both files, each whole or not at all (a run goes on with the first), and both texts."""
-        from dreamfusion_pl.export.atomic import replacing
+        from dreamfusion_pl.atomic import replacing
 
         run = folder.run_folder(trainer)
         texts = {"configuration": self.parser.dump(self.config, skip_none=False)}

@@ -64,7 +64,7 @@ class Report(Callback):
     def _write(self, trainer: Trainer, pl_module: LightningModule, state: str, **more: Any) -> None:
         if not trainer.is_global_zero:
             return
-        from dreamfusion_pl.export.atomic import replacing
+        from dreamfusion_pl.atomic import replacing
 
         now = datetime.now(UTC)
         status = {

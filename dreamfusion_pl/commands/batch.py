@@ -13,11 +13,11 @@ from typing import final
 
 from jsonargparse import ArgumentError
 
+from dreamfusion_pl.atomic import replacing
 from dreamfusion_pl.batch.driver import Resources, run_all
 from dreamfusion_pl.batch.jobs import SEED, Job, Request, is_done, jobs_of, read_requests, status
 from dreamfusion_pl.batch.worker import LOG, Outcome
 from dreamfusion_pl.callbacks import folder
-from dreamfusion_pl.export.atomic import replacing
 from dreamfusion_pl.export.gallery import Card, write_gallery
 from dreamfusion_pl.runs import read_configuration
 from dreamfusion_pl.terminal import complain, guarded, plain

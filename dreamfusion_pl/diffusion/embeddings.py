@@ -6,11 +6,11 @@ import hashlib
 import importlib.metadata
 import json
 import os
-import secrets
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import final
 
+from dreamfusion_pl.atomic import replacing
 from dreamfusion_pl.types import TextEmbedding
 
 FORMAT = "1"  # goes up when an entry comes to mean something else: older ones are then not found
@@ -58,16 +58,8 @@ class EmbeddingFolder:
 
         parts = {name: part.contiguous() for name, part in embedding._asdict().items() if part is not None}
         data, file = save(parts, self._label(text)), self.file(text)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        draft = file.with_name(f".{file.stem}.{secrets.token_hex(4)}")
-        try:
-            with draft.open("wb") as stream:
-                stream.write(data)
-                stream.flush()
-                os.fsync(stream.fileno())
-            os.replace(draft, file)
-        finally:
-            draft.unlink(missing_ok=True)
+        with replacing(file) as draft:
+            draft.write_bytes(data)
         return file
 
     def _label(self, text: str) -> dict[str, str]:
@@ -82,8 +74,8 @@ def write_label(folder: Path, identity: Mapping[str, str | None]) -> None:
         OSError: it cannot be written.
     """
     check_label(folder, identity)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / LABEL).write_text(json.dumps(identity, indent=2) + "\n", encoding="utf-8")
+    with replacing(folder / LABEL) as draft:
+        draft.write_text(json.dumps(identity, indent=2) + "\n", encoding="utf-8")
 
 
 def check_label(folder: Path, identity: Mapping[str, str | None]) -> None:

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dreamfusion_pl.atomic import replacing
 from dreamfusion_pl.export.asset import Asset
-from dreamfusion_pl.export.atomic import replacing
 from dreamfusion_pl.export.mesh import Mesh, is_closed
 from dreamfusion_pl.export.normals import tangents
 from dreamfusion_pl.export.texture import Charts

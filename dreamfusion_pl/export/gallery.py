@@ -9,7 +9,7 @@ from string import Template
 from typing import NamedTuple
 from urllib.parse import quote
 
-from dreamfusion_pl.export.atomic import replacing
+from dreamfusion_pl.atomic import replacing
 from dreamfusion_pl.export.viewer import PAGE
 
 

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dreamfusion_pl.export.atomic import replacing
+from dreamfusion_pl.atomic import replacing
 
 
 def enlarge(images: Tensor, side: int, mode: Literal["nearest", "bicubic"] = "bicubic") -> Tensor:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from dreamfusion_pl.export.atomic import replacing
+from dreamfusion_pl.atomic import replacing
 from dreamfusion_pl.export.mesh import Mesh
 
 FORMAT = 1  # of the report; grows when a field changes its meaning or goes

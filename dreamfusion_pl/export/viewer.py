@@ -9,7 +9,7 @@ from pathlib import Path
 from string import Template
 from typing import NamedTuple
 
-from dreamfusion_pl.export.atomic import replacing
+from dreamfusion_pl.atomic import replacing
 
 PAGE = Path(__file__).parent / "page"
 _TYPES = {".glb": "model/gltf-binary", ".gif": "image/gif", ".png": "image/png"}

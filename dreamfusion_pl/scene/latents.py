@@ -34,6 +34,14 @@ class LatentColors(nn.Module):
         self.register_buffer("to_color", torch.zeros(channels + 1, 3))
         self.register_buffer("to_latent", torch.zeros(4, channels))
 
+    def check(self, channels: int) -> None:
+        """Raise ValueError unless the prior's latents have as many channels."""
+        if channels != self.channels:
+            raise ValueError(
+                f"the scene emits latents of {self.channels} channels, and this prior's have {channels}: "
+                f"pass --model.scene.latents {channels}"
+            )
+
     def colors(self, latents: Tensor) -> Tensor:
         """Colours in [0, 1] of latents [..., L]: [..., 3]; the gradient is that of the map without limits."""
         colors = latents @ self.to_color[:-1] + self.to_color[-1]

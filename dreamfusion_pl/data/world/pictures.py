@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import random
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, final
@@ -16,6 +15,7 @@ from pytorch_lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
+from dreamfusion_pl.atomic import replacing
 from dreamfusion_pl.data.world import captions
 from dreamfusion_pl.data.world.colors import COLORS, PATTERNS
 from dreamfusion_pl.data.world.layers import PAIRS, Layers, trace_world
@@ -155,12 +155,10 @@ class WorldPictures(LightningDataModule):
         """Trace the pictures unless they are cached."""
         if self.cache_file.exists():
             return
-        self.cache_dir.mkdir(parents=True, exist_ok=True)
         workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         layers = trace_world(self.count, self.size, self.seed, self.elevation_deg, workers=workers)
-        with tempfile.NamedTemporaryFile(dir=self.cache_dir, suffix=".part", delete=False) as file:
-            np.savez(file, **{name: field.numpy() for name, field in layers._asdict().items()})
-        os.replace(file.name, self.cache_file)
+        with replacing(self.cache_file) as temporary:
+            np.savez(temporary, **{name: field.numpy() for name, field in layers._asdict().items()})
 
     def setup(self, stage: str | None = None) -> None:
         """Load the traced pictures."""

@@ -12,7 +12,8 @@ from pathlib import Path
 def replacing(path: Path) -> Iterator[Path]:
     """Hand out a temporary path beside ``path`` (same suffix) and move it there when the block succeeds.
 
-    What was at ``path`` before stays until then, and stays if the block fails. Folders are made as needed.
+    What was at ``path`` before stays until then, and stays if the block fails. The bytes are on the disk
+    before they get the name. Folders are made as needed.
 
     Args:
         path: the file to write.
@@ -24,6 +25,8 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     try:
         yield temporary
+        with temporary.open("rb+") as written:
+            os.fsync(written.fileno())
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from dreamfusion_pl.export.atomic import replacing
+from dreamfusion_pl.atomic import replacing
 
 
 def test_a_finished_file_replaces_the_old_one(tmp_path):
