@@ -58,8 +58,8 @@ def make_asset(scene: Scene, settings: Settings | None = None, progress: float =
     surface = extract(scene, settings.resolution, settings.threshold, progress)
     surface = simplify(surface, settings.max_faces, scene, progress)
     charts = unwrap(surface, settings.texture_size)
-    charts = charts._replace(normals=field_normals(scene, charts, progress))
     texture = bake(scene, charts, settings.texture_size, progress)
+    charts = charts._replace(normals=field_normals(scene, charts, progress))
     relief = bake_normals(scene, charts, settings.texture_size, progress) if settings.normal_map else None
     longest = float((surface.vertices.amax(0) - surface.vertices.amin(0)).max())
     scale = 1.0 if settings.size_m is None else settings.size_m / longest
