@@ -166,6 +166,27 @@ def test_a_file_that_is_no_checkpoint_is_one_message(tmp_path, monkeypatch, caps
     assert said in error and error.count("error") == 1 and "Traceback" not in error
 
 
+def test_no_fit_goes_on_from_weights_only(tmp_path, monkeypatch, capsys):
+    """With a checkpoint of all beside them, which is older, that one is taken."""
+    monkeypatch.chdir(tmp_path)
+    weights_only = ["--trainer.callbacks+=ModelCheckpoint", "--trainer.callbacks.save_weights_only=true"]
+    assert main([*COMMAND[3:], *weights_only]) == 0
+    (file,) = (path for path in (RUN / "checkpoints").iterdir() if path.name.startswith("epoch"))
+    whole = RUN / "checkpoints" / "last.ckpt"
+    os.utime(file, (whole.stat().st_mtime + 10,) * 2)
+    capsys.readouterr()
+    assert main(["fit", "--resume", str(file), "--trainer.max_steps=5"]) == 2
+    error = capsys.readouterr().err
+    assert "save_weights_only" in error and "pass its run folder" in error and "Traceback" not in error
+    assert main(["test", "--ckpt_path", str(file)]) == 0
+    assert main(["fit", "--resume", str(RUN), "--trainer.max_steps=5"]) == 0
+    assert f"{file} has the weights only" in capsys.readouterr().err
+    for other in (RUN / "checkpoints").glob("[lp]*.ckpt"):
+        other.unlink()
+    assert main(["fit", "--resume", str(RUN)]) == 2
+    assert "start again without --resume" in capsys.readouterr().err
+
+
 def fit(model, callbacks, folder, steps=40, views=None, checkpoint=None):
     trainer = Trainer(
         max_steps=steps,
