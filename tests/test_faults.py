@@ -293,6 +293,16 @@ def test_a_lost_object_ends_the_run(tmp_path, bias, what):
     assert steps[-1] == 19  # looks at 10, 15 and 20; Safety stands before Watch
 
 
+def test_an_opacity_that_is_no_number_is_no_lost_object(tmp_path, capsys):
+    class Spoil(Callback):
+        def on_train_batch_end(self, trainer, pl_module, *_):
+            trainer.callback_metrics["opacity"].fill_(float("nan"))
+
+    safety = Safety(every=5, lost=1)
+    fit(small_model(), [Spoil(), safety], tmp_path, steps=20)
+    assert safety.notes == [] and capsys.readouterr().err == ""
+
+
 @pytest.mark.parametrize(
     "error, status, said",
     [

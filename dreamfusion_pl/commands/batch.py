@@ -7,6 +7,8 @@ import csv
 import io
 import json
 import shlex
+import signal
+import sys
 import time
 from pathlib import Path
 from typing import final
@@ -94,9 +96,12 @@ def batch(options: argparse.Namespace, fit_options: list[str]) -> list[Job]:
     work = (possible, tuple(fit_options), resources, options.retries, options.address)
     try:
         outcomes = run_all(*work, progress.report, progress.watch)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as stop:
         known = {job: Outcome("finished" if is_done(job) else "unfinished") for job in jobs}
         write_summary(known | progress.settled | wrong, out)
+        if isinstance(stop, SystemExit) and stop.code == signal.SIGTERM:  # from Ray, which listens to it
+            print("stopped by SIGTERM; the same command goes on", file=sys.stderr)
+            raise SystemExit(128 + signal.SIGTERM) from stop
         raise
     outcomes = {job: wrong.get(job) or outcomes[job] for job in jobs}
     write_summary(outcomes, out)

@@ -88,9 +88,8 @@ class Meeting:
             if len(asked) == 1:
                 return [error]
             self._at_once = len(asked) // 2
-            warnings.warn(
-                f"{error}; the prior answers {self._at_once} fits at once from now on", stacklevel=2
-            )
+            advice = f"from now on it answers {self._at_once} of the fits in one call"
+            warnings.warn(f"the prior ran out of memory ({error}): {advice}", stacklevel=2)
             return []
         except Exception as error:  # each of them has to hear it
             return [error] * len(asked)

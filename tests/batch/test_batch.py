@@ -110,19 +110,26 @@ def test_a_folder_holds_one_batch(folder, capsys, nothing_runs):
     assert "--trainer.max_steps 3" in error and "another --out" in error
 
 
-def test_ctrl_c_leaves_a_summary(folder, capsys, monkeypatch):
+@pytest.mark.parametrize(
+    "stop, status, said",
+    [
+        (KeyboardInterrupt(), 130, "go on with: python -m dreamfusion_pl batch --prompts prompts.txt"),
+        (SystemExit(15), 143, "stopped by SIGTERM; the same command goes on"),  # as Ray has it
+    ],
+)
+def test_who_stops_a_batch_gets_a_summary(folder, capsys, monkeypatch, stop, status, said):
     def run_all(jobs, options, resources, retries, address, report, watch):
         report(jobs[0], Outcome("failed", 1, "why"), 1, 3)
         jobs[1].folder.mkdir(parents=True)
         (jobs[1].folder / "status.json").write_text('{"state": "finished"}')
-        raise KeyboardInterrupt
+        raise stop
 
     monkeypatch.setattr(batch, "run_all", run_all)
     Path("prompts.txt").write_text("a mug\na cup\na ball\n")
-    assert main(["batch", "--prompts", "prompts.txt", "--out", "out", *SMALL_RUN]) == 130
+    assert main(["batch", "--prompts", "prompts.txt", "--out", "out", *SMALL_RUN]) == status
     with Path("out/summary.csv").open() as file:
         assert [row["state"] for row in csv.DictReader(file)] == ["failed", "finished", "unfinished"]
-    assert "go on with: python -m dreamfusion_pl batch --prompts prompts.txt" in capsys.readouterr().err
+    assert said in capsys.readouterr().err
 
 
 def pretended_ray(monkeypatch, wait, get, machine):
