@@ -264,6 +264,13 @@ def test_a_resumed_run_goes_back_where_an_unbroken_one_does(tmp_path, capsys):
     assert [(one.skipped, len(one.notes)) for one in safeties] == [(3, 1), (3, 1)]
 
 
+def test_a_second_fit_with_the_same_callback_is_saved_too(tmp_path):
+    keeper = LastCheckpoints()
+    for place in (tmp_path / "one", tmp_path / "two"):
+        fit(small_model(), [keeper], place, steps=3)
+        assert (place / "checkpoints" / "last.ckpt").exists()
+
+
 def test_a_hopeless_run_ends_with_advice(tmp_path):
     with pytest.raises(DivergedError, match="--model.learning_rate"):
         fit(small_model(), [Poison(range(1000)), Safety(every=5, patience=3, rollbacks=2)], tmp_path)

@@ -55,7 +55,7 @@ def run_all(
         slots = resources.slots(machines)
         if slots < 1:
             raise ValueError(f"no machine has room for one fit: it asks for {resources}")
-        task = _task(ray, resources)
+        task = _task(ray, resources, address)
         limit = resources.in_flight or 2 * slots
         with _surroundings(resources, jobs[0].folder.parent.parent) as surroundings:
             while waiting or running:
@@ -81,22 +81,25 @@ def run_all(
     return outcomes
 
 
-def _task(ray: Any, resources: Resources) -> Any:
+def _task(ray: Any, resources: Resources, address: str | None) -> Any:
+    modules = [
+        str(Path(path).absolute()) for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path
+    ]
+    elsewhere = {"env_vars": {"PYTHONPATH": os.pathsep.join(modules)}}
     return ray.remote(
         num_cpus=resources.cpus,
         num_gpus=resources.gpus,
         memory=int(1e9 * resources.memory) or None,
         max_retries=3,
+        runtime_env=elsewhere if address and modules else None,  # on this machine Ray inherits it
     )(worker.run)
 
 
 @contextmanager
 def _surroundings(resources: Resources, out: Path) -> Iterator[Surroundings]:
     """What fits are to find around them; a mark is in the batch's folder while the block runs."""
-    paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    modules = os.pathsep.join(str(Path(path).absolute()) for path in paths if path)
     with tempfile.NamedTemporaryFile(prefix=".driver-", dir=out) as mark:
-        yield Surroundings(resources.cpus, resources.gpus or 0.0, str(Path.cwd()), modules, mark.name)
+        yield Surroundings(resources.cpus, resources.gpus or 0.0, str(Path.cwd()), mark.name)
 
 
 def groups(jobs: list[Job], size: int) -> list[tuple[Job, ...]]:

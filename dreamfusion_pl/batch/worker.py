@@ -43,7 +43,6 @@ class Surroundings(NamedTuple):
     threads: int = 1  # cores that it may use
     gpus: float = 0.0  # 0: it sees none; below 1: a share of one, and as much of its memory
     folder: str = "."  # its working folder, where the machine has it; else that of this process
-    modules: str = ""  # as in PYTHONPATH
     mark: str = ""  # file that is in the batch's folder; "": it need not be seen
 
     def check(self) -> None:
@@ -64,12 +63,7 @@ class Surroundings(NamedTuple):
 
     def environment(self) -> dict[str, str]:
         """Variables of the process: this one's, and what the fits may use."""
-        modules = [paths for paths in (self.modules, os.environ.get("PYTHONPATH")) if paths]
-        variables = {
-            "OMP_NUM_THREADS": str(self.threads),
-            "PYTHONUNBUFFERED": "1",
-            "PYTHONPATH": os.pathsep.join(modules),
-        }
+        variables = {"OMP_NUM_THREADS": str(self.threads), "PYTHONUNBUFFERED": "1"}
         if self.gpus == 0.0:  # Ray would leave all GPUs in sight, and every fit would take the first
             variables["CUDA_VISIBLE_DEVICES"] = ""
         elif self.gpus < 1.0:

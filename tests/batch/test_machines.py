@@ -45,16 +45,17 @@ def test_the_number_of_gpus_is_what_was_asked_for_or_what_is_there():
 
 
 @pytest.fixture
-def address(tmp_path):
+def address(tmp_path, monkeypatch):
     """Of a cluster with 2 cores and a pretended GPU, started elsewhere and without the driver's variables."""
     place = tmp_path / "elsewhere"
     place.mkdir()
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     ray = [sys.executable, "-c", "from ray.scripts.scripts import main; main()"]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    head = ["start", "--head", "--block", "--port", str(port), "--node-ip-address=127.0.0.1"]
+    head = ["start", "--head", "--block", "--port", str(port)]
     head += ["--num-cpus=2", "--num-gpus=1", "--include-dashboard=false", "--object-store-memory=100000000"]
     process = subprocess.Popen(
         [*ray, *head],
@@ -83,7 +84,7 @@ def test_a_cluster_finds_what_the_driver_has(tmp_path, address):
         text=True,
         timeout=300,
     )
-    (log,) = place.glob("out/*/seed_0/log.txt") or [None]
-    assert done.returncode == 0, done.stdout + done.stderr + (log.read_text() if log else "")
+    logs = [log.read_text() for log in place.glob("out/*/seed_0/log.txt")]
+    assert done.returncode == 0, "\n".join([done.stdout, done.stderr, *logs])
     (status,) = place.glob("out/*/seed_0/status.json")
     assert json.loads(status.read_text())["max_steps"] == 3
