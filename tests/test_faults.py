@@ -166,6 +166,7 @@ def test_a_file_that_is_no_checkpoint_is_one_message(tmp_path, monkeypatch, caps
     assert said in error and error.count("error") == 1 and "Traceback" not in error
 
 
+@pytest.mark.filterwarnings("ignore:The dirpath has changed")  # by ModelCheckpoint
 def test_no_fit_goes_on_from_weights_only(tmp_path, monkeypatch, capsys):
     """With a checkpoint of all beside them, which is older, that one is taken."""
     monkeypatch.chdir(tmp_path)

@@ -144,9 +144,7 @@ def test_memory_for_fewer_halves_the_calls(monkeypatch):
         for thread in threads:
             thread.join()
     assert calls == [6, 2, 4, 1, 3, 1, 1, 1, 3]
-    assert [str(one.message)[-40:] for one in said] == [
-        f"it answers {count} of the fits in one call" for count in (2, 1)
-    ]
+    assert [str(one.message).partition(" it answers ")[2][0] for one in said] == ["2", "1"]
     assert answers[3] == ["tried to allocate 80 GiB"] * 2
     for seat in range(3):
         z = torch.full((1, 3, 8, 8), float(seat))

@@ -70,7 +70,7 @@ def address(tmp_path, monkeypatch):
 
 
 def test_a_cluster_finds_what_the_driver_has(tmp_path, address):
-    """A relative configuration, a module from PYTHONPATH, and a GPU that has to be asked for."""
+    """A relative configuration, and modules from PYTHONPATH: without it the tests' prior is nowhere."""
     place = tmp_path / "driver"
     place.mkdir()
     (place / "steps.yaml").write_text("trainer: {max_steps: 3}\n")
