@@ -70,20 +70,20 @@ class Meeting:
             return
         seats = sorted(self._questions)
         asked = [self._questions.pop(seat) for seat in seats]
-        answers: list[Tensor] | list[Exception] = []
+        answers: list[Tensor | Exception] = []
         while len(answers) < len(asked):
             answers += self._answer(asked[len(answers) :][: self._at_once])
         self._answers.update(zip(seats, answers, strict=True))
         self.turn.notify_all()
 
-    def _answer(self, asked: list[_Question]) -> list[Tensor] | list[Exception]:
+    def _answer(self, asked: list[_Question]) -> list[Tensor | Exception]:
         """Answer questions in one call; no answers mean that memory is for fewer of them."""
         assert self._prior is not None
         try:
             z_t = torch.cat([question.z_t for question in asked])
             t = torch.cat([question.t for question in asked])
             text = reduce(TextEmbedding.join, [question.text for question in asked])
-            return list(self._prior.predict(z_t, t, text).split([len(question.z_t) for question in asked]))
+            return [*self._prior.predict(z_t, t, text).split([len(question.z_t) for question in asked])]
         except torch.OutOfMemoryError as error:
             if len(asked) == 1:
                 return [error]
@@ -92,7 +92,7 @@ class Meeting:
             warnings.warn(f"the prior ran out of memory ({error}): {advice}", stacklevel=2)
             return []
         except Exception as error:  # each of them has to hear it
-            return [error] * len(asked)
+            return [error for _ in asked]
 
 
 @final
