@@ -3,18 +3,33 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
 
-from dreamfusion_pl.callbacks.checkpoint_io import is_whole
+from dreamfusion_pl.callbacks.checkpoint_io import has_weights_only, is_whole
 
 _HERE = Path(__file__).parent
 PACKAGED = _HERE / "configs" if (_HERE / "configs").is_dir() else _HERE.parent / "configs"  # wheel, checkout
 RUNS = Path("lightning_logs")
 _ONE_COMMAND_ONLY = ("ckpt_path", "weights_only", "verbose", "return_predictions")
+
+
+def flaw(checkpoint: Path) -> str:
+    """What is wrong with a checkpoint; "" if it can be looked at."""
+    return "" if is_whole(checkpoint) else "is damaged, or another kind of file"
+
+
+def flaw_for_fit(checkpoint: Path) -> str:
+    """What is wrong with a checkpoint; "" if a fit can go on from it."""
+    if is_whole(checkpoint) and has_weights_only(checkpoint):
+        return (
+            "has the weights only (save_weights_only: true), and no fit can go on without the optimizer's "
+            "state; it can be validated, tested and exported"
+        )
+    return flaw(checkpoint)
 
 
 class Config(NamedTuple):
@@ -39,7 +54,7 @@ class Arguments(NamedTuple):
         return [*flags, *self.rest, *checkpoint]
 
 
-def arrange(args: list[str]) -> Arguments:
+def arrange(args: list[str], flaw: Callable[[Path], str] = flaw) -> Arguments:
     """Sort out the configuration of a fit, validate, test or predict command.
 
     A checkpoint brings the configuration of its run. Otherwise the packaged ``default.yaml`` lies under what
@@ -47,6 +62,7 @@ def arrange(args: list[str]) -> Arguments:
 
     Args:
         args: the words after the command's name.
+        flaw: what makes a checkpoint useless for the command.
 
     Raises:
         ValueError: a file is missing or no YAML mapping, or the checkpoint is not there.
@@ -54,7 +70,7 @@ def arrange(args: list[str]) -> Arguments:
     names, rest = _take(args, "--config", "-c")
     checkpoints, rest = _take(rest, "--ckpt_path", "--resume")
     given = [load(name) for name in names]
-    checkpoint = find_checkpoint(checkpoints[-1]) if checkpoints else None
+    checkpoint = find_checkpoint(checkpoints[-1], flaw) if checkpoints else None
     if any(word.split("=")[0] in ("--model", "--model.class_path") for word in rest) or any(
         map(_model, given)
     ):
@@ -117,21 +133,21 @@ def load(name: str) -> Config:
     return Config(str(path), str(path), tree) if tree else Config(str(path), "{}", {})
 
 
-def find_checkpoint(name: str) -> Path:
-    """Return the newest checkpoint that ``name`` means and that is whole.
+def find_checkpoint(name: str, flaw: Callable[[Path], str] = flaw) -> Path:
+    """Return the newest checkpoint that ``name`` means and that has no flaw.
 
     Args:
         name: a checkpoint file, a run folder, or ``last`` for the newest run in ``lightning_logs``.
+        flaw: says what makes a checkpoint useless, or "".
 
     Raises:
-        ValueError: nothing is there, or nothing whole.
+        ValueError: nothing is there, or nothing of use.
     """
     path = Path(name)
     if path.is_file():
-        if not is_whole(path):
+        if reason := flaw(path):
             raise ValueError(
-                f"the checkpoint {path} is damaged, or another kind of file; "
-                "pass its run folder to take the newest whole one"
+                f"the checkpoint {path} {reason}; pass its run folder to take the newest one that can be used"
             )
         return path
     if name == "last":
@@ -145,10 +161,13 @@ def find_checkpoint(name: str) -> Path:
         )
     found.sort(key=lambda file: file.stat().st_mtime, reverse=True)
     for checkpoint in found:
-        if is_whole(checkpoint):
+        reason = flaw(checkpoint)
+        if not reason:
             return checkpoint
-        print(f"dreamfusion_pl: warning: {checkpoint} is damaged, looking for an older one", file=sys.stderr)
-    raise ValueError(f"every checkpoint at {name!r} is damaged: start again without --resume")
+        print(f"dreamfusion_pl: warning: {checkpoint} {reason}; looking for an older one", file=sys.stderr)
+    raise ValueError(
+        f"every checkpoint at {name!r} is damaged or cannot be gone on from: start again without --resume"
+    )
 
 
 def _layers_of_run(checkpoint: Path) -> list[Config]:

@@ -26,21 +26,31 @@ from dreamfusion_pl.diffusion.prompts import check_prompt, no_token_warning, unk
 from dreamfusion_pl.terminal import guarded
 
 
+def _nothing(model: LightningModule, trainer: Trainer) -> None:
+    pass
+
+
 def fit(args: list[str]) -> int:
     """Run ``fit``; return the exit status."""
-    return guarded(lambda: _fit(args), "fit")
+    return guarded(lambda: fit_in_memory(args), "fit")
 
 
-def _fit(args: list[str]) -> None:
-    """Run a fit; should memory run out, once more with views rendered one at a time, from where it was."""
+def fit_in_memory(args: list[str], before_fit: Callable[[LightningModule, Trainer], None] = _nothing) -> None:
+    """Run a fit; should memory run out, once more with views rendered one at a time, from where it was.
+
+    Args:
+        args: the words after ``fit``.
+        before_fit: is given what was built before a fit starts, the second as well.
+    """
     known: list[Path] = []
 
-    def before_fit(model: LightningModule, trainer: Trainer) -> None:
+    def notice(model: LightningModule, trainer: Trainer) -> None:
         if isinstance(model, DreamFusion) and trainer.world_size == 1 and not model.renderer.views_at_once:
             known.append(folder.run_folder(trainer))
+        before_fit(model, trainer)
 
     try:
-        RunCommand("fit", args, before_fit)
+        RunCommand("fit", args, notice)
         return
     except torch.OutOfMemoryError as error:
         if not known:
@@ -52,7 +62,7 @@ def _fit(args: list[str]) -> None:
     (run,) = known
     start = [f"--resume={run}"] if any(run.glob("checkpoints/*.ckpt")) else args
     here = f"--trainer.logger.init_args.version={run.name}"
-    RunCommand("fit", [*start, "--model.renderer.views_at_once=1", here])
+    RunCommand("fit", [*start, "--model.renderer.views_at_once=1", here], before_fit)
 
 
 def validate(args: list[str]) -> int:
@@ -87,10 +97,10 @@ class RunCommand(LightningCLI):
         self,
         command: str,
         args: list[str],
-        before_fit: Callable[[LightningModule, Trainer], None] = lambda model, trainer: None,
+        before_fit: Callable[[LightningModule, Trainer], None] = _nothing,
     ) -> None:
         self._before_fit = before_fit
-        self._arguments = configs.arrange(args)
+        self._arguments = configs.arrange(args, configs.flaw_for_fit if command == "fit" else configs.flaw)
         if command != "fit" and self._arguments.checkpoint is None and not set(args) & {"--help", "-h"}:
             raise ValueError(
                 f"{command} needs the object to look at: --ckpt_path lightning_logs/version_0 (or: last)"

@@ -18,6 +18,7 @@ from dreamfusion_pl.callbacks.safety import DivergedError
 
 FAILED = 1  # exit status of what may work another time
 WRONG_USAGE = 2  # exit status of what cannot work however often it is repeated
+GPU_SHARE = "DREAMFUSION_PL_GPU_SHARE"  # environment: the part of a GPU that is this process's, in (0, 1)
 HOPELESS = 3  # of a fit of which nothing can come; with another seed it may
 _BOOKKEEPING = re.compile(
     r"Does not validate against|Subtypes: |Errors:|Expected a <class 'NoneType'>|"
@@ -46,6 +47,7 @@ def guarded(action: Callable[[], object], command: str) -> int:
     """
     quieten()
     use_all_cores()
+    keep_to_share()
     try:
         action()
     except SystemExit as end:  # --help and --print_config end so
@@ -118,6 +120,15 @@ def use_all_cores() -> None:
     if "OMP_NUM_THREADS" not in os.environ:
         allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
         torch.set_num_threads(allowed or 1)
+
+
+def keep_to_share() -> None:
+    """Take no more of a GPU's memory than this process's share, where several share one (batch --gpus 0.25).
+
+    A tenth of the share is left for what CUDA itself needs in every process.
+    """
+    if GPU_SHARE in os.environ and torch.cuda.is_available():
+        torch.cuda.set_per_process_memory_fraction(0.9 * float(os.environ[GPU_SHARE]))
 
 
 def quieten() -> None:

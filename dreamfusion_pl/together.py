@@ -25,7 +25,7 @@ from pytorch_lightning import LightningModule, Trainer
 from dreamfusion_pl.algorithm import DreamFusion
 from dreamfusion_pl.callbacks.signals import ORDERLY, Signals
 from dreamfusion_pl.diffusion.shared import Meeting
-from dreamfusion_pl.runs import RunCommand
+from dreamfusion_pl.runs import fit_in_memory
 from dreamfusion_pl.terminal import FAILED, guarded
 
 
@@ -53,15 +53,24 @@ def fit_together(fits: Sequence[Fit]) -> list[int]:
     """Run fits that have the same prior; return their exit statuses.
 
     Args:
-        fits: their configurations may differ in everything but the prior.
+        fits: their configurations may differ in everything but the prior; one whose prior is not that of
+            the first to be built ends with the status of wrong usage.
     """
     meeting, signals, received = Meeting(len(fits)), list[Signals](), list[int]()
+    priors: list[Any] = []  # settings of the first one
     codes = [FAILED] * len(fits)
 
     def attend(seat: int) -> None:
         def join(model: LightningModule, trainer: Trainer) -> None:
             if not isinstance(model, DreamFusion):
                 raise ValueError(f"only fits of a prompt can share a prior, {type(model).__name__} is none")
+            prior = model.hparams.get("prior")
+            if prior != (priors or [prior])[0]:
+                raise ValueError(
+                    f"this fit's prior, {prior}, is not that of the fits it shares a process with, "
+                    f"{priors[0]}: give it a process of its own"
+                )
+            priors.append(prior)
             signals.extend(one for one in trainer.callbacks if isinstance(one, Signals))
             if received:  # all are to end, this one before it begins; a later signal finds its listeners
                 raise SystemExit(128 + received[0])
@@ -71,7 +80,7 @@ def fit_together(fits: Sequence[Fit]) -> list[int]:
         with meeting.turn:
             try:
                 with output.into(fits[seat].log):
-                    codes[seat] = _code(lambda: RunCommand("fit", fits[seat].words, join))
+                    codes[seat] = _code(lambda: fit_in_memory(fits[seat].words, join))
             finally:
                 meeting.leave(seat)
 

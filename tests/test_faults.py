@@ -166,6 +166,28 @@ def test_a_file_that_is_no_checkpoint_is_one_message(tmp_path, monkeypatch, caps
     assert said in error and error.count("error") == 1 and "Traceback" not in error
 
 
+@pytest.mark.filterwarnings("ignore:The dirpath has changed")  # by ModelCheckpoint
+def test_no_fit_goes_on_from_weights_only(tmp_path, monkeypatch, capsys):
+    """With a checkpoint of all beside them, which is older, that one is taken."""
+    monkeypatch.chdir(tmp_path)
+    weights_only = ["--trainer.callbacks+=ModelCheckpoint", "--trainer.callbacks.save_weights_only=true"]
+    assert main([*COMMAND[3:], *weights_only]) == 0
+    (file,) = (path for path in (RUN / "checkpoints").iterdir() if path.name.startswith("epoch"))
+    whole = RUN / "checkpoints" / "last.ckpt"
+    os.utime(file, (whole.stat().st_mtime + 10,) * 2)
+    capsys.readouterr()
+    assert main(["fit", "--resume", str(file), "--trainer.max_steps=5"]) == 2
+    error = capsys.readouterr().err
+    assert "save_weights_only" in error and "pass its run folder" in error and "Traceback" not in error
+    assert main(["test", "--ckpt_path", str(file)]) == 0
+    assert main(["fit", "--resume", str(RUN), "--trainer.max_steps=5"]) == 0
+    assert f"{file} has the weights only" in capsys.readouterr().err
+    for other in (RUN / "checkpoints").glob("[lp]*.ckpt"):
+        other.unlink()
+    assert main(["fit", "--resume", str(RUN)]) == 2
+    assert "start again without --resume" in capsys.readouterr().err
+
+
 def fit(model, callbacks, folder, steps=40, views=None, checkpoint=None):
     trainer = Trainer(
         max_steps=steps,
@@ -243,6 +265,13 @@ def test_a_resumed_run_goes_back_where_an_unbroken_one_does(tmp_path, capsys):
     assert [(one.skipped, len(one.notes)) for one in safeties] == [(3, 1), (3, 1)]
 
 
+def test_a_second_fit_with_the_same_callback_is_saved_too(tmp_path):
+    keeper = LastCheckpoints()
+    for place in (tmp_path / "one", tmp_path / "two"):
+        fit(small_model(), [keeper], place, steps=3)
+        assert (place / "checkpoints" / "last.ckpt").exists()
+
+
 def test_a_hopeless_run_ends_with_advice(tmp_path):
     with pytest.raises(DivergedError, match="--model.learning_rate"):
         fit(small_model(), [Poison(range(1000)), Safety(every=5, patience=3, rollbacks=2)], tmp_path)
@@ -270,6 +299,16 @@ def test_a_lost_object_ends_the_run(tmp_path, bias, what):
     with pytest.raises(DivergedError, match=what):
         fit(model, [Safety(every=5, lost=3), Watch()], tmp_path, steps=40, views=views)
     assert steps[-1] == 19  # looks at 10, 15 and 20; Safety stands before Watch
+
+
+def test_an_opacity_that_is_no_number_is_no_lost_object(tmp_path, capsys):
+    class Spoil(Callback):
+        def on_train_batch_end(self, trainer, pl_module, *_):
+            trainer.callback_metrics["opacity"].fill_(float("nan"))
+
+    safety = Safety(every=5, lost=1)
+    fit(small_model(), [Spoil(), safety], tmp_path, steps=20)
+    assert safety.notes == [] and capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize(

@@ -112,6 +112,80 @@ def test_an_error_of_the_shared_call_reaches_all_and_a_gradient_is_asked_alone(m
     assert errors == ["no memory", "no memory"]
 
 
+def test_memory_for_fewer_halves_the_calls(monkeypatch):
+    """Of four fits at most two are answered at once; who is too large alone hears it, the others do not."""
+    calls, predict = [], ColorPrior.predict
+
+    def confined(self, z_t, t, text):
+        calls.append(len(z_t))
+        if len(z_t) > 2:
+            raise torch.OutOfMemoryError("tried to allocate 80 GiB")
+        return predict(self, z_t, t, text)
+
+    monkeypatch.setattr(ColorPrior, "predict", confined)
+    meeting, answers = Meeting(4), {}
+
+    def attend(seat, rows):
+        with meeting.turn:
+            prior = meeting.share(seat, ColorPrior())
+            text = TextEmbedding(torch.zeros(rows, 1, 1))
+            for _ in range(2):
+                z = torch.full((rows, 3, 8, 8), float(seat))
+                try:
+                    answers.setdefault(seat, []).append(prior.predict(z, torch.full((rows,), 0.5), text))
+                except torch.OutOfMemoryError as error:
+                    answers.setdefault(seat, []).append(str(error))
+            meeting.leave(seat)
+
+    threads = [threading.Thread(target=attend, args=(seat, 1 + 2 * (seat == 3))) for seat in range(4)]
+    with pytest.warns(UserWarning, match="of the fits in one call") as said:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert calls == [6, 2, 4, 1, 3, 1, 1, 1, 3]
+    assert [str(one.message).partition(" it answers ")[2][0] for one in said] == ["2", "1"]
+    assert answers[3] == ["tried to allocate 80 GiB"] * 2
+    for seat in range(3):
+        z = torch.full((1, 3, 8, 8), float(seat))
+        expected = predict(ColorPrior(), z, torch.full((1,), 0.5), TEXT)
+        for answer in answers[seat]:
+            torch.testing.assert_close(answer, expected)
+
+
+def test_out_of_memory_is_answered_with_fewer_views_at_once(folder):
+    full = ["--trainer.callbacks+=fakes.FullMemory", "--trainer.callbacks.step=2"]
+    fits = [
+        Fit(words("a red ball", 0, folder / "tight", *full), str(folder / "tight.txt")),
+        Fit(words("a red ball", 1, folder / "roomy"), str(folder / "roomy.txt")),
+        Fit(
+            words("a mug", 2, folder / "full", *full, "--trainer.callbacks.always=true"),
+            str(folder / "f.txt"),
+        ),
+    ]
+    assert fit_together(fits) == [0, 0, 1]
+    said = {name: (folder / name).read_text() for name in ("tight.txt", "roomy.txt", "f.txt")}
+    assert [text.count("one view at a time") for text in said.values()] == [1, 0, 1]
+    assert "--data.views_per_step" in said["f.txt"]
+    for name in ("tight", "roomy"):
+        assert json.loads((folder / name / "run" / "status.json").read_text())["state"] == "finished"
+
+
+def test_a_fit_with_another_prior_is_refused(folder):
+    other = "--model.prior.init_args.spread=0.2"
+    fits = [
+        Fit(words("a red ball", 0, folder / "one"), str(folder / "one.txt")),
+        Fit(words("a red ball", 1, folder / "other", other), str(folder / "other.txt")),
+        Fit(
+            words("a mug", 2, folder / "two", "--model.distillation.init_args.guidance_scale=2"),
+            str(folder / "two.txt"),
+        ),
+    ]
+    assert fit_together(fits) == [0, 2, 0]
+    said = (folder / "other.txt").read_text()
+    assert "0.2" in said and "a process of its own" in said and "Traceback" not in said
+
+
 def test_a_signal_stops_all_in_order(folder):
     runs = [folder / name for name in ("one", "two")]
     long = ["--trainer.max_steps=100000", "--trainer.val_check_interval=100000"]
@@ -167,10 +241,10 @@ def test_a_signal_while_a_fit_enters_reaches_it(monkeypatch, tmp_path):
                 time.sleep(1.0)
             return [Signals()]
 
-    def run(command, words, join):
+    def run(words, join):
         join(small_model(), Entering(bool(words)))
 
-    monkeypatch.setattr(together, "RunCommand", run)
+    monkeypatch.setattr(together, "fit_in_memory", run)
     fits = [Fit(words, str(tmp_path / f"{number}.txt")) for number, words in enumerate(([], ["second"]))]
     assert fit_together(fits) == [0, 143]
 

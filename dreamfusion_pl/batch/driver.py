@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import logging
 import os
+import tempfile
 import time
 from collections import deque
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 from dreamfusion_pl.batch import worker
 from dreamfusion_pl.batch.jobs import Job, is_done
-from dreamfusion_pl.batch.worker import Outcome
+from dreamfusion_pl.batch.machines import Resources, connect, machines_of
+from dreamfusion_pl.batch.worker import Outcome, Surroundings, UnfitMachineError
 
 POLL_SECONDS = 5.0  # between looks at jobs that run, here or by another driver
-
-
-class Resources(NamedTuple):
-    """What the process of one fit or several takes, and how many may run or wait at once."""
-
-    cpus: int = 1
-    gpus: float = 0.0
-    in_flight: int = 0  # 0: as many as the machines hold, and as many again waiting
-    together: int = 1  # fits in one process, which share the prior and its calls
 
 
 def run_all(
@@ -46,39 +40,66 @@ def run_all(
         watch: is told what came of those that are settled and how many run, every few seconds.
 
     Raises:
-        ValueError: Ray is not installed, the cluster does not answer, or it has no room for a single fit.
+        ValueError: Ray is not installed, the cluster does not answer, it has no room for a single fit, or a
+            machine of it has not the package or does not see the batch's folder.
     """
     outcomes = {job: Outcome("finished") for job in jobs if is_done(job)}
     waiting = deque(groups([job for job in jobs if job not in outcomes], resources.together))
     if not waiting:
         return outcomes
-    ray = _connect(address, resources)
-    task = ray.remote(num_cpus=resources.cpus, num_gpus=resources.gpus, max_retries=3)(worker.run)
-    slots = _slots(ray, resources)
-    limit = resources.in_flight or 2 * slots
+    ray = connect(address)
     running: dict[Any, tuple[Job, ...]] = {}
     try:
-        while waiting or running:
-            while waiting and len(running) < limit:
-                group = waiting.popleft()
-                running[task.remote(group, options, retries, resources.cpus)] = group
-            ready, _ = ray.wait(list(running), num_returns=1, timeout=POLL_SECONDS)
-            watch(outcomes, sum(len(group) for group in list(running.values())[:slots]))
-            if not ready:
-                continue
-            group = running.pop(ready[0])
-            came = dict(zip(group, _outcomes(ray, ready[0], len(group)), strict=True))
-            for job, outcome in came.items():
-                if outcome.state != "busy":
-                    outcomes[job] = outcome
-                    report(job, outcome, len(outcomes), len(jobs))
-            busy = tuple(job for job in group if job not in outcomes)
-            if busy:  # another driver has them: look again later
-                waiting.append(busy)
-                time.sleep(POLL_SECONDS if not running else 0.1)
+        machines = machines_of(ray)
+        resources = resources.decided(machines)
+        slots = resources.slots(machines)
+        if slots < 1:
+            raise ValueError(f"no machine has room for one fit: it asks for {resources}")
+        task = _task(ray, resources, address)
+        limit = resources.in_flight or 2 * slots
+        with _surroundings(resources, jobs[0].folder.parent.parent) as surroundings:
+            while waiting or running:
+                while waiting and len(running) < limit:
+                    group = waiting.popleft()
+                    running[task.remote(group, options, retries, surroundings)] = group
+                ready, _ = ray.wait(list(running), num_returns=1, timeout=POLL_SECONDS)
+                watch(outcomes, sum(len(group) for group in list(running.values())[:slots]))
+                if not ready:
+                    continue
+                group = running.pop(ready[0])
+                came = dict(zip(group, _outcomes(ray, ready[0], len(group)), strict=True))
+                for job, outcome in came.items():
+                    if outcome.state != "busy":
+                        outcomes[job] = outcome
+                        report(job, outcome, len(outcomes), len(jobs))
+                busy = tuple(job for job in group if job not in outcomes)
+                if busy:  # another driver has them: look again later
+                    waiting.append(busy)
+                    time.sleep(POLL_SECONDS if not running else 0.1)
     finally:
         ray.shutdown()
     return outcomes
+
+
+def _task(ray: Any, resources: Resources, address: str | None) -> Any:
+    modules = [
+        str(Path(path).absolute()) for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path
+    ]
+    elsewhere = {"env_vars": {"PYTHONPATH": os.pathsep.join(modules)}}
+    return ray.remote(
+        num_cpus=resources.cpus,
+        num_gpus=resources.gpus,
+        memory=int(1e9 * resources.memory) or None,
+        max_retries=3,
+        runtime_env=elsewhere if address and modules else None,  # on this machine Ray inherits it
+    )(worker.run)
+
+
+@contextmanager
+def _surroundings(resources: Resources, out: Path) -> Iterator[Surroundings]:
+    """What fits are to find around them; a mark is in the batch's folder while the block runs."""
+    with tempfile.NamedTemporaryFile(prefix=".driver-", dir=out) as mark:
+        yield Surroundings(resources.cpus, resources.gpus or 0.0, str(Path.cwd()), mark.name)
 
 
 def groups(jobs: list[Job], size: int) -> list[tuple[Job, ...]]:
@@ -93,45 +114,12 @@ def _outcomes(ray: Any, reference: Any, count: int) -> list[Outcome]:
     try:
         return [Outcome(*outcome) for outcome in ray.get(reference)]
     except ray.exceptions.RayError as error:
+        cause = getattr(error, "cause", None)
+        if isinstance(cause, UnfitMachineError):
+            raise ValueError(str(cause)) from error
+        if "No module named 'dreamfusion_pl" in str(error):
+            raise ValueError(
+                "a machine of the cluster has no dreamfusion_pl: install it on all of them, or "
+                "start the batch by ray job submit --working-dir with a folder that has it (docs/batch.md)"
+            ) from error
         return count * [Outcome("failed", 0, f"{type(error).__name__}: {error}")]
-
-
-def _connect(address: str | None, resources: Resources) -> Any:
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's own 15 starves fits beside any other process
-    try:
-        import ray
-    except ImportError as error:
-        raise ValueError('a batch needs Ray: pip install "dreamfusion_pl[batch]"') from error
-    try:
-        if address:
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-        else:
-            cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-            ray.init(
-                address="local",  # not that of another driver on this machine
-                num_cpus=cores,
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                object_store_memory=100 * 2**20,
-                _node_ip_address="127.0.0.1",
-            )
-    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
-        raise ValueError(f"Ray did not start{f' at {address}' if address else ''}: {error}") from error
-    if _slots(ray, resources) < 1:
-        ray.shutdown()
-        raise ValueError(
-            f"no machine has room for one fit: it asks for {resources.cpus} cores and {resources.gpus:g} GPUs"
-        )
-    return ray
-
-
-def _slots(ray: Any, resources: Resources) -> int:
-    """How many fits the machines hold at once."""
-    there = ray.cluster_resources()
-    slots = there.get("CPU", 0.0) / resources.cpus
-    if resources.gpus:
-        slots = min(slots, there.get("GPU", 0.0) / resources.gpus)
-    return int(slots + 1e-6)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -14,9 +15,9 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from dreamfusion_pl.batch.jobs import Job, is_done, status
-from dreamfusion_pl.callbacks.checkpoint_io import is_whole
 from dreamfusion_pl.callbacks.safety import DivergedError
-from dreamfusion_pl.terminal import WRONG_USAGE
+from dreamfusion_pl.configs import flaw_for_fit
+from dreamfusion_pl.terminal import GPU_SHARE, WRONG_USAGE
 
 SEED_STEP = 1000  # between the seeds that a hopeless job is tried with
 LOG = "log.txt"
@@ -32,7 +33,47 @@ class Outcome(NamedTuple):
     reason: str = ""  # of a failure: the last lines that the fit printed
 
 
-def run(jobs: tuple[Job, ...], options: tuple[str, ...], retries: int, threads: int) -> tuple[Outcome, ...]:
+class UnfitMachineError(RuntimeError):
+    """Fits cannot run on this machine, whichever they are; the message says why."""
+
+
+class Surroundings(NamedTuple):
+    """What the process of a fit finds around it, whatever machine it is on."""
+
+    threads: int = 1  # cores that it may use
+    gpus: float = 0.0  # 0: it sees none; below 1: a share of one, and as much of its memory
+    folder: str = "."  # its working folder, where the machine has it; else that of this process
+    mark: str = ""  # file that is in the batch's folder; "": it need not be seen
+
+    def check(self) -> None:
+        """See that this machine has the batch's folder.
+
+        Raises:
+            UnfitMachineError: it has not: what it made would be lost.
+        """
+        if self.mark and not Path(self.mark).exists():
+            raise UnfitMachineError(
+                f"{Path(self.mark).parent} on {platform.node()} is not the driver's folder of that name: "
+                "--out has to be on a file system that all machines of the cluster share"
+            )
+
+    def working_folder(self) -> str | None:
+        """Where to start the process; None: here."""
+        return self.folder if Path(self.folder).is_dir() else None
+
+    def environment(self) -> dict[str, str]:
+        """Variables of the process: this one's, and what the fits may use."""
+        variables = {"OMP_NUM_THREADS": str(self.threads), "PYTHONUNBUFFERED": "1"}
+        if self.gpus == 0.0:  # Ray would leave all GPUs in sight, and every fit would take the first
+            variables["CUDA_VISIBLE_DEVICES"] = ""
+        elif self.gpus < 1.0:
+            variables[GPU_SHARE] = str(self.gpus)
+        return os.environ | variables
+
+
+def run(
+    jobs: tuple[Job, ...], options: tuple[str, ...], retries: int, surroundings: Surroundings
+) -> tuple[Outcome, ...]:
     """Make the objects of a few jobs in one process, unless they are made or being made by somebody else.
 
     A fit that fails is repeated, from its newest checkpoint if it has one; one that ends with the status for
@@ -42,15 +83,19 @@ def run(jobs: tuple[Job, ...], options: tuple[str, ...], retries: int, threads: 
         jobs: what to make; several share the prior, which they must have in common.
         options: words for the command line of every fit; the request's own come later and win.
         retries: repetitions of a failed fit.
-        threads: cores that the process may use.
+        surroundings: of the process.
+
+    Raises:
+        UnfitMachineError: this machine does not see the batch's folder.
     """
+    surroundings.check()
     with ExitStack() as claims:
         locks = {job: claims.enter_context(_claim(job.folder.with_suffix(".lock"))) for job in jobs}
         outcomes = {job: Outcome("finished" if locks[job] is not None else "busy") for job in jobs}
         open_ = [job for job in jobs if locks[job] is not None and not is_done(job)]
         for attempt in range(1, retries + 2):
             words = {job: command(job, options, _next_seed(job)) for job in open_}
-            codes = _fits(words, threads, locks)
+            codes = _fits(words, surroundings, locks)
             for job in open_:
                 state: State = "finished" if is_done(job) else "failed"
                 outcomes[job] = Outcome(state, attempt, "" if is_done(job) else _last_lines(job))
@@ -64,7 +109,8 @@ def run(jobs: tuple[Job, ...], options: tuple[str, ...], retries: int, threads: 
 
 def command(job: Job, options: tuple[str, ...], seed: int) -> list[str]:
     """The words after ``fit`` of the job's fit, or of going on with it where a checkpoint is whole."""
-    if (job.folder / "config.yaml").is_file() and any(map(is_whole, job.folder.glob("checkpoints/*.ckpt"))):
+    checkpoints = job.folder.glob("checkpoints/*.ckpt")
+    if (job.folder / "config.yaml").is_file() and not all(map(flaw_for_fit, checkpoints)):
         return ["--resume", str(job.folder)]
     logger = "--trainer.logger.init_args"
     where = [
@@ -81,7 +127,7 @@ def command(job: Job, options: tuple[str, ...], seed: int) -> list[str]:
     ]
 
 
-def _fits(words: dict[Job, list[str]], threads: int, locks: dict[Job, int | None]) -> list[int]:
+def _fits(words: dict[Job, list[str]], surroundings: Surroundings, locks: dict[Job, int | None]) -> list[int]:
     """Run the fits in one process; return their exit statuses."""
     if not words:
         return []
@@ -90,12 +136,12 @@ def _fits(words: dict[Job, list[str]], threads: int, locks: dict[Job, int | None
     log = next(iter(words)).folder / LOG
     if len(words) == 1:
         (fit,) = words.values()
-        return [_process(["fit", *fit], threads, locks, log).returncode]
+        return [_process(["fit", *fit], surroundings, locks, log).returncode]
     with tempfile.TemporaryDirectory() as place:
         file = Path(place) / "fits.json"
         fits = [{"words": fit, "log": str(job.folder / LOG)} for job, fit in words.items()]
         file.write_text(json.dumps(fits), encoding="utf-8")
-        done = _process(["together", str(file)], threads, locks, log, stdout=subprocess.PIPE)
+        done = _process(["together", str(file)], surroundings, locks, log, stdout=subprocess.PIPE)
     try:
         codes = json.loads(done.stdout.splitlines()[-1])
     except (ValueError, IndexError):  # it was killed
@@ -104,9 +150,12 @@ def _fits(words: dict[Job, list[str]], threads: int, locks: dict[Job, int | None
 
 
 def _process(
-    words: list[str], threads: int, locks: dict[Job, int | None], log: Path, stdout: int | None = None
+    words: list[str],
+    surroundings: Surroundings,
+    locks: dict[Job, int | None],
+    log: Path,
+    stdout: int | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    environment = dict(os.environ, OMP_NUM_THREADS=str(threads), PYTHONUNBUFFERED="1")
     # The process inherits the locks: should this one be killed, nobody starts a job while that goes on.
     held = tuple(lock for lock in locks.values() if lock is not None)
     with log.open("ab") as file:
@@ -114,7 +163,8 @@ def _process(
             [*PROGRAM, *words],
             stdout=stdout or file,
             stderr=subprocess.STDOUT if stdout is None else file,
-            env=environment,
+            cwd=surroundings.working_folder(),
+            env=surroundings.environment(),
             pass_fds=held,
             text=True,
             errors="replace",

@@ -103,3 +103,12 @@ def is_whole(checkpoint: Path) -> bool:
         return True  # who loads it refuses it, and says why
     except (zipfile.BadZipFile, OSError, EOFError, RuntimeError, ValueError, zlib.error):
         return False
+
+
+def has_weights_only(checkpoint: Path) -> bool:
+    """Whether a whole checkpoint lacks what a fit goes on with: ``save_weights_only`` leaves it out."""
+    try:
+        stored = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
+    except UnpicklingError:
+        return False  # who loads it refuses it, and says why
+    return "state_dict" in stored and "optimizer_states" not in stored

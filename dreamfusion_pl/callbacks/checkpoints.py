@@ -32,7 +32,7 @@ class LastCheckpoints(Checkpoint):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """See where training starts."""
-        self._step = trainer.global_step
+        self._step, self._saved_step = trainer.global_step, -1
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int

@@ -152,7 +152,7 @@ class Safety(Callback):
         )
 
     def _watch_opacity(self, trainer: Trainer, opacity: float) -> None:
-        is_lost = not EMPTY <= opacity <= FULL
+        is_lost = opacity < EMPTY or opacity > FULL  # what is no number is the gradients' affair
         if trainer.world_size > 1:  # every rank sees views of its own; they end together
             is_lost = bool(trainer.strategy.reduce_boolean_decision(is_lost))
         if not is_lost:

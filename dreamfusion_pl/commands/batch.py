@@ -7,6 +7,8 @@ import csv
 import io
 import json
 import shlex
+import signal
+import sys
 import time
 from pathlib import Path
 from typing import final
@@ -14,8 +16,9 @@ from typing import final
 from jsonargparse import ArgumentError
 
 from dreamfusion_pl.atomic import replacing
-from dreamfusion_pl.batch.driver import Resources, run_all
+from dreamfusion_pl.batch.driver import run_all
 from dreamfusion_pl.batch.jobs import SEED, Job, Request, is_done, jobs_of, read_requests, status
+from dreamfusion_pl.batch.machines import Resources
 from dreamfusion_pl.batch.worker import LOG, Outcome
 from dreamfusion_pl.callbacks import folder
 from dreamfusion_pl.export.gallery import Card, write_gallery
@@ -48,7 +51,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, required=True, help="folder of the batch")
     parser.add_argument("--seeds", type=int, default=1, help="seeds of every prompt")
     parser.add_argument("--cpus", type=int, default=1, help="cores of one process")
-    parser.add_argument("--gpus", type=float, default=0.0, help="GPUs of one process; a fraction shares one")
+    parser.add_argument(
+        "--gpus",
+        type=float,
+        help="GPUs of one process, 0 for none; a fraction is a share of one and of its memory; "
+        "left out: 1 where the machines have any, else 0",
+    )
+    parser.add_argument(
+        "--memory", type=float, default=0.0, help="GB of main memory of one process; 0: not counted"
+    )
     parser.add_argument(
         "--together", type=int, default=1, help="fits in one process, with one call of the prior a step"
     )
@@ -68,8 +79,11 @@ def batch(options: argparse.Namespace, fit_options: list[str]) -> list[Job]:
     """
     if min(options.seeds, options.cpus, options.together) < 1:
         raise ValueError("--seeds, --cpus and --together must be 1 or more")
-    if min(options.gpus, options.in_flight, options.retries) < 0:
-        raise ValueError("--gpus, --in-flight and --retries must be 0 or more")
+    gpus = options.gpus or 0.0
+    if min(gpus, options.memory, options.in_flight, options.retries) < 0:
+        raise ValueError("--gpus, --memory, --in-flight and --retries must be 0 or more")
+    if gpus > 1.0 and not gpus.is_integer():
+        raise ValueError(f"--gpus is a share of one GPU or a whole number of them, got {gpus:g}")
     out = options.out.absolute()
     jobs = jobs_of(read_requests(options.prompts), options.seeds, out)
     wrong = check_options(jobs, fit_options)
@@ -78,13 +92,16 @@ def batch(options: argparse.Namespace, fit_options: list[str]) -> list[Job]:
         print(f"failed {job.folder.relative_to(out)}: {outcome.reason}", flush=True)
     possible = [job for job in jobs if job not in wrong]
     progress = _Progress(out, len(possible))
-    resources = Resources(options.cpus, options.gpus, options.in_flight, options.together)
+    resources = Resources(options.cpus, options.gpus, options.memory, options.in_flight, options.together)
     work = (possible, tuple(fit_options), resources, options.retries, options.address)
     try:
         outcomes = run_all(*work, progress.report, progress.watch)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as stop:
         known = {job: Outcome("finished" if is_done(job) else "unfinished") for job in jobs}
         write_summary(known | progress.settled | wrong, out)
+        if isinstance(stop, SystemExit) and stop.code == signal.SIGTERM:  # from Ray, which listens to it
+            print("stopped by SIGTERM; the same command goes on", file=sys.stderr)
+            raise SystemExit(128 + signal.SIGTERM) from stop
         raise
     outcomes = {job: wrong.get(job) or outcomes[job] for job in jobs}
     write_summary(outcomes, out)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import warnings
 from functools import reduce
 from typing import NamedTuple, Self, final
 
@@ -26,7 +27,8 @@ class Meeting:
     """Where the threads of K fits meet.
 
     One thread runs at a time: the one that holds ``turn``. A thread that asks the prior gives its turn away
-    until all others have asked or left; then the last of them asks for all, in one call.
+    until all others have asked or left; then the last of them asks for all, in one call. If memory runs out
+    in it, half as many are answered in a call from then on.
 
     Args:
         count: threads that will come, K.
@@ -34,7 +36,7 @@ class Meeting:
 
     def __init__(self, count: int) -> None:
         self.turn = threading.Condition()
-        self._present = set(range(count))
+        self._present, self._at_once = set(range(count)), count
         self._prior: DiffusionPrior | None = None
         self._questions: dict[int, _Question] = {}
         self._answers: dict[int, Tensor | Exception] = {}
@@ -48,7 +50,7 @@ class Meeting:
         """Wait for the others, then return the prediction.
 
         Raises:
-            Exception: what the call for all raised.
+            Exception: what the call raised.
         """
         self._questions[seat] = question
         self._answer_when_complete()
@@ -66,20 +68,31 @@ class Meeting:
     def _answer_when_complete(self) -> None:
         if not self._questions or self._questions.keys() < self._present:
             return
-        assert self._prior is not None
         seats = sorted(self._questions)
         asked = [self._questions.pop(seat) for seat in seats]
-        answers: list[Tensor] | list[Exception]
+        answers: list[Tensor | Exception] = []
+        while len(answers) < len(asked):
+            answers += self._answer(asked[len(answers) :][: self._at_once])
+        self._answers.update(zip(seats, answers, strict=True))
+        self.turn.notify_all()
+
+    def _answer(self, asked: list[_Question]) -> list[Tensor | Exception]:
+        """Answer questions in one call; no answers mean that memory is for fewer of them."""
+        assert self._prior is not None
         try:
-            rows = [len(question.z_t) for question in asked]
             z_t = torch.cat([question.z_t for question in asked])
             t = torch.cat([question.t for question in asked])
             text = reduce(TextEmbedding.join, [question.text for question in asked])
-            answers = list(self._prior.predict(z_t, t, text).split(rows))
+            return [*self._prior.predict(z_t, t, text).split([len(question.z_t) for question in asked])]
+        except torch.OutOfMemoryError as error:
+            if len(asked) == 1:
+                return [error]
+            self._at_once = len(asked) // 2
+            advice = f"from now on it answers {self._at_once} of the fits in one call"
+            warnings.warn(f"the prior ran out of memory ({error}): {advice}", stacklevel=2)
+            return []
         except Exception as error:  # each of them has to hear it
-            answers = [error] * len(seats)
-        self._answers.update(zip(seats, answers, strict=True))
-        self.turn.notify_all()
+            return [error for _ in asked]
 
 
 @final

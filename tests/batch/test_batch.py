@@ -10,9 +10,10 @@ import pytest
 from fakes import SMALL_RUN
 
 from dreamfusion_pl.batch import driver
-from dreamfusion_pl.batch.driver import Resources, groups, run_all
+from dreamfusion_pl.batch.driver import groups, run_all
 from dreamfusion_pl.batch.jobs import Request, jobs_of
-from dreamfusion_pl.batch.worker import Outcome
+from dreamfusion_pl.batch.machines import Resources
+from dreamfusion_pl.batch.worker import Outcome, UnfitMachineError
 from dreamfusion_pl.cli import main
 from dreamfusion_pl.commands import batch
 from dreamfusion_pl.commands.batch import write_summary
@@ -69,6 +70,8 @@ def test_what_is_done_needs_no_ray(tmp_path):
         (["--prompts", "none.txt", "--out", "o"], "cannot be read"),
         (["--prompts", "world", "--out", "o", "--seeds", "0"], "--seeds"),
         (["--prompts", "world", "--out", "o", "--gpus", "-1"], "--gpus"),
+        (["--prompts", "world", "--out", "o", "--gpus", "1.5"], "--gpus is a share"),
+        (["--prompts", "world", "--out", "o", "--memory", "-1"], "--memory"),
         (["--prompts", "world", "--out", "o", "--adress", "auto"], "--adress"),
         (["--prompts", "world", "--out", "o", "stray"], "stray"),
         (["--prompts", "world", "--out", "o", "--prompt", "a mug"], "--prompts FILE"),
@@ -107,19 +110,49 @@ def test_a_folder_holds_one_batch(folder, capsys, nothing_runs):
     assert "--trainer.max_steps 3" in error and "another --out" in error
 
 
-def test_ctrl_c_leaves_a_summary(folder, capsys, monkeypatch):
+@pytest.mark.parametrize(
+    "stop, status, said",
+    [
+        (KeyboardInterrupt(), 130, "go on with: python -m dreamfusion_pl batch --prompts prompts.txt"),
+        (SystemExit(15), 143, "stopped by SIGTERM; the same command goes on"),  # as Ray has it
+    ],
+)
+def test_who_stops_a_batch_gets_a_summary(folder, capsys, monkeypatch, stop, status, said):
     def run_all(jobs, options, resources, retries, address, report, watch):
         report(jobs[0], Outcome("failed", 1, "why"), 1, 3)
         jobs[1].folder.mkdir(parents=True)
         (jobs[1].folder / "status.json").write_text('{"state": "finished"}')
-        raise KeyboardInterrupt
+        raise stop
 
     monkeypatch.setattr(batch, "run_all", run_all)
     Path("prompts.txt").write_text("a mug\na cup\na ball\n")
-    assert main(["batch", "--prompts", "prompts.txt", "--out", "out", *SMALL_RUN]) == 130
+    assert main(["batch", "--prompts", "prompts.txt", "--out", "out", *SMALL_RUN]) == status
     with Path("out/summary.csv").open() as file:
         assert [row["state"] for row in csv.DictReader(file)] == ["failed", "finished", "unfinished"]
-    assert "go on with: python -m dreamfusion_pl batch --prompts prompts.txt" in capsys.readouterr().err
+    assert said in capsys.readouterr().err
+
+
+def pretended_ray(monkeypatch, wait, get, machine):
+    """A Ray of one machine, in whose place tests answer; returns what tasks and calls were given."""
+    given = {}
+
+    def remote(**asked):
+        def call(group, options, retries, surroundings):
+            given.update(asked=asked, surroundings=surroundings)
+            return group[0].folder.parent.name
+
+        return lambda run: SimpleNamespace(remote=call)
+
+    ray = SimpleNamespace(
+        nodes=lambda: [{"Alive": True, "Resources": machine}, {"Alive": False, "Resources": {"CPU": 9.0}}],
+        remote=remote,
+        wait=wait,
+        get=get,
+        shutdown=lambda: None,
+        exceptions=SimpleNamespace(RayError=OSError),
+    )
+    monkeypatch.setattr(driver, "connect", lambda *_: ray)
+    return given
 
 
 def test_progress_is_told_while_jobs_run(tmp_path, monkeypatch, capsys):
@@ -129,15 +162,7 @@ def test_progress_is_told_while_jobs_run(tmp_path, monkeypatch, capsys):
     def wait(references, num_returns, timeout):
         return (references[:1] if looks.pop(0) else []), references
 
-    ray = SimpleNamespace(
-        cluster_resources=lambda: {"CPU": 1.0},
-        remote=lambda **_: lambda run: SimpleNamespace(remote=lambda group, *_: group[0].folder.parent.name),
-        wait=wait,
-        get=lambda reference: [Outcome("failed", 1, "why")],
-        shutdown=lambda: None,
-        exceptions=SimpleNamespace(RayError=OSError),
-    )
-    monkeypatch.setattr(driver, "_connect", lambda *_: ray)
+    pretended_ray(monkeypatch, wait, lambda _: [Outcome("failed", 1, "why")], {"CPU": 1.0})
     monkeypatch.setattr(batch, "LINE_SECONDS", 0.0)
     jobs = jobs_of([Request("a mug"), Request("a cup")], 1, tmp_path)
     progress = batch._Progress(tmp_path, 2)
@@ -145,6 +170,55 @@ def test_progress_is_told_while_jobs_run(tmp_path, monkeypatch, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "0 of 2 done, 1 running, 0 failed, time left unknown"
     assert lines[4] == "0 of 2 done, 1 running, 1 failed, 0 min left" and len(lines) == 7
+
+
+@pytest.mark.parametrize(
+    "asked, machine, num_gpus, memory",
+    [
+        (Resources(), {"CPU": 4.0}, 0.0, None),
+        (Resources(), {"CPU": 4.0, "GPU": 2.0}, 1.0, None),
+        (Resources(gpus=0.0), {"CPU": 4.0, "GPU": 2.0}, 0.0, None),
+        (Resources(gpus=0.5, memory=2.0), {"CPU": 4.0, "GPU": 2.0, "memory": 9e9}, 0.5, 2 * 10**9),
+    ],
+)
+def test_what_a_process_gets(tmp_path, monkeypatch, asked, machine, num_gpus, memory):
+    finished = [Outcome("finished", 1)]
+    given = pretended_ray(monkeypatch, lambda running, **_: (running[:1], []), lambda _: finished, machine)
+    run_all(jobs_of([Request("a mug")], 1, tmp_path), (), asked, 0, None, lambda *_: None)
+    assert (given["asked"]["num_gpus"], given["asked"]["memory"]) == (num_gpus, memory)
+    assert given["surroundings"].gpus == num_gpus and given["surroundings"].folder == os.getcwd()
+    assert Path(given["surroundings"].mark).parent == tmp_path and not list(tmp_path.iterdir())
+
+
+class TaskError(OSError):
+    """As Ray's, with what the task raised."""
+
+    def __init__(self, cause):
+        super().__init__(f"in a task: {cause}")
+        self.cause = cause
+
+
+@pytest.mark.parametrize(
+    "cause, message",
+    [
+        (UnfitMachineError("not the driver's folder"), "^not the driver's folder"),
+        (RuntimeError("No module named 'dreamfusion_pl.batch'"), "a machine of the cluster has no dreamf"),
+    ],
+)
+def test_a_machine_that_cannot_make_fits_ends_the_batch(tmp_path, monkeypatch, cause, message):
+    def get(reference):
+        raise TaskError(cause)
+
+    pretended_ray(monkeypatch, lambda running, **_: (running[:1], []), get, {"CPU": 1.0})
+    with pytest.raises(ValueError, match=message):
+        run_all(jobs_of([Request("a mug")], 3, tmp_path), (), Resources(), 0, None, lambda *_: None)
+
+
+def test_no_machine_has_room(tmp_path, monkeypatch):
+    pretended_ray(monkeypatch, None, None, {"CPU": 2.0, "GPU": 1.0, "memory": 4e9})
+    jobs = jobs_of([Request("a mug")], 1, tmp_path)
+    with pytest.raises(ValueError, match=r"1 cores, 1 GPUs and 8 GB of memory"):
+        run_all(jobs, (), Resources(memory=8.0), 0, None, lambda *_: None)
 
 
 def test_the_gallery_escapes_prompts(tmp_path):

@@ -10,6 +10,8 @@ import torch
 
 from dreamfusion_pl.batch import worker
 from dreamfusion_pl.batch.jobs import Job, Request, jobs_of
+from dreamfusion_pl.batch.worker import Surroundings, UnfitMachineError
+from dreamfusion_pl.terminal import GPU_SHARE
 
 FINISH = """
 import json, pathlib, sys
@@ -40,7 +42,7 @@ def pretend(monkeypatch):
 
 
 def run(job, retries) -> worker.Outcome:
-    (outcome,) = worker.run((job,), (), retries, threads=1)
+    (outcome,) = worker.run((job,), (), retries, Surroundings())
     return outcome
 
 
@@ -95,6 +97,13 @@ def test_a_job_whose_checkpoints_are_all_damaged_starts_afresh(job):
     assert "--prompt=a red ball" in worker.command(job, (), 0)
 
 
+def test_a_job_that_has_weights_only_starts_afresh(job):
+    (job.folder / "checkpoints").mkdir(parents=True)
+    torch.save({"state_dict": {}}, job.folder / "checkpoints" / "last.ckpt")
+    (job.folder / "config.yaml").touch()
+    assert "--prompt=a red ball" in worker.command(job, (), 0)
+
+
 def test_a_prompt_that_looks_like_an_option_stays_a_prompt(tmp_path):
     job = Job(Request("--help"), 0, Path(tmp_path))
     assert "--prompt=--help" in worker.command(job, (), 0)
@@ -134,7 +143,7 @@ print(codes)
     codes = {jobs[0]: ["0"], jobs[1]: ["2"], jobs[2]: ["1"]}
     monkeypatch.setattr(worker, "PROGRAM", (sys.executable, "-c", script))
     monkeypatch.setattr(worker, "command", lambda job, options, seed: codes[job])
-    finished, wrong, failed = worker.run(jobs, (), 0, 1)
+    finished, wrong, failed = worker.run(jobs, (), 0, Surroundings())
     assert finished.state == "finished" and finished.attempts == 1
     assert wrong == worker.Outcome("failed", 1, "3") and failed == worker.Outcome("failed", 1, "3")
 
@@ -143,4 +152,32 @@ def test_jobs_whose_process_was_killed_are_all_repeated(tmp_path, monkeypatch):
     jobs = tuple(jobs_of([Request("a ball"), Request("a mug")], 1, tmp_path))
     kill = "import os; os.kill(os.getpid(), 9)"
     monkeypatch.setattr(worker, "PROGRAM", (sys.executable, "-c", kill))
-    assert [outcome.attempts for outcome in worker.run(jobs, (), 2, 1)] == [3, 3]
+    assert [outcome.attempts for outcome in worker.run(jobs, (), 2, Surroundings())] == [3, 3]
+
+
+def test_a_machine_that_does_not_see_the_batch_makes_nothing(job, tmp_path, pretend):
+    pretend(tries=1, status=1)
+    with pytest.raises(UnfitMachineError, match="file system that all machines of the cluster share"):
+        worker.run((job,), (), 0, Surroundings(mark=str(tmp_path / ".driver-elsewhere")))
+    assert not list(tmp_path.iterdir())
+    (tmp_path / ".driver-here").touch()
+    assert worker.run((job,), (), 0, Surroundings(mark=str(tmp_path / ".driver-here")))[0].state == "finished"
+
+
+def test_a_fit_works_where_the_driver_does(tmp_path, monkeypatch):
+    (job,) = jobs_of([Request("a ball")], 1, tmp_path / "out")
+    monkeypatch.setattr(worker, "PROGRAM", (sys.executable, "-c", "import os; print(os.getcwd())"))
+    folder = tmp_path / "of the driver"
+    folder.mkdir()
+    for place, expected in ((folder, folder), (tmp_path / "nowhere", Path.cwd())):
+        (outcome,) = worker.run((job,), (), 0, Surroundings(folder=str(place)))
+        assert outcome.reason.splitlines()[-1] == str(expected)
+
+
+def test_a_process_sees_the_gpus_that_it_is_given(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")  # by Ray
+    seen = {}
+    for gpus in (0.0, 0.25, 1.0, 2.0):
+        environment = Surroundings(gpus=gpus).environment()
+        seen[gpus] = (environment["CUDA_VISIBLE_DEVICES"], environment.get(GPU_SHARE))
+    assert seen == {0.0: ("", None), 0.25: ("3", "0.25"), 1.0: ("3", None), 2.0: ("3", None)}
