@@ -34,6 +34,7 @@ COMMANDS = {
         "dreamfusion_pl.commands.export:main", "write a finished object as glb, obj, ply, stl, usdz"
     ),
     "render": Command("dreamfusion_pl.commands.render:main", "film a finished object, or take stills of it"),
+    "gallery": Command("dreamfusion_pl.commands.gallery:main", "write a page that shows many runs"),
     "together": Command("dreamfusion_pl.together:main", "several fits in one process (batch --together)"),
     "evaluate": Command("dreamfusion_pl.commands.evaluate:main", "score finished runs and write a table"),
     "embed": Command("dreamfusion_pl.commands.embed:main", "embed the texts of fits as a step of its own"),

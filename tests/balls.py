@@ -1,4 +1,4 @@
-"""A scene that is known exactly."""
+"""Scenes that are known exactly."""
 
 from __future__ import annotations
 
@@ -25,6 +25,35 @@ class Balls(Scene):
         if self.edge == 0.0:
             return self.inside * (signed < 0.0)
         return self.inside * torch.sigmoid(-signed / self.edge)
+
+    def forward(self, points: Tensor, progress: float) -> tuple[Tensor, Tensor]:
+        red = (points[:, :1] > 0.0).float()
+        return self.density(points, progress), torch.cat([red, torch.zeros_like(red), 1.0 - red], dim=-1)
+
+    def param_groups(self, learning_rate: float) -> list[dict[str, Any]]:
+        return []
+
+
+@final
+class Torus(Scene):
+    """A ring around the z-axis; red where x > 0, blue elsewhere.
+
+    Args:
+        ring: distance of the tube's middle from the axis.
+        tube: radius of the tube.
+        inside: density.
+        edge: width of its soft edge.
+    """
+
+    radius = 1.0
+
+    def __init__(self, ring: float, tube: float, inside: float, edge: float) -> None:
+        super().__init__()
+        self.ring, self.tube, self.inside, self.edge = ring, tube, inside, edge
+
+    def density(self, points: Tensor, progress: float) -> Tensor:
+        across = torch.stack([points[:, :2].norm(dim=-1) - self.ring, points[:, 2]], dim=-1)
+        return self.inside * torch.sigmoid((self.tube - across.norm(dim=-1)) / self.edge)
 
     def forward(self, points: Tensor, progress: float) -> tuple[Tensor, Tensor]:
         red = (points[:, :1] > 0.0).float()

@@ -7,6 +7,7 @@ from datetime import datetime
 import numpy as np
 import pytest
 import torch
+import trimesh
 from fakes import small_model
 from pytorch_lightning import Callback, Trainer
 
@@ -22,6 +23,7 @@ from dreamfusion_pl.callbacks.signals import Signals
 from dreamfusion_pl.callbacks.turntable import Turntable
 from dreamfusion_pl.data.orbit import orbit
 from dreamfusion_pl.data.views import RandomViews
+from dreamfusion_pl.export.asset import Settings
 from dreamfusion_pl.types import Rendering
 
 
@@ -107,10 +109,26 @@ def test_mesh_of_an_empty_scene_is_a_warning(tmp_path, capsys):
 
 
 def test_mesh(tmp_path):
-    fit(tmp_path, [MeshExport(resolution=16)], val_check_interval=100)
+    fit(tmp_path, [MeshExport(resolution=16, size_m=0.2, normal_map=True)], val_check_interval=100)
     assert (tmp_path / folder.OBJECT).read_bytes()[:4] == b"glTF"
     report = json.loads((tmp_path / folder.OBJECT_REPORT).read_text())
-    assert report["watertight"] and report["volume_m3"] > 0.0 and report["texture"] is None
+    assert report["watertight"] and report["volume_m3"] > 0.0
+    assert max(report["size_m"]) == pytest.approx(0.2) and 0.5 < report["texture"]["outline_iou"] <= 1.0
+    assert report["texture"]["outline_db"] > 10.0
+    (mesh,) = trimesh.load(tmp_path / folder.OBJECT).geometry.values()
+    assert mesh.visual.material.normalTexture is not None
+
+
+@pytest.mark.parametrize("name", ["resolution", "max_faces", "texture_size", "threshold", "size_m"])
+def test_the_mesh_is_exported_within_the_bounds_of_the_command(name):
+    with pytest.raises(ValueError, match="got.* 0"):
+        MeshExport(**{name: 0})
+    assert MeshExport(**{name: 16}).settings == Settings(**{name: 16})
+
+
+def test_a_threshold_is_given_to_the_mesh(tmp_path, capsys):
+    fit(tmp_path, [MeshExport(resolution=16, threshold=1e9)], val_check_interval=100)
+    assert "the surface's threshold is 1e+09" in capsys.readouterr().err
 
 
 def test_checkpoints_keep_the_one_before(tmp_path):

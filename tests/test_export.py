@@ -13,9 +13,10 @@ from pytorch_lightning.demos.boring_classes import BoringModel
 
 from dreamfusion_pl.cli import main
 from dreamfusion_pl.commands import export as command
-from dreamfusion_pl.evaluation.bake import compare, psnr
-from dreamfusion_pl.evaluation.runs import judged_views, render_alone
+from dreamfusion_pl.evaluation.runs import judged_views
 from dreamfusion_pl.export.asset import Settings, make_asset
+from dreamfusion_pl.export.quality import compare, psnr
+from dreamfusion_pl.rendering.alone import render_alone
 from dreamfusion_pl.rendering.renderer import Renderer
 from dreamfusion_pl.scene.background import DirectionBackground
 
@@ -35,7 +36,7 @@ SETTINGS = Settings(resolution=48, max_faces=3000, texture_size=256, size_m=0.1)
 
 def test_a_sharp_field_looks_like_its_surface():
     model = ball()
-    quality = compare(model, make_asset(model.scene, SETTINGS), size=64)
+    quality = compare(model.scene, model.renderer, make_asset(model.scene, SETTINGS), size=64)
     assert quality.outline_iou > 0.97
     assert quality.solid_db > 20.0 and quality.outline_db > 20.0  # the border of red and blue costs most
 
@@ -43,9 +44,10 @@ def test_a_sharp_field_looks_like_its_surface():
 def test_a_wrong_texture_is_noticed():
     model = ball()
     asset = make_asset(model.scene, SETTINGS)
-    wrong = compare(model, asset._replace(texture=asset.texture.flip(-1)), size=64)
+    flipped = asset._replace(texture=asset.texture.flip(-1))
+    wrong = compare(model.scene, model.renderer, flipped, size=64)
     assert wrong.solid_db < 5.0
-    shrunk = compare(model, asset._replace(scale=2 * asset.scale), size=64)
+    shrunk = compare(model.scene, model.renderer, asset._replace(scale=2 * asset.scale), size=64)
     assert shrunk.outline_iou < 0.4
 
 
@@ -56,7 +58,8 @@ def test_psnr():
 
 
 def test_an_object_is_rendered_alone():
-    rendering = render_alone(ball(), judged_views(3, 30.0, 16, textureless=False), needs_normals=False)
+    model, views = ball(), judged_views(3, 30.0, 16, textureless=False)
+    rendering = render_alone(model.scene, model.renderer, views, needs_normals=False)
     assert rendering.albedo.shape == (3, 16, 16, 3)
     assert float(rendering.albedo[:, 0, 0].abs().max()) < 1e-6  # no background of the model's or the view's
     assert float(rendering.opacity[:, 8, 8].min()) > 0.99

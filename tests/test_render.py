@@ -10,7 +10,7 @@ from PIL import Image
 
 from dreamfusion_pl.commands import render as command
 from dreamfusion_pl.data.orbit import orbit
-from dreamfusion_pl.evaluation.film import film, on_color
+from dreamfusion_pl.evaluation.film import Film, on_color
 from dreamfusion_pl.rendering.renderer import Renderer
 
 
@@ -27,7 +27,8 @@ def ball():
 def test_channels(ball):
     views = orbit([0.0, 180.0], 0.0, 2.0, 1.0, 33, 33)
     shown = {
-        name: film(ball, name, views) for name in ("color", "albedo", "normal", "opacity", "textureless")
+        name: torch.stack(list(Film(ball, name, views)))
+        for name in ("color", "albedo", "normal", "opacity", "textureless")
     }
     for frames in shown.values():
         assert frames.shape == (2, 33, 33, 4)

@@ -54,22 +54,13 @@ def slug(request: Request) -> str:
     return f"{readable}-{digest}" if readable else digest
 
 
-def status(job: Job) -> dict[str, Any]:
-    """What the job's status.json says; empty where there is none that can be read."""
-    try:
-        read = json.loads((job.folder / folder.STATUS).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return read if isinstance(read, dict) else {}
-
-
 def is_done(job: Job) -> bool:
     """Whether the job's run has finished.
 
     Raises:
         ValueError: the folder has the run of another prompt.
     """
-    known = status(job)
+    known = folder.read_status(job.folder)
     prompt = str(known.get("prompt", job.request.prompt))
     if prompt.split() != job.request.prompt.split():  # a YAML file may take one space for another
         raise ValueError(f"{job.folder} has the run of another prompt, {prompt!r}: move it away")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from pytorch_lightning import Trainer
@@ -22,6 +23,7 @@ OBJECT_REPORT = "object.report.json"
 TRAJECTORY = "trajectory.png"
 VIEWER = "viewer.html"
 STATUS = "status.json"
+LOG = "log.txt"  # what a fit of a batch printed
 
 
 _KNOWN: WeakKeyDictionary[Trainer, Path] = WeakKeyDictionary()
@@ -44,3 +46,12 @@ def tensorboard(trainer: Trainer) -> SummaryWriter | None:
         if isinstance(logger, TensorBoardLogger):
             return logger.experiment
     return None
+
+
+def read_status(run: Path) -> dict[str, Any]:
+    """What the status.json of a run folder says; empty where there is none that can be read."""
+    try:
+        read = json.loads((run / STATUS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return read if isinstance(read, dict) else {}

@@ -7,7 +7,9 @@ from typing import final
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 
+from dreamfusion_pl.algorithm import DreamFusion
 from dreamfusion_pl.callbacks import folder
+from dreamfusion_pl.export.asset import Asset, Settings, check, make_asset
 
 
 @final
@@ -18,37 +20,53 @@ class MeshExport(Callback):
         resolution: grid points along the object's longest side, 8 or more.
         max_faces: triangles that the surface is simplified to, 16 or more.
         texture_size: height and width of the texture, 8 to 8192.
+        threshold: density of the surface, > 0; None finds it.
+        size_m: longest side in metres, 1e-6 to 1e6; None: one world unit is one metre.
+        normal_map: whether the field's normals become a picture too.
+
+    Raises:
+        ValueError: an argument is out of range.
     """
 
-    def __init__(self, resolution: int = 96, max_faces: int = 8000, texture_size: int = 512) -> None:
-        if resolution < 8 or max_faces < 16 or not 8 <= texture_size <= 8192:
-            raise ValueError(
-                "resolution must be 8 or more, max_faces 16 or more and texture_size 8 to 8192, "
-                f"got {resolution}, {max_faces} and {texture_size}"
-            )
-        self.resolution, self.max_faces, self.texture_size = resolution, max_faces, texture_size
+    def __init__(
+        self,
+        resolution: int = 96,
+        max_faces: int = 8000,
+        texture_size: int = 512,
+        threshold: float | None = None,
+        size_m: float | None = None,
+        normal_map: bool = False,
+    ) -> None:
+        self.settings = Settings(resolution, threshold, max_faces, texture_size, size_m, normal_map)
+        check(self.settings)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Export the finished object, or say why there is none."""
         if not trainer.is_global_zero:
             return
-        from dreamfusion_pl.export.asset import Settings, make_asset
+        assert isinstance(pl_module, DreamFusion)
         from dreamfusion_pl.export.files import write_asset
+        from dreamfusion_pl.export.quality import compare
         from dreamfusion_pl.export.report import examine, write_report
 
-        settings = Settings(self.resolution, None, self.max_faces, self.texture_size)
         run = folder.run_folder(trainer)
         run.mkdir(parents=True, exist_ok=True)
         try:
-            asset = make_asset(pl_module.scene, settings, pl_module.progress)
+            asset = make_asset(pl_module.scene, self.settings, pl_module.progress)
         except ValueError as error:
             print(f"dreamfusion_pl: warning: no mesh was written: {error}", file=sys.stderr)
             return
         write_asset(asset, run / folder.OBJECT)
-        write_report(examine(asset.mesh), run / folder.OBJECT_REPORT)
-        writer = folder.tensorboard(trainer)
-        if writer is not None:
-            vertices, faces, colors = asset.mesh
-            shades = (colors * 255.0).round().clamp(0, 255).byte()
-            step = trainer.global_step
-            writer.add_mesh("object", vertices[None], shades[None], faces[None], global_step=step)
+        quality = compare(pl_module.scene, pl_module.renderer, asset, pl_module.progress)
+        write_report(examine(asset.mesh), run / folder.OBJECT_REPORT, quality._asdict())
+        _show(trainer, asset)
+
+
+def _show(trainer: Trainer, asset: Asset) -> None:
+    """Put the surface into TensorBoard."""
+    writer = folder.tensorboard(trainer)
+    if writer is not None:
+        vertices, faces, colors = asset.mesh
+        shades = (colors * 255.0).round().clamp(0, 255).byte()
+        step = trainer.global_step
+        writer.add_mesh("object", vertices[None], shades[None], faces[None], global_step=step)

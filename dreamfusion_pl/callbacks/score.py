@@ -10,7 +10,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from dreamfusion_pl.algorithm import DreamFusion
 from dreamfusion_pl.callbacks import folder
 from dreamfusion_pl.callbacks.renders import on_device
-from dreamfusion_pl.data.orbit import orbit, ring
+from dreamfusion_pl.data.orbit import GRAY, orbit, ring
 from dreamfusion_pl.metrics.likelihood import prompt_evidence
 from dreamfusion_pl.types import Views
 
@@ -42,7 +42,7 @@ class Score(Callback):
             return
         assert isinstance(pl_module, DreamFusion)
         side = pl_module.prior.resolution
-        views = orbit(ring(self.num_azimuths), 15.0, 1.5, 1.2, side, side, (0.72, 0.72, 0.72))
+        views = orbit(ring(self.num_azimuths), 15.0, 1.5, 1.2, side, side, GRAY)
         gains = []
         for index in range(self.num_azimuths):  # one at a time: training may have had memory for one only
             view = on_device(Views(*(field[index : index + 1] for field in views)), pl_module.device)

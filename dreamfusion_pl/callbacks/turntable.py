@@ -54,13 +54,13 @@ class Turntable(Callback):
             self._write(trainer)
 
     def _write(self, trainer: Trainer) -> None:
-        from dreamfusion_pl.export import media
+        from dreamfusion_pl.export.films import write_film
 
         run = folder.run_folder(trainer)
         run.mkdir(parents=True, exist_ok=True)
         frames = torch.cat(self._frames).clamp(0.0, 1.0)
         self._frames = []
-        media.write_film(frames, run / folder.TURNTABLE, self.frames_per_second)
+        write_film(frames, run / folder.TURNTABLE, self.frames_per_second)
         _show(trainer, (run / folder.TURNTABLE_GIF).read_bytes(), frames)
 
 

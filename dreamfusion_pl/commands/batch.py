@@ -17,11 +17,12 @@ from jsonargparse import ArgumentError
 
 from dreamfusion_pl.atomic import replacing
 from dreamfusion_pl.batch.driver import run_all
-from dreamfusion_pl.batch.jobs import SEED, Job, Request, is_done, jobs_of, read_requests, status
+from dreamfusion_pl.batch.jobs import SEED, Job, Request, is_done, jobs_of, read_requests
 from dreamfusion_pl.batch.machines import Resources
-from dreamfusion_pl.batch.worker import LOG, Outcome
+from dreamfusion_pl.batch.worker import Outcome
 from dreamfusion_pl.callbacks import folder
-from dreamfusion_pl.export.gallery import Card, write_gallery
+from dreamfusion_pl.evaluation.cards import card_of
+from dreamfusion_pl.export.gallery import write_gallery
 from dreamfusion_pl.runs import read_configuration
 from dreamfusion_pl.terminal import complain, guarded, plain
 
@@ -191,7 +192,7 @@ def best_of(outcomes: dict[Job, Outcome]) -> set[Job]:
     """Of every request that has several scored seeds, the one with the highest score."""
     scored: dict[Request, dict[Job, float]] = {}
     for job, outcome in outcomes.items():
-        score = status(job).get("metrics", {}).get("score")
+        score = folder.read_status(job.folder).get("metrics", {}).get("score")
         if outcome.state == "finished" and score is not None:
             scored.setdefault(job.request, {})[job] = score
     return {max(jobs, key=lambda job: jobs[job]) for jobs in scored.values() if len(jobs) > 1}
@@ -206,9 +207,8 @@ def write_summary(outcomes: dict[Job, Outcome], out: Path) -> None:
     table.writeheader()
     cards = []
     for job, outcome in outcomes.items():
-        known = status(job)
+        known = folder.read_status(job.folder)
         metrics = known.get("metrics", {})
-        place = job.folder.relative_to(out)
         row = {
             "prompt": job.request.prompt,
             "seed": known.get("seed", job.seed),
@@ -218,18 +218,12 @@ def write_summary(outcomes: dict[Job, Outcome], out: Path) -> None:
             "seconds": known.get("seconds"),
             "loss": metrics.get("loss"),
             "opacity": metrics.get("opacity"),
-            "folder": place.as_posix(),
+            "folder": job.folder.relative_to(out).as_posix(),
             "reason": outcome.reason,
         }
         table.writerow(row)
-        is_shown = (job.folder / folder.TURNTABLE_GIF).exists()
-        page = folder.VIEWER if (job.folder / folder.VIEWER).exists() else LOG
-        note = f"seed {row['seed']}, {outcome.state}"
-        note += f", {known['seconds']:.0f} s" if "seconds" in known else ""
-        note += f", score {row['score']:.4f}" if row["score"] is not None else ""
-        note += ", the best of its seeds" if job in best else ""
-        picture = place / folder.TURNTABLE_GIF if is_shown else None
-        cards.append(Card(job.request.prompt, place / page, picture, note))
+        shown = known | {name: row[name] for name in ("prompt", "seed", "state")}
+        cards.append(card_of(job.folder, out, shown, "the best of its seeds" if job in best else ""))
     with replacing(out / "summary.csv") as temporary:
         temporary.write_text(buffer.getvalue(), encoding="utf-8", errors="replace")
     write_gallery(f"{len(cards)} objects", cards, out / "gallery.html")

@@ -15,7 +15,7 @@ import torch
 from dreamfusion_pl import __version__
 from dreamfusion_pl.commands.examination import GB, examine
 from dreamfusion_pl.diffusion.pretrained import PretrainedPrior
-from dreamfusion_pl.export.grid import physical_memory
+from dreamfusion_pl.export.memory import physical_memory
 from dreamfusion_pl.runs import read_configuration
 from dreamfusion_pl.terminal import FAILED, guarded
 

@@ -12,7 +12,7 @@ from dreamfusion_pl.diffusion import files, loading, lora, single_file
 from dreamfusion_pl.diffusion.adapter import Adapter
 from dreamfusion_pl.diffusion.precision import resolve_dtype
 from dreamfusion_pl.diffusion.texts import check_folder
-from dreamfusion_pl.export.grid import physical_memory
+from dreamfusion_pl.export.memory import physical_memory
 
 GB = 1e9
 LISTS = ("tokenizer", "scheduler")  # parts without weights

@@ -6,10 +6,10 @@ import argparse
 import re
 from pathlib import Path
 
-from dreamfusion_pl.evaluation.bake import compare
 from dreamfusion_pl.evaluation.runs import load
-from dreamfusion_pl.export.asset import Settings, make_asset
+from dreamfusion_pl.export.asset import Settings, check, make_asset
 from dreamfusion_pl.export.files import check_formats, write_asset
+from dreamfusion_pl.export.quality import compare
 from dreamfusion_pl.export.report import examine, sentence, write_report
 from dreamfusion_pl.terminal import guarded
 
@@ -68,12 +68,14 @@ def export(options: argparse.Namespace) -> None:
         options.size,
         options.normal_map,
     )
+    check(settings)
     model = load(options.run)
     options.out.mkdir(parents=True, exist_ok=True)
     asset = make_asset(model.scene, settings, model.progress)
     for suffix in suffixes:
         print(f"{suffix[1:] + ':':8}{write_asset(asset, options.out / f'{options.name}{suffix}')}")
-    report, quality = examine(asset.mesh), compare(model, asset)
+    report = examine(asset.mesh)
+    quality = compare(model.scene, model.renderer, asset, model.progress)
     place = write_report(report, options.out / f"{options.name}.report.json", quality._asdict())
     print(f"report: {place}")
     print(sentence(report))

@@ -7,9 +7,9 @@ import math
 from pathlib import Path
 
 from dreamfusion_pl.data.orbit import orbit, ring
-from dreamfusion_pl.evaluation.film import LIGHTS, film, on_color
+from dreamfusion_pl.evaluation.film import LIGHTS, Film
 from dreamfusion_pl.evaluation.runs import load
-from dreamfusion_pl.export.media import write_film, write_png
+from dreamfusion_pl.export.films import write_film, write_stills
 from dreamfusion_pl.terminal import guarded
 
 TRANSPARENT = "transparent"
@@ -73,14 +73,12 @@ def render(options: argparse.Namespace) -> None:
     distance = options.distance or max(1.5, 2.5 * model.scene.radius)  # outside of whatever it may hold
     size, azimuths = options.size, ring(options.frames)
     views = orbit(azimuths, options.elevation, distance, options.focal, size, size)
-    frames = film(model, options.channel, views)
-    pictures = frames if color is None else on_color(frames, color)
+    frames, place = Film(model, options.channel, views, color), options.out / options.channel
     if color is None or options.stills:
-        for index, picture in enumerate(pictures):
-            path = write_png(picture, options.out / f"{options.channel}_{index:03d}.png")
-        print(f"{len(pictures)} stills, the last one: {path}")
+        stills = write_stills(frames, place)
+        print(f"{len(stills)} stills, the last one: {stills[-1]}")
         return
-    for path in write_film(pictures, options.out / options.channel, options.fps):
+    for path in write_film(frames, place, options.fps):
         print(f"{path.suffix[1:]}: {path}")
 
 

@@ -8,6 +8,8 @@ from torch import Tensor
 from dreamfusion_pl.data import cameras
 from dreamfusion_pl.types import Views
 
+GRAY = (0.72, 0.72, 0.72)  # background of judged pictures
+
 
 def orbit(
     azimuths_deg: list[float] | Tensor,
@@ -48,7 +50,7 @@ def orbit(
         diffuse=torch.zeros(count),
         textureless=torch.zeros(count, dtype=torch.bool),
         background=torch.tensor(background).expand(count, 3),
-        jitter=torch.full((count, height, width), 0.5),
+        jitter=torch.tensor(0.5).expand(count, height, width),
     )
 
 

@@ -18,6 +18,7 @@ from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from dreamfusion_pl.atomic import replacing
 from dreamfusion_pl.diffusion import pipeline as pipelines
 from dreamfusion_pl.diffusion.noise import per_row
 from dreamfusion_pl.diffusion.objective import (
@@ -233,8 +234,8 @@ class DenoiserTraining(LightningModule):
         if isinstance(self.logger, TensorBoardLogger):
             self.logger.experiment.add_image("samples", row, self.global_step, dataformats="HWC")
         file = self.run_folder / "samples" / f"step_{self.global_step:06d}.png"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray((row * 255.0).round().byte().numpy()).save(file)
+        with replacing(file) as temporary:
+            Image.fromarray((row * 255.0).round().byte().numpy()).save(temporary)
 
 
 def _averaging(decay: float) -> Callable[[Any, Any, Any], None]:

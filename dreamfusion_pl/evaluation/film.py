@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import final
+
 import torch
 from torch import Tensor
 
 from dreamfusion_pl.algorithm import DreamFusion
-from dreamfusion_pl.evaluation.runs import render_alone
+from dreamfusion_pl.rendering.alone import render_alone
 from dreamfusion_pl.types import Rendering, Views
 
 LIGHTS = {  # ambient and diffuse intensity of the light at the camera
@@ -19,51 +21,75 @@ LIGHTS = {  # ambient and diffuse intensity of the light at the camera
 VISIBLE = 0.05  # opacity that one pixel of a film must have for anything to be seen
 
 
-def film(model: DreamFusion, channel: str, views: Views) -> Tensor:
-    """Render views of an object.
+@final
+class Film:
+    """Views of an object as frames, each rendered when it is asked for: [H, W, 3 or 4] in [0, 1] on the CPU.
+
+    Asking for a frame raises ValueError where the picture is not finite, and for the last one that had not
+    been asked for also where there is nothing in any of them.
 
     Args:
         model: the object.
         channel: "color", lit from the camera; "albedo"; "normal", as 0.5 n + 0.5 in world axes; "opacity",
             white; "textureless", white and lit from the camera.
         views: B cameras; their lighting and backgrounds do not matter.
-
-    Returns:
-        [B, H, W, 4] in [0, 1] on the CPU: colour, not multiplied by opacity, and opacity.
+        background: colour in [0, 1] behind the object; None gives colour, not multiplied by opacity, and
+            opacity.
 
     Raises:
-        ValueError: the channel is unknown, the pictures are not finite, or there is nothing in any of them.
+        ValueError: the channel is unknown.
     """
-    if channel not in LIGHTS:
-        raise ValueError(f"the channel is one of {', '.join(LIGHTS)}; got {channel!r}")
-    ambient, diffuse = LIGHTS[channel]
-    lit = views._replace(
-        light=views.origin,
-        ambient=torch.full_like(views.ambient, ambient),
-        diffuse=torch.full_like(views.diffuse, diffuse),
-        textureless=torch.full_like(views.textureless, channel == "textureless"),
-    )
-    frames = []
-    for i in range(len(views.origin)):  # one at a time: a rendering holds every sample
-        one = Views(*(field[i : i + 1] for field in lit))
-        frames.append(_picture(render_alone(model, one, diffuse > 0.0 or channel == "normal"), channel))
-    pictures = torch.cat(frames)
-    if not bool(pictures.isfinite().all()):
-        raise ValueError(
-            "the pictures are not finite (NaN or infinity): training diverged; lower the learning rate or "
-            "start again from an earlier checkpoint"
+
+    def __init__(
+        self,
+        model: DreamFusion,
+        channel: str,
+        views: Views,
+        background: tuple[float, float, float] | None = None,
+    ) -> None:
+        if channel not in LIGHTS:
+            raise ValueError(f"the channel is one of {', '.join(LIGHTS)}; got {channel!r}")
+        ambient, self._diffuse = LIGHTS[channel]
+        self._model, self._channel, self._background = model, channel, background
+        self._views = views._replace(
+            light=views.origin,
+            ambient=torch.full_like(views.ambient, ambient),
+            diffuse=torch.full_like(views.diffuse, self._diffuse),
+            textureless=torch.full_like(views.textureless, channel == "textureless"),
         )
-    most = float(pictures[..., 3].max())
-    if most < VISIBLE:
-        raise ValueError(
-            f"there is nothing to see: the opacity is at most {most:.3f}. The object vanished in "
-            "training, or no camera sees it"
-        )
-    return pictures
+        self._left, self._most = set(range(len(views.origin))), 0.0  # frames to see; the highest opacity seen
+
+    def __len__(self) -> int:
+        """The number of frames."""
+        return len(self._views.origin)
+
+    def __getitem__(self, index: int) -> Tensor:
+        """Render a frame."""
+        index = range(len(self))[index]
+        one = Views(*(field[index : index + 1] for field in self._views))
+        model, needs_normals = self._model, self._diffuse > 0.0 or self._channel == "normal"
+        rendering = render_alone(model.scene, model.renderer, one, model.progress, needs_normals)
+        picture = _picture(rendering, self._channel)[0]
+        self._check(index, picture)
+        return picture if self._background is None else on_color(picture, self._background)
+
+    def _check(self, index: int, picture: Tensor) -> None:
+        if not bool(picture.isfinite().all()):
+            raise ValueError(
+                "the pictures are not finite (NaN or infinity): training diverged; lower the learning rate "
+                "or start again from an earlier checkpoint"
+            )
+        self._left.discard(index)
+        self._most = max(self._most, float(picture[..., 3].max()))
+        if not self._left and self._most < VISIBLE:
+            raise ValueError(
+                f"there is nothing to see: the opacity is at most {self._most:.3f}. The object vanished in "
+                "training, or no camera sees it"
+            )
 
 
 def on_color(frames: Tensor, background: tuple[float, float, float]) -> Tensor:
-    """Put frames [B, H, W, 4] over a colour in [0, 1]: [B, H, W, 3]."""
+    """Put frames [..., 4] over a colour in [0, 1]: [..., 3]."""
     return torch.lerp(torch.tensor(background).expand_as(frames[..., :3]), frames[..., :3], frames[..., 3:])
 
 

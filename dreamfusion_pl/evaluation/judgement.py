@@ -8,10 +8,9 @@ import torch
 from torch import Tensor
 
 from dreamfusion_pl.algorithm import DreamFusion
-from dreamfusion_pl.data.orbit import orbit, ring
+from dreamfusion_pl.data.orbit import GRAY, orbit, ring
 from dreamfusion_pl.data.world.scenes import WorldScene
 from dreamfusion_pl.data.world.tracer import render_world
-from dreamfusion_pl.evaluation.runs import GRAY
 from dreamfusion_pl.export.mesh import extract, surface_threshold
 from dreamfusion_pl.metrics.alignment import Alignment, align
 from dreamfusion_pl.metrics.classifier import load_classifier

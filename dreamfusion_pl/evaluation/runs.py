@@ -11,13 +11,11 @@ from torch import Tensor
 
 from dreamfusion_pl.algorithm import DreamFusion
 from dreamfusion_pl.callbacks.checkpoint_io import is_whole
-from dreamfusion_pl.data.orbit import orbit, ring
-from dreamfusion_pl.scene.background import SolidBackground
-from dreamfusion_pl.types import Rendering, Views
+from dreamfusion_pl.data.orbit import GRAY, orbit, ring
+from dreamfusion_pl.types import Views
 
 ABSENT_PRIOR = "dreamfusion_pl.diffusion.absent.AbsentPrior"
 CHECKPOINT = Path("checkpoints") / "last.ckpt"
-GRAY = (0.72, 0.72, 0.72)  # background of judged pictures
 
 
 def find_runs(places: list[Path]) -> list[Path]:
@@ -110,18 +108,3 @@ def pictures(model: DreamFusion, views: Views) -> Tensor:
         for i in range(0, len(views.origin), 2)
     ]
     return torch.cat(parts).clamp(0.0, 1.0)
-
-
-@torch.no_grad()
-def render_alone(model: DreamFusion, views: Views, needs_normals: bool = True) -> Rendering:
-    """Render views of a finished object with nothing behind it, a few at a time, on the CPU.
-
-    Colours are premultiplied: over black, whatever background views and model have.
-    """
-    nothing, parts = SolidBackground(), []
-    black = views._replace(background=torch.zeros_like(views.background))
-    for i in range(0, len(views.origin), 2):
-        few = Views(*(field[i : i + 2].to(model.device) for field in black))
-        rendering = model.renderer(model.scene, nothing, few, model.progress, needs_normals)
-        parts.append(Rendering(*(field.cpu() for field in rendering)))
-    return Rendering(*(torch.cat(fields) for fields in zip(*parts, strict=True)))

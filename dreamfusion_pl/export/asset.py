@@ -7,7 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from dreamfusion_pl.export.mesh import Mesh, extract, simplify
+from dreamfusion_pl.export.memory import available_memory, check_texture_fits
+from dreamfusion_pl.export.mesh import Mesh, check_surface, extract, simplify
 from dreamfusion_pl.export.normals import bake_normals, field_normals
 from dreamfusion_pl.export.texture import Charts, bake, unwrap
 from dreamfusion_pl.scene.base import Scene
@@ -16,11 +17,11 @@ from dreamfusion_pl.scene.base import Scene
 class Settings(NamedTuple):
     """How a scene becomes an asset."""
 
-    resolution: int = 96  # grid points along the object's longest side
-    threshold: float | None = None  # density of the surface; None finds it
-    max_faces: int = 8000  # the surface is simplified to so many triangles
-    texture_size: int = 512  # height and width of the texture
-    size_m: float | None = None  # longest side in metres; None: one world unit is one metre
+    resolution: int = 96  # grid points along the object's longest side, 8 or more
+    threshold: float | None = None  # density of the surface, > 0; None finds it
+    max_faces: int = 8000  # the surface is simplified to so many triangles, 16 or more
+    texture_size: int = 512  # height and width of the texture, 8 to 8192
+    size_m: float | None = None  # longest side in metres, 1e-6 to 1e6; None: one world unit is one metre
     normal_map: bool = False  # whether the field's normals become a picture too
 
 
@@ -34,6 +35,18 @@ class Asset(NamedTuple):
     normal_map: Tensor | None = None  # [H, W, 3] in [0, 1], tangent space (see bake_normals)
 
 
+def check(settings: Settings) -> None:
+    """Raise ValueError where a setting is out of range."""
+    check_surface(settings.resolution, settings.threshold)
+    if settings.max_faces < 16 or not 8 <= settings.texture_size <= 8192:
+        raise ValueError(
+            "an asset needs 16 or more faces and a texture of 8 to 8192 pixels a side, got "
+            f"{settings.max_faces} and {settings.texture_size}"
+        )
+    if settings.size_m is not None and not 1e-6 <= settings.size_m <= 1e6:
+        raise ValueError(f"the object's size is in metres, from 1e-6 to 1e6; got {settings.size_m}")
+
+
 @torch.no_grad()
 def make_asset(scene: Scene, settings: Settings | None = None, progress: float = 1.0) -> Asset:
     """Extract, simplify, unroll and bake.
@@ -45,20 +58,20 @@ def make_asset(scene: Scene, settings: Settings | None = None, progress: float =
 
     Raises:
         EmptyFieldError: the scene has no surface.
-        ValueError: the density is not finite, or a setting is out of range.
+        ValueError: density or colours are not finite, a setting is out of range, or memory does not suffice.
     """
     settings = settings or Settings()
-    if settings.max_faces < 16 or not 8 <= settings.texture_size <= 8192:
-        raise ValueError(
-            "an asset needs 16 or more faces and a texture of 8 to 8192 pixels a side, got "
-            f"{settings.max_faces} and {settings.texture_size}"
-        )
-    if settings.size_m is not None and not 1e-6 <= settings.size_m <= 1e6:
-        raise ValueError(f"the object's size is in metres, from 1e-6 to 1e6; got {settings.size_m}")
+    check(settings)
+    check_texture_fits(settings.texture_size, available_memory())
     surface = extract(scene, settings.resolution, settings.threshold, progress)
     surface = simplify(surface, settings.max_faces, scene, progress)
     charts = unwrap(surface, settings.texture_size)
     texture = bake(scene, charts, settings.texture_size, progress)
+    if not bool(texture.isfinite().all()):
+        raise ValueError(
+            "the scene's colours are not finite (NaN or infinity): training diverged; lower the learning "
+            "rate or start again from an earlier checkpoint"
+        )
     charts = charts._replace(normals=field_normals(scene, charts, progress))
     relief = bake_normals(scene, charts, settings.texture_size, progress) if settings.normal_map else None
     longest = float((surface.vertices.amax(0) - surface.vertices.amin(0)).max())

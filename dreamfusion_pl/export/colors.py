@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from dreamfusion_pl.rendering.volume import compositing_weights
-from dreamfusion_pl.scene.base import Scene
+from dreamfusion_pl.scene.base import Scene, device_of
 
 CHUNK = 1 << 17  # points of the surface that are looked at at once
 DEPTHS = torch.arange(-0.02, 0.201, 0.02)  # of a ray's samples behind the surface, in world units
@@ -69,8 +69,3 @@ def _look(scene: Scene, points: Tensor, towards: Tensor, progress: float) -> Ten
     weights = compositing_weights(torch.stack(densities, dim=-1), torch.full((1,), STEP))
     weights = weights / weights.sum(-1, keepdim=True).clamp_min(1e-9)
     return (weights[..., None] * torch.stack(albedos, dim=1)).sum(1).clamp(0.0, 1.0)
-
-
-def device_of(scene: Scene) -> torch.device:
-    """The device that a scene is evaluated on."""
-    return next((parameter.device for parameter in scene.parameters()), torch.device("cpu"))

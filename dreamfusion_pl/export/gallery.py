@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from string import Template
@@ -45,4 +46,4 @@ def _card(card: Card) -> str:
 
 
 def _url(path: Path) -> str:
-    return html.escape(quote(path.as_posix()))
+    return html.escape(quote(os.fsencode(path.as_posix())))

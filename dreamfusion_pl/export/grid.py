@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import math
-import os
 
 import torch
 from torch import Tensor
 
-from dreamfusion_pl.export.colors import device_of
-from dreamfusion_pl.scene.base import Scene
+from dreamfusion_pl.export.memory import available_memory, check_fits
+from dreamfusion_pl.scene.base import Scene, device_of
 
 CHUNK = 1 << 18  # points asked of the scene at once
-POINT_BYTES = 32  # memory that a grid's point takes at most, from the field to the surface
 FULL = 0.97  # share of the bounding sphere above which a scene has no shape
 
 
@@ -40,7 +38,7 @@ def density_grid(scene: Scene, start: Tensor, spacing: float, shape: list[int], 
     Raises:
         ValueError: it is not finite, or the grid does not fit into memory.
     """
-    check_fits(shape, physical_memory())
+    check_fits(shape, available_memory())
     device = device_of(scene)
     sizes = torch.tensor(shape, device=device)
     count, values = math.prod(shape), torch.empty(math.prod(shape))
@@ -60,25 +58,6 @@ def density_grid(scene: Scene, start: Tensor, spacing: float, shape: list[int], 
             "lower the learning rate or start again from an earlier checkpoint"
         )
     return values.view(shape)
-
-
-def check_fits(shape: list[int], memory: int | None) -> None:
-    """Raise ValueError where a grid of this shape needs more than four fifths of ``memory`` bytes."""
-    needed = POINT_BYTES * math.prod(shape)
-    if memory is not None and needed > 0.8 * memory:
-        fitting = int(max(shape) * (0.8 * memory / needed) ** (1 / 3))
-        raise ValueError(
-            f"a grid of {' x '.join(map(str, shape))} points needs about {needed / 1e9:.1f} GB and this "
-            f"machine has {memory / 1e9:.1f} GB: take a resolution of {fitting} or less"
-        )
-
-
-def physical_memory() -> int | None:
-    """Bytes of memory in this machine; None where the system does not say."""
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):
-        return None
 
 
 def blur(field: Tensor, deviation: float) -> Tensor:

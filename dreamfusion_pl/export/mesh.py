@@ -54,10 +54,7 @@ def extract(
         ValueError: the scene's density is not finite, the grid does not fit into memory, or an argument is
             out of range.
     """
-    if resolution < 8:
-        raise ValueError(f"the mesh's resolution is grid points a side, at least 8; got {resolution}")
-    if threshold is not None and not threshold > 0.0:
-        raise ValueError(f"the mesh's threshold is a density > 0, or none to find it; got {threshold}")
+    check_surface(resolution, threshold)
     if not smoothing >= 0.0:
         raise ValueError(f"the mesh's smoothing is a length >= 0 in world units; got {smoothing}")
     coarse, cell = _coarse_density(scene, progress, smoothing)
@@ -73,6 +70,14 @@ def extract(
     vertices, faces = _visible_parts(*_marching_cubes(fine, level, deviation))
     points = torch.from_numpy(vertices).float() * spacing + start
     return _colored(points, torch.from_numpy(faces), scene, progress)
+
+
+def check_surface(resolution: int, threshold: float | None) -> None:
+    """Raise ValueError where :func:`extract` does not take these arguments."""
+    if resolution < 8:
+        raise ValueError(f"the mesh's resolution is grid points a side, 8 or more; got {resolution}")
+    if threshold is not None and not threshold > 0.0:
+        raise ValueError(f"the mesh's threshold is a density > 0, or none to find it; got {threshold}")
 
 
 def simplify(mesh: Mesh, max_faces: int, scene: Scene, progress: float = 1.0) -> Mesh:

@@ -6,10 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dreamfusion_pl.export.colors import device_of
 from dreamfusion_pl.export.texture import BAND, Charts, Texels, dilate, surface_texels
 from dreamfusion_pl.rendering.shading import finite_difference_normals
-from dreamfusion_pl.scene.base import Scene
+from dreamfusion_pl.scene.base import Scene, device_of
 
 CHUNK = 1 << 16  # points whose normals are asked for at once
 STEP = 0.02  # of the finite differences, in world units, as in the renderer

@@ -111,18 +111,18 @@ def sentence(report: MeshReport) -> str:
     )
 
 
-def write_report(report: MeshReport, path: Path, texture: Mapping[str, float | None] | None = None) -> Path:
+def write_report(report: MeshReport, path: Path, texture: Mapping[str, float | None]) -> Path:
     """Write the report as JSON, whole or not at all; return its path.
 
     Args:
         report: what is written.
         path: the file.
-        texture: measures of the texture, where they were taken.
+        texture: measures of the texture by name.
 
     Raises:
         OSError: the file cannot be written.
     """
-    facts = {"format": FORMAT, **report._asdict(), "texture": None if texture is None else dict(texture)}
+    facts = {"format": FORMAT, **report._asdict(), "texture": dict(texture)}
     text = json.dumps(facts, indent=1, allow_nan=False)
     with replacing(path) as temporary:
         temporary.write_text(f"{text}\n", encoding="utf-8")

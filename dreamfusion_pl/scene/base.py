@@ -100,6 +100,11 @@ def appearance(raw: Tensor, latent_colors: LatentColors | None) -> Tensor:
     return torch.cat([latent_colors.colors(raw), raw], dim=-1)
 
 
+def device_of(scene: Scene) -> torch.device:
+    """The device that a scene is evaluated on."""
+    return next((parameter.device for parameter in scene.parameters()), torch.device("cpu"))
+
+
 def positive_radius(radius: float) -> float:
     """Return ``radius``.
 

@@ -23,11 +23,11 @@ import torch
 from scipy.spatial import cKDTree
 
 from dreamfusion_pl.algorithm import DreamFusion
-from dreamfusion_pl.evaluation.bake import compare
 from dreamfusion_pl.evaluation.runs import find_runs, load
 from dreamfusion_pl.export.asset import Asset, Settings, make_asset
 from dreamfusion_pl.export.files import write_asset
 from dreamfusion_pl.export.mesh import extract, surface_threshold
+from dreamfusion_pl.export.quality import compare
 from dreamfusion_pl.export.report import examine
 from dreamfusion_pl.metrics.geometry import surface_points
 
@@ -62,7 +62,8 @@ def judge(run: Path, settings: Settings, out: Path) -> dict[str, str | float]:
     path = write_asset(asset, out / f"{run.name}.glb")
     seconds, cpu_seconds = time.monotonic() - begin, time.process_time() - cpu_begin
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    report, quality, issues = examine(asset.mesh), compare(model, asset), validated(path)
+    quality = compare(model.scene, model.renderer, asset, model.progress)
+    report, issues = examine(asset.mesh), validated(path)
     values = (
         model.prompt,
         issues.get("numErrors", "-"),

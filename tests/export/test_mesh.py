@@ -11,10 +11,10 @@ from dreamfusion_pl.export.colors import DEPTHS
 from dreamfusion_pl.export.grid import (
     EmptyFieldError,
     FullFieldError,
-    check_fits,
     density_grid,
     surface_density,
 )
+from dreamfusion_pl.export.memory import check_fits
 from dreamfusion_pl.export.mesh import (
     Mesh,
     extract,

@@ -7,11 +7,13 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from dreamfusion_pl.algorithm import DreamFusion
-from dreamfusion_pl.evaluation.runs import judged_views, render_alone
+from dreamfusion_pl.data.orbit import GRAY, orbit, ring
 from dreamfusion_pl.export.asset import Asset
 from dreamfusion_pl.export.raster import render_surface
+from dreamfusion_pl.rendering.alone import render_alone
+from dreamfusion_pl.rendering.renderer import Renderer
 from dreamfusion_pl.rendering.volume import over
+from dreamfusion_pl.scene.base import Scene
 
 SOLID = 0.95  # opacity from which a pixel of the field shows a surface and no haze
 
@@ -28,19 +30,23 @@ class BakeQuality(NamedTuple):
     solid_db: float | None  # the same where it is 95 % opaque, so that it has a surface: the texture's part
 
 
-def compare(model: DreamFusion, asset: Asset, size: int = 128) -> BakeQuality:
+def compare(
+    scene: Scene, renderer: Renderer, asset: Asset, progress: float = 1.0, size: int = 128
+) -> BakeQuality:
     """Render surface and field from the same 12 sides and compare them.
 
     Args:
-        model: the field with its renderer.
+        scene: the field, on any device.
+        renderer: shows it.
         asset: what was made of it.
+        progress: training progress in [0, 1] at which the scene is evaluated.
         size: height and width of the pictures.
     """
-    distance = max(1.5, 2.5 * model.scene.radius)  # outside of whatever the scene may hold
-    views = judged_views(12, 30.0, size, textureless=False, distance=distance)
+    distance = max(1.5, 2.5 * scene.radius)  # outside of whatever the scene may hold
+    views = orbit(ring(12), 30.0, distance, 1.2, size, size, GRAY)
     charts = asset.charts._replace(vertices=asset.charts.vertices / asset.scale)
     surface, covered = render_surface(charts, asset.texture, views)
-    rendering = render_alone(model, views, needs_normals=False)
+    rendering = render_alone(scene, renderer, views, progress, needs_normals=False)
     own = rendering.albedo / rendering.opacity.clamp_min(1e-3)[..., None]
     field = over(rendering.albedo, rendering.opacity, views.background[:, None, None])
     outline = covered & (rendering.opacity > 0.5)
