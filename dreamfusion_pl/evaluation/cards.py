@@ -50,8 +50,9 @@ def _facts(known: Mapping[str, Any]) -> list[str]:
         facts.append(f"step {known['step']} of {known.get('max_steps', 'unknown')}")
     if _is_number(known.get("seconds")):
         facts.append(f"{known['seconds']:.0f} s")
-    metrics = known.get("metrics")
-    for name, form in METRICS.items() if isinstance(metrics, dict) else ():
+    logged = known.get("metrics")
+    metrics = logged if isinstance(logged, dict) else {}
+    for name, form in METRICS.items():
         if _is_number(metrics.get(name)):
             facts.append(f"{name} {metrics[name]:{form}}")
     if "error" in known:
