@@ -51,9 +51,12 @@ def _facts(known: Mapping[str, Any]) -> list[str]:
     if _is_number(known.get("seconds")):
         facts.append(f"{known['seconds']:.0f} s")
     metrics = known.get("metrics")
-    for name, form in METRICS.items() if isinstance(metrics, dict) else ():
-        if _is_number(metrics.get(name)):
-            facts.append(f"{name} {metrics[name]:{form}}")
+    if isinstance(metrics, dict):
+        facts += [
+            f"{name} {metrics[name]:{form}}"
+            for name, form in METRICS.items()
+            if _is_number(metrics.get(name))
+        ]
     if "error" in known:
         facts.append(str(known["error"]).partition("\n")[0])
     return facts

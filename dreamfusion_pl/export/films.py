@@ -28,7 +28,7 @@ class Frames(Protocol):
 class _Plan(NamedTuple):
     """What an encoder knows before the first frame."""
 
-    count: int  # of frames
+    num_frames: int
     some: np.ndarray  # evenly spaced frames, one below the other, [n H, W, 3] uint8
     height: int
     width: int
@@ -97,7 +97,8 @@ def _encode(frames: Frames, fps: int, encoders: dict[Path, Encoder]) -> list[Pat
     """Hand every frame to all encoders; no file gets its name before all are written."""
     count = len(frames)
     known = {index: to_bytes(frames[index]) for index in range(0, count, max(1, count // 16))}
-    plan = _Plan(count, np.concatenate(list(known.values())), *known[0].shape[:2], fps)
+    height, width = known[0].shape[:2]
+    plan = _Plan(count, np.concatenate(list(known.values())), height, width, fps)
     with ExitStack() as names, ExitStack() as stack:
         puts = [
             stack.enter_context(encoder(names.enter_context(replacing(path)), path, plan))
@@ -162,7 +163,7 @@ def _mp4(temporary: Path, name: Path, plan: _Plan) -> Iterator[Put]:
     with closing(film):
         film.send(None)
         yield lambda pixels: film.send(np.ascontiguousarray(np.pad(pixels, missing, mode="edge")))
-    _require_frames(temporary, plan.count, name)
+    _require_frames(temporary, plan.num_frames, name)
 
 
 def _require_frames(film: Path, count: int, name: Path) -> None:
