@@ -3,6 +3,7 @@
 import errno
 import io
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from dreamfusion_pl.export.quality import compare, psnr
 from dreamfusion_pl.rendering.alone import render_alone
 from dreamfusion_pl.rendering.renderer import Renderer
 from dreamfusion_pl.scene.background import DirectionBackground
+from dreamfusion_pl.scene.base import Scene
 
 
 def ball(edge: float = 0.005, inside: float = 300.0):
@@ -49,6 +51,23 @@ def test_a_wrong_texture_is_noticed():
     assert wrong.solid_db < 5.0
     shrunk = compare(model.scene, model.renderer, asset._replace(scale=2 * asset.scale), size=64)
     assert shrunk.outline_iou < 0.4
+
+
+def test_colours_that_are_not_finite_are_refused():
+    class Colourless(Scene):
+        radius = 1.0
+
+        def density(self, points, progress):
+            return ball().scene.density(points, progress)
+
+        def forward(self, points, progress):
+            return self.density(points, progress), torch.full_like(points, math.nan)
+
+        def param_groups(self, learning_rate):
+            return []
+
+    with pytest.raises(ValueError, match="colours are not finite"):
+        make_asset(Colourless(), SETTINGS._replace(resolution=16, texture_size=16))
 
 
 def test_psnr():

@@ -44,6 +44,19 @@ def test_channels(ball):
     assert 0.5 < float(rim) < 0.97
 
 
+def test_frames_are_rendered_when_they_are_asked_for(ball):
+    views = orbit(torch.zeros(3600), 0.0, 2.0, 1.0, 512, 512)  # their jitter alone would take 4 GB
+    assert sum(field.untyped_storage().nbytes() for field in views) < 1_000_000
+    frames = Film(ball, "albedo", orbit([0.0, 180.0], 0.0, 2.0, 1.0, 9, 9), (0.0, 1.0, 0.0))
+    assert len(frames) == 2 and frames[-1].shape == (9, 9, 3)
+    assert frames[1][0, 0].tolist() == [0.0, 1.0, 0.0]
+    assert frames[1][4, 4].tolist() == pytest.approx([0.0, 0.0, 1.0], abs=1e-5)
+    with pytest.raises(IndexError):
+        frames[2]
+    with pytest.raises(ValueError, match="the channel is one of"):
+        Film(ball, "depth", orbit([0.0], 0.0, 2.0, 1.0, 9, 9))
+
+
 def test_over_a_colour():
     frames = torch.tensor([[[[1.0, 0.0, 0.0, 0.25]]]])
     assert on_color(frames, (0.0, 0.0, 1.0)).flatten().tolist() == [0.25, 0.0, 0.75]

@@ -50,11 +50,13 @@ def _facts(known: Mapping[str, Any]) -> list[str]:
         facts.append(f"step {known['step']} of {known.get('max_steps', 'unknown')}")
     if _is_number(known.get("seconds")):
         facts.append(f"{known['seconds']:.0f} s")
-    logged = known.get("metrics")
-    metrics = logged if isinstance(logged, dict) else {}
-    for name, form in METRICS.items():
-        if _is_number(metrics.get(name)):
-            facts.append(f"{name} {metrics[name]:{form}}")
+    metrics = known.get("metrics")
+    if isinstance(metrics, dict):
+        facts += [
+            f"{name} {metrics[name]:{form}}"
+            for name, form in METRICS.items()
+            if _is_number(metrics.get(name))
+        ]
     if "error" in known:
         facts.append(str(known["error"]).partition("\n")[0])
     return facts

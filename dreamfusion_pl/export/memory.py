@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 POINT_BYTES = 32  # memory that a grid's point takes at most, from the field to the surface
-TEXEL_BYTES = 80  # and a texture's texel, from the charts to the file
+TEXEL_BYTES = 80  # and a large texture's texel, with a normal map, from the charts to the file
 CGROUPS = Path("/sys/fs/cgroup")
 LAYOUTS = (  # of control groups, version 2 and 1: limit, use, statistics, and in these what can be given up
     ("memory.max", "memory.current", "memory.stat", "inactive_file"),
