@@ -357,7 +357,7 @@ def ctrl_c():
 
 
 def test_ctrl_c_while_a_command_loads_is_one_line(folder, capsys, monkeypatch, ctrl_c):
-    monkeypatch.setattr(configs, "arrange", lambda args: os.kill(os.getpid(), signal.SIGINT))
+    monkeypatch.setattr(configs, "arrange", lambda *words: os.kill(os.getpid(), signal.SIGINT))
     assert main(["fit", "--prompt", "a red ball"]) == 130
     line = "stopped by Ctrl-C; go on with: python -m dreamfusion_pl fit --prompt 'a red ball'\n"
     assert capsys.readouterr().err == line
