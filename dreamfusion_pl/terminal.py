@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import re
@@ -66,7 +67,20 @@ def guarded(action: Callable[[], object], command: str) -> int:
         if explained is None:
             raise
         return complain(*explained)
+    finally:
+        leave_group()
     return 0
+
+
+def leave_group() -> None:
+    """Close what connects this process with the others of its run.
+
+    Left open, gloo's threads may outlive the interpreter and abort the process at its very end; Lightning
+    then kills rank 0 as well. Lightning itself closes NCCL's alone.
+    """
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+        gc.collect()  # the trainer is part of cycles that hold on to the group
 
 
 def _explain(error: Exception, command: str) -> tuple[str, int] | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import json
 import os
 import signal
 from pathlib import Path
@@ -11,7 +13,8 @@ from pytorch_lightning import Callback
 
 
 class Probe(Callback):
-    """Writes ``FOLDER/rank_R_step_S.pt`` before every optimizer step and ``FOLDER/rank_R_end.pt``.
+    """Writes ``FOLDER/rank_R_step_S.pt`` before every optimizer step, ``FOLDER/rank_R_end.pt`` after the
+    fit, and ``FOLDER/rank_R_exit.json`` when the interpreter ends.
 
     Args:
         folder: where to.
@@ -41,3 +44,10 @@ class Probe(Callback):
 
     def on_fit_end(self, trainer, pl_module):
         torch.save(pl_module.state_dict(), self.folder / f"rank_{trainer.global_rank}_end.pt")
+        atexit.register(note_exit, self.folder / f"rank_{trainer.global_rank}_exit.json")
+
+
+def note_exit(path: Path) -> None:
+    """Write whether the process is part of a group, and the names of its threads."""
+    threads = [name.read_text().strip() for name in Path("/proc/self/task").glob("*/comm")]
+    path.write_text(json.dumps({"group": torch.distributed.is_initialized(), "threads": threads}))

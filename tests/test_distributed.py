@@ -108,6 +108,13 @@ def test_every_rank_has_the_result_that_one_writes(two_steps):
     assert len(list(two_steps.glob("lightning_logs/*"))) == 1
 
 
+@pytest.mark.parametrize("rank", [0, 1])
+def test_the_group_is_closed_before_the_interpreter_ends(two_steps, rank):
+    """A thread of gloo's that outlives it aborts the process now and then, after all has been done."""
+    end = json.loads((two_steps / f"rank_{rank}_exit.json").read_text())
+    assert not end["group"] and not [name for name in end["threads"] if "gloo" in name]
+
+
 @pytest.mark.parametrize("victim", [0, 1])
 def test_a_dead_rank_ends_the_run_at_once(tmp_path, victim):
     process = start(
