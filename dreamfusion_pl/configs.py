@@ -70,6 +70,8 @@ def arrange(args: list[str], flaw: Callable[[Path], str] = flaw) -> Arguments:
     names, rest = _take(args, "--config", "-c")
     checkpoints, rest = _take(rest, "--ckpt_path", "--resume")
     given = [load(name) for name in names]
+    in_files = [str(layer.tree["ckpt_path"]) for layer in given if layer.tree.get("ckpt_path")]
+    checkpoints = [*in_files, *checkpoints]
     checkpoint = find_checkpoint(checkpoints[-1], flaw) if checkpoints else None
     if any(word.split("=")[0] in ("--model", "--model.class_path") for word in rest) or any(
         map(_model, given)

@@ -76,6 +76,10 @@ def test_checkpoints_are_found_by_file_folder_and_last(folder):
     assert newest == configs.find_checkpoint(str(newest))
     arranged = configs.arrange(["--ckpt_path", "lightning_logs/version_0"])
     assert [layer.tree for layer in arranged.layers] == [{"prompt": "number 0"}]
+    (folder / "again.yaml").write_text("ckpt_path: lightning_logs/version_0\n")
+    arranged = configs.arrange(["--config", "again.yaml"])
+    assert arranged.layers[0].tree == {"prompt": "number 0"} and "version_0" in str(arranged.checkpoint)
+    assert configs.arrange(["--config", "again.yaml", "--resume", "last"]).checkpoint == newest
     with pytest.raises(ValueError, match="no checkpoint at 'version_7'"):
         configs.find_checkpoint("version_7")
 

@@ -224,12 +224,12 @@ def test_what_does_not_fit_the_memory_is_said_with_a_cure(capsys, tmp_path, monk
     found = diagnose(capsys, *words)[1]["prior"]
     weights = found["weights_gb"]["float32"]
     memory = int(1e9 * (weights + 0.5 * found["text_encoders_gb"]["float32"]))
-    monkeypatch.setattr(examination, "physical_memory", lambda: memory)
+    monkeypatch.setattr(examination, "available_memory", lambda: memory)
     status, report = diagnose(capsys, *words)
     assert status == 0 and report["prior"]["fits_memory"] is False
     (todo,) = report["prior"]["todo"]
     assert "dreamfusion_pl embed --out" in todo
-    monkeypatch.setattr(examination, "physical_memory", lambda: int(0.5e9 * weights))
+    monkeypatch.setattr(examination, "available_memory", lambda: int(0.5e9 * weights))
     assert "this machine has" in problem(capsys, *words)
 
 

@@ -15,7 +15,7 @@ import torch
 from dreamfusion_pl import __version__
 from dreamfusion_pl.commands.examination import GB, examine
 from dreamfusion_pl.diffusion.pretrained import PretrainedPrior
-from dreamfusion_pl.export.memory import physical_memory
+from dreamfusion_pl.export.memory import available_memory
 from dreamfusion_pl.runs import read_configuration
 from dreamfusion_pl.terminal import FAILED, guarded
 
@@ -105,7 +105,7 @@ def doctor(words: list[str]) -> dict[str, Any]:
 
 def machine() -> dict[str, Any]:
     """Device, memory and disk in GB (10^9 bytes), and versions; None for what is not there or not known."""
-    memory, has_gpu = physical_memory(), torch.cuda.is_available()
+    memory, has_gpu = available_memory(), torch.cuda.is_available()
     gpu = torch.cuda.get_device_properties(0) if has_gpu else None
     return {
         "device": gpu.name if gpu else "mps" if torch.backends.mps.is_available() else "cpu",

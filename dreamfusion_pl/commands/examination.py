@@ -12,7 +12,7 @@ from dreamfusion_pl.diffusion import files, loading, lora, single_file
 from dreamfusion_pl.diffusion.adapter import Adapter
 from dreamfusion_pl.diffusion.precision import resolve_dtype
 from dreamfusion_pl.diffusion.texts import check_folder
-from dreamfusion_pl.export.memory import physical_memory
+from dreamfusion_pl.export.memory import available_memory
 
 GB = 1e9
 LISTS = ("tokenizer", "scheduler")  # parts without weights
@@ -171,7 +171,7 @@ def _sizes(source: loading.Source, adapter: type[Adapter], parts: list[str]) -> 
 
 def _check_memory(report: dict[str, Any], settings: dict[str, Any]) -> None:
     """Add ``fits_memory``: whether the weights alone fit; raise ValueError where the network's do not."""
-    here, host = device(), physical_memory()
+    here, host = device(), available_memory()
     on_host, on_device = (_name(settings, place) for place in (torch.device("cpu"), here))
     network, texts = (report[key][on_host] for key in ("weights_gb", "text_encoders_gb"))
     room = {"machine": (network, on_host, host / GB if host else math.inf)}
