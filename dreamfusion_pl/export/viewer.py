@@ -48,7 +48,7 @@ def write_viewer(page: Page, path: Path) -> Path:
 
 def _object(page: Page) -> str:
     if page.object is None:
-        return "<p>There is no object: its surface was empty.</p>"
+        return "<p>There is no object file: no surface could be written.</p>"
     return (
         f'<model-viewer src="{_data(page.object)}" alt="{html.escape(page.title)}" camera-controls '
         'auto-rotate camera-orbit="20deg 75deg auto" shadow-intensity="0.6" interaction-prompt="none">'
