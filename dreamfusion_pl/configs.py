@@ -54,7 +54,7 @@ class Arguments(NamedTuple):
         return [*flags, *self.rest, *checkpoint]
 
 
-def arrange(args: list[str], flaw: Callable[[Path], str] = flaw) -> Arguments:
+def arrange(args: list[str], flaw: Callable[[Path], str] = flaw, is_fit: bool = True) -> Arguments:
     """Sort out the configuration of a fit, validate, test or predict command.
 
     A checkpoint brings the configuration of its run. Otherwise the packaged ``default.yaml`` lies under what
@@ -63,6 +63,8 @@ def arrange(args: list[str], flaw: Callable[[Path], str] = flaw) -> Arguments:
     Args:
         args: the words after the command's name.
         flaw: what makes a checkpoint useless for the command.
+        is_fit: whether the command goes on with the checkpoint's run; one that only looks at it gets a folder
+            of its own, whatever that of the run is called.
 
     Raises:
         ValueError: a file is missing or no YAML mapping, or the checkpoint is not there.
@@ -78,7 +80,7 @@ def arrange(args: list[str], flaw: Callable[[Path], str] = flaw) -> Arguments:
     ):
         below = []
     elif checkpoint:
-        below = _layers_of_run(checkpoint)
+        below = _layers_of_run(checkpoint, keeps_folder=is_fit)
     else:
         below = [load("default.yaml")]
     return Arguments([*below, *given], checkpoint, rest)
@@ -172,11 +174,14 @@ def find_checkpoint(name: str, flaw: Callable[[Path], str] = flaw) -> Path:
     )
 
 
-def _layers_of_run(checkpoint: Path) -> list[Config]:
+def _layers_of_run(checkpoint: Path, keeps_folder: bool) -> list[Config]:
     """Configuration of the run that wrote a checkpoint: its config.yaml, else the checkpoint's own."""
     saved = checkpoint.parent.parent / "config.yaml"
     if saved.is_file():
         tree = {key: value for key, value in load(str(saved)).tree.items() if key not in _ONE_COMMAND_ONLY}
+        logger = (tree.get("trainer") or {}).get("logger")
+        if not keeps_folder and isinstance(logger, dict):
+            logger.get("init_args", {}).pop("version", None)
         return [Config(str(saved), yaml.safe_dump(tree), tree)]
     import torch
 

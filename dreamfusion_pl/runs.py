@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import gc
 import sys
 from collections.abc import Callable
@@ -22,7 +21,8 @@ from dreamfusion_pl.algorithm import DreamFusion
 from dreamfusion_pl.callbacks import folder
 from dreamfusion_pl.callbacks.checkpoint_io import WholeCheckpoints
 from dreamfusion_pl.callbacks.notes import RunNotes
-from dreamfusion_pl.diffusion.prompts import check_prompt, no_token_warning, unknown_words_warning
+from dreamfusion_pl.checks import check_place, check_precision, check_writable, warn_of_unknown_words
+from dreamfusion_pl.diffusion.prompts import check_prompt
 from dreamfusion_pl.terminal import guarded
 
 
@@ -100,7 +100,8 @@ class RunCommand(LightningCLI):
         before_fit: Callable[[LightningModule, Trainer], None] = _nothing,
     ) -> None:
         self._before_fit = before_fit
-        self._arguments = configs.arrange(args, configs.flaw_for_fit if command == "fit" else configs.flaw)
+        is_fit = command == "fit"
+        self._arguments = configs.arrange(args, configs.flaw_for_fit if is_fit else configs.flaw, is_fit)
         if command != "fit" and self._arguments.checkpoint is None and not set(args) & {"--help", "-h"}:
             raise ValueError(
                 f"{command} needs the object to look at: --ckpt_path lightning_logs/version_0 (or: last)"
@@ -177,9 +178,12 @@ class RunCommand(LightningCLI):
                 "_instantiator": "pytorch_lightning.cli.instantiate_module",
             }
         )
-        _check_writable(self.trainer)
+        check_writable(self.trainer)
         if isinstance(self.model, DreamFusion):
-            _warn_of_unknown_words(self.model)
+            check_precision(self.trainer)
+            if self.subcommand == "fit" and self._arguments.checkpoint is None:
+                check_place(self.trainer, self.model)
+            warn_of_unknown_words(self.model)
 
 
 def read_configuration(args: list[str]) -> dict[str, Any]:
@@ -205,40 +209,3 @@ def _add_prompt_and_seed(parser: LightningArgumentParser) -> None:
     parser.link_arguments("prompt", "model.init_args.prompt")
     parser.link_arguments("seed_everything", "model.init_args.seed")
     parser.link_arguments("seed_everything", "data.init_args.seed")
-
-
-def _check_writable(trainer: Trainer) -> None:
-    """Raise ValueError where the run folder cannot be made; on a full disk, which may change, the OSError."""
-    folder = trainer.log_dir
-    if folder is None or not trainer.is_global_zero:
-        return
-    try:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        probe = Path(folder) / ".probe"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise ValueError(
-            f"the run folder {folder} cannot be written ({error.strerror}): run from another folder, "
-            "or pass --trainer.logger.init_args.save_dir FOLDER"
-        ) from error
-
-
-def _warn_of_unknown_words(model: DreamFusion) -> None:
-    from dreamfusion_pl.diffusion.pretrained import PretrainedPrior
-
-    if not isinstance(model.prior, PretrainedPrior):
-        return
-    unknown = model.prior.unknown_words(" ".join([model.prompt, *model.prompts.texts]))
-    if not unknown:
-        return
-    if model.prior.is_builtin:
-        from dreamfusion_pl.data.world.colors import COLORS
-        from dreamfusion_pl.data.world.objects import OBJECTS
-
-        message = unknown_words_warning(unknown, sorted(OBJECTS), sorted(COLORS))
-    else:
-        message = no_token_warning(unknown)
-    print(f"dreamfusion_pl: warning: {message}", file=sys.stderr)

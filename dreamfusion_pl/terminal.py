@@ -17,6 +17,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from dreamfusion_pl.callbacks.safety import DivergedError
 
+ERROR = "dreamfusion_pl: error: "  # begins every message of what went wrong
 FAILED = 1  # exit status of what may work another time
 WRONG_USAGE = 2  # exit status of what cannot work however often it is repeated
 GPU_SHARE = "DREAMFUSION_PL_GPU_SHARE"  # environment: the part of a GPU that is this process's, in (0, 1)
@@ -99,7 +100,7 @@ def _explain(error: Exception, command: str) -> tuple[str, int] | None:
         return f"the checkpoint holds more than numbers, and is not opened: {error}", WRONG_USAGE
     if isinstance(error, OSError):
         return f"{error}\nIs there space left, and may this folder be written?", FAILED
-    if isinstance(error, torch.OutOfMemoryError):
+    if isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error):
         cure = "Take fewer views or samples: --data.views_per_step, --model.renderer.num_samples"
         return f"{error}\n{cure}", FAILED
     if "loading state_dict" in str(error):
@@ -113,7 +114,7 @@ def _explain(error: Exception, command: str) -> tuple[str, int] | None:
 
 def complain(message: str, status: int) -> int:
     """Print an error message; return ``status``."""
-    print(f"dreamfusion_pl: error: {message}", file=sys.stderr)
+    print(f"{ERROR}{message}", file=sys.stderr)
     return status
 
 

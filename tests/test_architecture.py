@@ -20,7 +20,7 @@ FLOORS = [
     {"data.world", "data.views", "data.steps"},
     {"algorithm", "playground", "export", "metrics"},
     {"callbacks"},
-    {"configs", "terminal"},
+    {"configs", "terminal", "checks"},
     {"evaluation", "batch"},
     {"runs"},
     {"commands"},

@@ -17,9 +17,10 @@ from tiny_pipeline import save_tiny_pipeline
 
 from dreamfusion_pl import configs, generate
 from dreamfusion_pl.algorithm import DreamFusion
+from dreamfusion_pl.callbacks.renders import azimuth_name
+from dreamfusion_pl.checks import warn_of_unknown_words
 from dreamfusion_pl.cli import main
 from dreamfusion_pl.diffusion.pretrained import PretrainedPrior
-from dreamfusion_pl.runs import _warn_of_unknown_words
 
 ROOT = Path(__file__).parent.parent
 SMALL = ["--config", str(Path(__file__).parent / "small.yaml")]
@@ -104,6 +105,46 @@ def test_a_run_is_looked_at_without_its_yaml(finished, monkeypatch, capsys, name
     assert main(["test", "--ckpt_path", name]) == 0
     place = capsys.readouterr().out.splitlines()[0]
     assert place.startswith("turntable:") and Path(place.split()[-1]).exists()
+
+
+def test_a_folder_is_used_again_for_the_same_object_only(folder, capsys):
+    here = [*SMALL, "--trainer.logger.init_args.version=x"]
+    run = folder / "lightning_logs" / "x"
+    assert main(["fit", *here, "--prompt", "a red ball"]) == 0
+    kept = (run / "object.glb").read_bytes()
+    capsys.readouterr()
+    assert main(["fit", *here, "--prompt", "a blue ball"]) == 2
+    assert "has the run of 'a red ball' with seed 0" in capsys.readouterr().err
+    assert main(["fit", *here, "--prompt", "a red ball", "--seed_everything", "1"]) == 2
+    assert (run / "object.glb").read_bytes() == kept
+    assert (run / "prompt.txt").read_text() == "a red ball\n"
+    bias = "--model.scene.bias"
+    empty = [bias, "dreamfusion_pl.scene.base.GaussianBias", f"{bias}.strength=-99", f"{bias}.width=9"]
+    assert main(["fit", *here, "--prompt", "a red ball", *empty, "--trainer.max_steps", "2"]) == 0
+    assert "no mesh was written" in capsys.readouterr().err
+    assert not (run / "object.glb").exists() and not (run / "object.report.json").exists()
+    assert [path.name for path in (run / "renders").iterdir()] == ["step_000002.png"]
+    assert json.loads((run / "status.json").read_text())["step"] == 2
+
+
+def test_gradients_may_be_accumulated_and_nothing_be_logged(folder, capsys):
+    words = ["--trainer.accumulate_grad_batches=3", "--trainer.log_every_n_steps=0", "--trainer.max_steps=2"]
+    assert main(["fit", *SMALL, "--prompt", "a red ball", *words]) == 0
+    shown = capsys.readouterr().out
+    assert shown.count("step 1/2") == 1 and shown.count("step 2/2") == 1
+
+
+@pytest.mark.parametrize("precision", ["bf16-true", "64-true"])
+def test_a_precision_that_nothing_else_has_is_refused(folder, capsys, precision):
+    assert main(["fit", *SMALL, "--prompt", "a red ball", "--trainer.precision", precision]) == 2
+    assert "take 32-true, or bf16-mixed" in capsys.readouterr().err
+    assert not (folder / RUN / "checkpoints").exists()
+
+
+def test_names_of_predicted_views_are_in_order():
+    names = [azimuth_name(0.5 * count) for count in range(720)]
+    assert names[:2] == ["azimuth_000.png", "azimuth_000_50.png"] and len(set(names)) == 720
+    assert sorted(names) == names
 
 
 def test_validate_and_predict(finished, monkeypatch, capsys):
@@ -295,7 +336,7 @@ def test_words_that_the_prior_does_not_know(folder, capsys):
 def test_characters_that_another_model_has_no_token_for(tmp_path, capsys):
     prior = PretrainedPrior(str(save_tiny_pipeline(tmp_path / "tiny")), dtype="float32")
     model = SimpleNamespace(prior=prior, prompt="a red ☃", prompts=SimpleNamespace(texts=[]))
-    _warn_of_unknown_words(model)
+    warn_of_unknown_words(model)
     err = capsys.readouterr().err
     assert "tokenizer has no token for '☃'" in err and "embedded prior" not in err
 

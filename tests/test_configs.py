@@ -80,6 +80,16 @@ def test_checkpoints_are_found_by_file_folder_and_last(folder):
     arranged = configs.arrange(["--config", "again.yaml"])
     assert arranged.layers[0].tree == {"prompt": "number 0"} and "version_0" in str(arranged.checkpoint)
     assert configs.arrange(["--config", "again.yaml", "--resume", "last"]).checkpoint == newest
+    config = folder / "lightning_logs" / "version_1" / "config.yaml"
+    logger = {"init_args": {"save_dir": "lightning_logs", "version": "version_1"}}
+    config.write_text(yaml.safe_dump({"trainer": {"logger": logger, "max_steps": 5}}))
+    looks, goes_on = (configs.arrange(["--ckpt_path", "last"], is_fit=is_fit) for is_fit in (False, True))
+    assert goes_on.layers[0].tree["trainer"]["logger"] == logger
+    assert looks.layers[0].tree["trainer"] == {
+        "logger": {"init_args": {"save_dir": "lightning_logs"}},
+        "max_steps": 5,
+    }
+    assert yaml.safe_load(looks.layers[0].text) == looks.layers[0].tree
     with pytest.raises(ValueError, match="no checkpoint at 'version_7'"):
         configs.find_checkpoint("version_7")
 

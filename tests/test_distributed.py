@@ -115,6 +115,13 @@ def test_the_group_is_closed_before_the_interpreter_ends(two_steps, rank):
     assert not end["group"] and not [name for name in end["threads"] if "gloo" in name]
 
 
+def test_a_dry_run_ends(tmp_path):
+    """Lightning leaves out the callback that makes all ranks agree on a folder."""
+    process = start(tmp_path, "--trainer.fast_dev_run", "true")
+    _, errors = finish(process, timeout=120)
+    assert process.returncode == 0 and "Traceback" not in errors, errors
+
+
 @pytest.mark.parametrize("victim", [0, 1])
 def test_a_dead_rank_ends_the_run_at_once(tmp_path, victim):
     process = start(

@@ -114,6 +114,15 @@ def test_a_trial_says_what_the_whole_fit_takes(capsys):
     assert 0.1 < trial["peak_memory_gb"] < report["machine"]["memory_gb"]
 
 
+def test_a_trial_of_a_training_leaves_its_output_alone(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    small = ["--data.count", "32", "--data.batch_size", "4", "--model.sample_every", "0"]
+    accumulated = ["--trainer.accumulate_grad_batches", "2", "--trainer.precision", "32-true"]
+    report = diagnose(capsys, "--config", "denoiser.yaml", "--trial", "3", *small, *accumulated)[1]
+    assert report["trial"]["steps"] == 3 and report["trial"]["max_steps"] == 6000
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -111,19 +111,23 @@ def command(job: Job, options: tuple[str, ...], seed: int) -> list[str]:
     """The words after ``fit`` of the job's fit, or of going on with it where a checkpoint is whole."""
     checkpoints = job.folder.glob("checkpoints/*.ckpt")
     if (job.folder / "config.yaml").is_file() and not all(map(flaw_for_fit, checkpoints)):
-        return ["--resume", str(job.folder)]
-    logger = "--trainer.logger.init_args"
-    where = [
-        f"{logger}.save_dir={job.folder.parent}",
-        f"{logger}.name=",
-        f"{logger}.version={job.folder.name}",
-    ]
+        return ["--resume", str(job.folder), *place(job)]  # the batch's folder may have been moved
     return [
         *options,
         *job.request.options,
         f"--prompt={job.request.prompt}",
         f"--seed_everything={seed}",
-        *where,
+        *place(job),
+    ]
+
+
+def place(job: Job) -> list[str]:
+    """The words after ``fit`` that put its run into the job's folder."""
+    logger = "--trainer.logger.init_args"
+    return [
+        f"{logger}.save_dir={job.folder.parent}",
+        f"{logger}.name=",
+        f"{logger}.version={job.folder.name}",
     ]
 
 

@@ -40,6 +40,26 @@ def run_folder(trainer: Trainer) -> Path:
     return _KNOWN[trainer]
 
 
+def make_room(run: Path, prompt: str, seed: int) -> None:
+    """Remove what an earlier fit of this prompt and seed left in the run folder, to be made again.
+
+    Raises:
+        ValueError: the folder has the run of another prompt or seed.
+    """
+    known = read_status(run)
+    if "prompt" not in known:
+        return
+    if str(known.get("prompt")).split() != prompt.split() or known.get("seed") != seed:
+        raise ValueError(
+            f"{run} has the run of {known.get('prompt')!r} with seed {known.get('seed')}: name another "
+            "folder with --trainer.logger.init_args.version, or move that one away"
+        )
+    for name in (STATUS, OBJECT, OBJECT_REPORT, TURNTABLE_VIDEO, TURNTABLE_GIF, VIEWER):
+        (run / name).unlink(missing_ok=True)
+    for place in (*run.glob(f"{RENDERS}/step_*.png"), *run.glob("checkpoints/*.ckpt")):
+        place.unlink()
+
+
 def tensorboard(trainer: Trainer) -> SummaryWriter | None:
     """The run's TensorBoard writer, if it has one."""
     for logger in trainer.loggers:

@@ -39,6 +39,7 @@ class Progress(ProgressBar):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Open the bar."""
         self._begin, self._first = time.monotonic(), trainer.global_step
+        self._step = self._first
         if self._enabled and trainer.is_global_zero and sys.stderr.isatty():
             self._bar = tqdm(
                 total=trainer.max_steps, initial=trainer.global_step, unit="step", dynamic_ncols=True
@@ -49,8 +50,9 @@ class Progress(ProgressBar):
     ) -> None:
         """Update what is shown; the loss is read only where it is shown."""
         step = trainer.global_step
-        if not self._enabled or not trainer.is_global_zero:
-            return
+        if step == self._step or not self._enabled or not trainer.is_global_zero:
+            return  # also where gradients are accumulated
+        self._step = step
         if self._bar is not None:
             self._bar.update(step - self._bar.n)
             if step % 10 == 0:

@@ -48,6 +48,12 @@ def on_device(views: Views, device: torch.device) -> Views:
     return Views(*(field.to(device) for field in views))
 
 
+def azimuth_name(azimuth_deg: float) -> str:
+    """File name of a predicted view, azimuth_090.png or azimuth_022_50.png; their order is the azimuths'."""
+    whole, hundredths = divmod(round(100.0 * azimuth_deg), 100)
+    return f"azimuth_{whole:03d}_{hundredths:02d}.png" if hundredths else f"azimuth_{whole:03d}.png"
+
+
 @final
 class Renders(Callback):
     """Writes every validation's views to ``renders/step_000100.png`` and to TensorBoard.
@@ -87,7 +93,7 @@ class Renders(Callback):
         renders = folder.run_folder(trainer) / folder.RENDERS
         renders.mkdir(parents=True, exist_ok=True)
         for azimuth_deg, picture in zip(batch.azimuth_deg.tolist(), outputs.rgb, strict=True):
-            media.write_png(picture, renders / f"azimuth_{azimuth_deg:03.0f}.png")
+            media.write_png(picture, renders / azimuth_name(azimuth_deg))
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the sheet."""

@@ -33,8 +33,9 @@ class Report(Callback):
         self._has_begun = False
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Take the time."""
+        """Take the time, and let all ranks agree on the run folder."""
         self._started, self._has_begun = datetime.now(UTC), False
+        folder.run_folder(trainer)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Say that it runs."""

@@ -22,7 +22,8 @@ class Speed(Callback):
         """Log when other values are logged."""
         now, step = time.perf_counter(), trainer.global_step
         then, since = self._mark
-        if step > since and step % trainer.log_every_n_steps == 0:
+        every = trainer.log_every_n_steps  # 0: never
+        if every and step > since and step % every == 0:
             self._mark = (now, step)
             for logger in trainer.loggers:
                 logger.log_metrics({"steps_per_second": (step - since) / (now - then)}, step=step)

@@ -19,12 +19,12 @@ from dreamfusion_pl.atomic import replacing
 from dreamfusion_pl.batch.driver import run_all
 from dreamfusion_pl.batch.jobs import SEED, Job, Request, is_done, jobs_of, read_requests
 from dreamfusion_pl.batch.machines import Resources
-from dreamfusion_pl.batch.worker import Outcome
+from dreamfusion_pl.batch.worker import Outcome, place
 from dreamfusion_pl.callbacks import folder
 from dreamfusion_pl.evaluation.cards import card_of
 from dreamfusion_pl.export.gallery import write_gallery
 from dreamfusion_pl.runs import read_configuration
-from dreamfusion_pl.terminal import complain, guarded, plain
+from dreamfusion_pl.terminal import ERROR, complain, guarded, plain
 
 OPTIONS = "options.json"  # in the batch's folder: the words that all of its fits are given
 LINE_SECONDS = 30.0  # between two lines of progress
@@ -121,7 +121,7 @@ def check_options(jobs: list[Job], fit_options: list[str]) -> dict[Job, Outcome]
     for name in (word.split("=")[0] for word in fit_options):
         if name in ("--prompt", f"--{SEED}"):
             raise ValueError(f"{name} is no option of a batch: it has --prompts FILE and --seeds K")
-    read_configuration(fit_options)
+    read_configuration([*fit_options, *place(jobs[0])])  # a fit with another logger cannot be put there
     reasons: dict[tuple[str, ...], str] = {(): ""}
     for job in jobs:
         own = job.request.options
@@ -167,7 +167,9 @@ class _Progress:
     def report(self, job: Job, outcome: Outcome, settled: int, total: int) -> None:
         """Print what came of a job."""
         self.settled[job] = outcome
-        note = f": {outcome.reason.splitlines()[-1]}" if outcome.reason else ""
+        lines = outcome.reason.splitlines()
+        told = [line for line in lines if line.startswith(ERROR)] or lines[-1:]
+        note = f": {told[-1].removeprefix(ERROR)}" if told else ""
         name = job.folder.relative_to(self._out)
         left = self._left(total - settled)
         print(f"{settled}/{total}, {left}, {outcome.state} {name}{note}", flush=True)

@@ -8,6 +8,7 @@ import statistics
 import sys
 import tempfile
 import time
+from pathlib import Path
 from typing import Any, final
 
 import torch
@@ -23,11 +24,14 @@ class _Clock(Callback):
     def __init__(self) -> None:
         self.ends: list[float] = []
         self.device = torch.device("cpu")
+        self._step = 0
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        self.device = pl_module.device
+        if trainer.global_step == self._step:  # of a step whose gradients are accumulated
+            return
+        self.device, self._step = pl_module.device, trainer.global_step
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         self.ends.append(time.perf_counter())
@@ -47,6 +51,8 @@ def trial(words: list[str], steps: int) -> dict[str, Any]:
     Raises:
         ValueError: too few steps, a configuration without an end, or an argument or a file is wrong.
     """
+    from dreamfusion_pl.diffusion.denoising import DenoiserTraining
+    from dreamfusion_pl.metrics.classifier import ClassifierTraining
     from dreamfusion_pl.runs import RunCommand, read_configuration
 
     if steps < 3:
@@ -56,8 +62,14 @@ def trial(words: list[str], steps: int) -> dict[str, Any]:
         raise ValueError("the configuration has no last step: pass --trainer.max_steps")
     # What the fit prints is not the report.
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(sys.stderr):
+
+        def prepare(model: LightningModule, trainer: Trainer) -> None:
+            trainer.callbacks.append(clock)
+            if isinstance(model, DenoiserTraining | ClassifierTraining):  # what they train goes there too
+                model.output = str(Path(folder) / "output.safetensors")
+
         here = [f"--trainer.max_steps={steps}", f"--trainer.logger.init_args.save_dir={folder}"]
-        RunCommand("fit", [*words, *here], lambda model, trainer: trainer.callbacks.append(clock))
+        RunCommand("fit", [*words, *here], prepare)
     second = statistics.median(b - a for a, b in zip(clock.ends, clock.ends[1:], strict=False))
     unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss, in bytes
     gpu = torch.cuda.max_memory_allocated(clock.device) / GB if clock.device.type == "cuda" else None

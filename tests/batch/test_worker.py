@@ -86,7 +86,10 @@ def test_the_command(job):
     (job.folder / "checkpoints").mkdir(parents=True)
     torch.save({}, job.folder / "checkpoints" / "last.ckpt")
     (job.folder / "config.yaml").touch()
-    assert worker.command(job, ("--trainer.max_steps", "5"), 7) == ["--resume", str(job.folder)]
+    resumed = worker.command(job, ("--trainer.max_steps", "5"), 7)
+    assert resumed[:2] == ["--resume", str(job.folder)]
+    # Where it lies now, as its config.yaml may name the folder that it lay in before.
+    assert resumed[2:] == words[-3:] and f"--trainer.logger.init_args.version={job.folder.name}" in resumed
 
 
 def test_a_job_whose_checkpoints_are_all_damaged_starts_afresh(job):
