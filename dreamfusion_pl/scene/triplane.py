@@ -25,8 +25,9 @@ class TriplaneScene(Scene):
         width: hidden width of the MLP.
         initial_noise: standard deviation of the planes at the start.
         mlp_rate: the MLP's learning rate as a fraction of the planes'.
-        bias: density bias; None is ``LinearBias(strength=3, extent=0.6)``. Through the middle rays then
-            see an eighth of the background; with Magic3D's strength of 10 they see a 450th, and no hole opens.
+        bias: density bias; None is ``LinearBias(blob, 0.6)``.
+        blob: strength of that one. With 10, as in Magic3D, rays through the middle see a 450th of the
+            background at the start, too little for a hole to open there; with 3 an eighth.
         latents: channels of latents that are emitted in the place of colours, 0 for none; see
             ``DreamFusion.latent_until``.
     """
@@ -40,12 +41,13 @@ class TriplaneScene(Scene):
         initial_noise: float = 0.1,
         mlp_rate: float = 0.1,
         bias: DensityBias | None = None,
+        blob: float = 10.0,
         latents: int = 0,
     ) -> None:
         super().__init__(latents)
         self.radius = positive_radius(radius)
         self.mlp_rate = mlp_rate
-        self.bias = bias or LinearBias(strength=3.0, extent=0.6)
+        self.bias = bias or LinearBias(blob, 0.6)
         self.planes = nn.Parameter(initial_noise * torch.randn(3, channels, resolution, resolution))
         self.hidden = nn.Linear(channels, width)
         self.output = nn.Linear(width, 1 + (latents or 3))

@@ -101,3 +101,13 @@ def test_truncated_exp_is_exp_below_its_limit_and_never_loses_its_gradient():
 def test_an_impossible_radius_is_refused(scene_class):
     with pytest.raises(ValueError, match="radius"):
         scene_class(radius=0.0)
+
+
+@pytest.mark.parametrize(("blob", "seen"), [(3.0, 0.121), (10.0, 0.00225)])
+def test_how_much_of_the_background_a_ray_through_the_blob_sees(blob, seen):
+    scene = TriplaneScene(radius=0.6, resolution=4, channels=2, width=4, blob=blob)
+    for parameter in scene.parameters():
+        torch.nn.init.zeros_(parameter)
+    x = torch.linspace(-0.6, 0.6, 2001)
+    density = scene.density(torch.stack([x, 0.0 * x, 0.0 * x], dim=-1), 0.0)
+    assert torch.exp(-torch.trapezoid(density, x)).item() == pytest.approx(seen, rel=0.01)
