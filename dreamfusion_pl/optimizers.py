@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copyreg
 from typing import Any, final
 
 import torch
@@ -13,6 +14,13 @@ from torch.optim import Optimizer
 
 # Shampoo's state holds these objects, and checkpoints are read with weights_only: only named classes pass.
 torch.serialization.add_safe_globals([PreConditioner, BlockPartitioner, SQRTNGraft, PreConditionerType])
+
+
+def _by_value(kind: PreConditionerType) -> tuple[type[PreConditionerType], tuple[int]]:
+    return PreConditionerType, (kind.value,)
+
+
+copyreg.pickle(PreConditionerType, _by_value)  # Python 3.11.0 to 3.11.3 would store a call of getattr
 
 
 @final
