@@ -118,6 +118,12 @@ def test_a_folder_is_used_again_for_the_same_object_only(folder, capsys):
     assert main(["fit", *here, "--prompt", "a red ball", "--seed_everything", "1"]) == 2
     assert (run / "object.glb").read_bytes() == kept
     assert (run / "prompt.txt").read_text() == "a red ball\n"
+    status = (run / "status.json").read_text()
+    (run / "status.json").write_text(status.replace('"finished"', '"interrupted"'))
+    assert main(["fit", *here, "--prompt", "a red ball"]) == 2
+    assert "go on with --resume lightning_logs/x" in capsys.readouterr().err
+    assert (run / "checkpoints" / "last.ckpt").exists()
+    (run / "status.json").write_text(status)
     bias = "--model.scene.bias"
     empty = [bias, "dreamfusion_pl.scene.base.GaussianBias", f"{bias}.strength=-99", f"{bias}.width=9"]
     assert main(["fit", *here, "--prompt", "a red ball", *empty, "--trainer.max_steps", "2"]) == 0

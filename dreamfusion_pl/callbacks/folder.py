@@ -10,6 +10,8 @@ from weakref import WeakKeyDictionary
 from pytorch_lightning import Trainer
 from pytorch_lightning.loggers import TensorBoardLogger
 
+from dreamfusion_pl.callbacks.checkpoint_io import is_whole
+
 if TYPE_CHECKING:
     from torch.utils.tensorboard.writer import SummaryWriter
 
@@ -44,7 +46,7 @@ def make_room(run: Path, prompt: str, seed: int) -> None:
     """Remove what an earlier fit of this prompt and seed left in the run folder, to be made again.
 
     Raises:
-        ValueError: the folder has the run of another prompt or seed.
+        ValueError: the folder has the run of another prompt or seed, or one that can go on.
     """
     known = read_status(run)
     if "prompt" not in known:
@@ -54,9 +56,15 @@ def make_room(run: Path, prompt: str, seed: int) -> None:
             f"{run} has the run of {known.get('prompt')!r} with seed {known.get('seed')}: name another "
             "folder with --trainer.logger.init_args.version, or move that one away"
         )
+    checkpoints = list(run.glob("checkpoints/*.ckpt"))
+    if known.get("state") != "finished" and any(map(is_whole, checkpoints)):
+        raise ValueError(
+            f"{run} has this run, unfinished: go on with --resume {run}, or name another folder with "
+            "--trainer.logger.init_args.version"
+        )
     for name in (STATUS, OBJECT, OBJECT_REPORT, TURNTABLE_VIDEO, TURNTABLE_GIF, VIEWER):
         (run / name).unlink(missing_ok=True)
-    for place in (*run.glob(f"{RENDERS}/step_*.png"), *run.glob("checkpoints/*.ckpt")):
+    for place in (*run.glob(f"{RENDERS}/step_*.png"), *checkpoints):
         place.unlink()
 
 

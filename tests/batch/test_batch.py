@@ -246,6 +246,14 @@ def test_several_fits_share_a_process(folder):
     assert "no word" in rows["?!"]["reason"]
 
 
+def test_a_logger_that_cannot_be_put_into_the_batch_is_refused_before_anything_starts(folder, capsys):
+    (folder / "prompts.txt").write_text("a red ball\n")
+    words = ["--prompts", "prompts.txt", "--out", "out", "--trainer.logger", "false"]
+    assert main(["batch", *words]) == 2
+    assert "trainer.logger" in capsys.readouterr().err
+    assert not list(folder.glob("out/a-red-ball*"))
+
+
 def test_groups_have_the_same_options():
     requests = [Request("a"), Request("b", ("--x", "1")), Request("c"), Request("d")]
     jobs = jobs_of(requests, 1, Path("out"))
