@@ -172,6 +172,11 @@ def test_some_objects_are_shown_three_times_as_often() -> None:
     often = [OBJECT_NAMES.index(name) for name in ("chair", "car")]
     others = [index for index in range(len(OBJECT_NAMES)) if index not in often]
     assert 2.6 < float(shares[often].mean() / shares[others].nanmean()) < 3.4
+    data.more_of = ("mug", "mug", "mug")
+    first = layers.layout[data._choose(layers, generator(0, "choice")), 0]
+    often, count = layers.layout[:, 0] == OBJECT_NAMES.index("mug"), len(layers.layout)
+    share = 7.0 * int(often.sum()) / (count + 6.0 * int(often.sum()))  # named three times: seven times as often
+    assert abs(float((first == OBJECT_NAMES.index("mug")).float().mean()) / share - 1.0) < 0.15
     with pytest.raises(ValueError, match="not \\['sofas'\\]"):
         WorldPictures(more_of=("sofas",))
 

@@ -100,7 +100,8 @@ class WorldPictures(LightningDataModule):
         count: pictures to trace; each serves every colour and background.
         seed: seed of geometry, cameras, lights, colours and wordings.
         elevation_deg: lowest and highest camera elevation in degrees.
-        more_of: objects that are shown three times as often, such as those whose sides differ.
+        more_of: objects that are shown three times as often, such as those whose sides differ; one that is
+            named twice five times, and so on.
         only: objects to show alone and none else, as a curriculum begins with; nothing: the whole world.
         held_out: also show the colour-object pairs held out of the prior's training (for judges, not priors).
         cache_dir: folder for traced pictures; default ``~/.cache/dreamfusion_pl`` (or ``XDG_CACHE_HOME``).
@@ -169,7 +170,8 @@ class WorldPictures(LightningDataModule):
     def _choose(self, layers: Layers, rng: torch.Generator) -> Tensor:
         """Which pictures a batch shows, [batch_size]."""
         first, second = layers.layout[:, 0], layers.layout[:, 2]
-        weights = 1.0 + 2.0 * torch.isin(first, _indices(self.more_of))
+        named = torch.bincount(_indices(self.more_of), minlength=len(OBJECT_NAMES))
+        weights = 1.0 + 2.0 * named[first]
         if self.only:
             weights = weights * (torch.isin(first, _indices(self.only)) & (second < 0))
         return torch.multinomial(weights, self.batch_size, replacement=True, generator=rng)
