@@ -21,12 +21,13 @@ from dreamfusion_pl.batch.jobs import SEED, Job, Request, is_done, jobs_of, read
 from dreamfusion_pl.batch.machines import Resources
 from dreamfusion_pl.batch.worker import Outcome, place
 from dreamfusion_pl.callbacks import folder
+from dreamfusion_pl.configs import PACKAGED, arrange
 from dreamfusion_pl.evaluation.cards import card_of
 from dreamfusion_pl.export.gallery import write_gallery
 from dreamfusion_pl.runs import read_configuration
 from dreamfusion_pl.terminal import ERROR, complain, guarded, plain
 
-OPTIONS = "options.json"  # in the batch's folder: the words that all of its fits are given
+OPTIONS = "options.json"  # in the batch's folder: what all of its fits are given
 LINE_SECONDS = 30.0  # between two lines of progress
 
 
@@ -144,14 +145,25 @@ def _keep_options(fit_options: list[str], out: Path) -> None:
         ValueError: the folder was made with something else.
     """
     place = out / OPTIONS
+    own = [layer for layer in arrange(fit_options).layers if not Path(layer.name).is_relative_to(PACKAGED)]
+    text = json.dumps({"options": fit_options, "configs": [layer.tree for layer in own]}, default=str)
     if not place.exists():
         with replacing(place) as temporary:
-            temporary.write_text(json.dumps(fit_options) + "\n", encoding="utf-8")
-    before = json.loads(place.read_text(encoding="utf-8"))
-    if before != fit_options:
+            temporary.write_text(text + "\n", encoding="utf-8")
+    before, now = json.loads(place.read_text(encoding="utf-8")), json.loads(text)
+    if isinstance(before, list):  # written by an earlier version
+        before = {"options": before, "configs": now["configs"]}
+    if before["options"] != fit_options:
         raise ValueError(
-            f"{out} was made with the options {shlex.join(before) or '(none)'}, "
+            f"{out} was made with the options {shlex.join(before['options']) or '(none)'}, "
             f"not with {shlex.join(fit_options) or '(none)'}: repeat those, or take another --out"
+        )
+    if before != now:
+        pairs = zip(own, now["configs"], before["configs"], strict=True)
+        changed = ", ".join(layer.name for layer, tree, noted in pairs if tree != noted)
+        raise ValueError(
+            f"{out} was made with other contents of {changed}; they are noted in {place}: "
+            "bring those back, or take another --out"
         )
 
 

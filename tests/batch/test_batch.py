@@ -110,6 +110,23 @@ def test_a_folder_holds_one_batch(folder, capsys, nothing_runs):
     assert "--trainer.max_steps 3" in error and "another --out" in error
 
 
+def test_what_is_in_the_configuration_files_belongs_to_a_batch(folder, capsys, nothing_runs):
+    words = ["batch", "--prompts", "world", "--out", "out", *SMALL_RUN, "--config", "mine.yaml"]
+    Path("mine.yaml").write_text("trainer: {max_steps: 3}")
+    assert main(words) == 0
+    Path("mine.yaml").write_text("# the same\ntrainer:\n  max_steps: 3\n")
+    assert main([*words, "--seeds", "2"]) == 0
+    Path("mine.yaml").write_text("trainer: {max_steps: 4}")
+    capsys.readouterr()
+    assert main(words) == 2
+    error = capsys.readouterr().err
+    assert "other contents of mine.yaml" in error and "Traceback" not in error
+    noted = json.loads(Path("out/options.json").read_text())
+    assert noted["configs"][-1] == {"trainer": {"max_steps": 3}}
+    Path("out/options.json").write_text(json.dumps(noted["options"]))  # as an earlier version wrote it
+    assert main(words) == 0
+
+
 @pytest.mark.parametrize(
     "stop, status, said",
     [

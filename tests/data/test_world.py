@@ -175,7 +175,7 @@ def test_some_objects_are_shown_three_times_as_often() -> None:
     data.more_of = ("mug", "mug", "mug")
     first = layers.layout[data._choose(layers, generator(0, "choice")), 0]
     often, count = layers.layout[:, 0] == OBJECT_NAMES.index("mug"), len(layers.layout)
-    share = 7.0 * int(often.sum()) / (count + 6.0 * int(often.sum()))  # named three times: seven times as often
+    share = 7.0 * int(often.sum()) / (count + 6.0 * int(often.sum()))  # 1 + 2 * 3 times as often
     assert abs(float((first == OBJECT_NAMES.index("mug")).float().mean()) / share - 1.0) < 0.15
     with pytest.raises(ValueError, match="not \\['sofas'\\]"):
         WorldPictures(more_of=("sofas",))
