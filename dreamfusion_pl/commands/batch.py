@@ -145,8 +145,9 @@ def _keep_options(fit_options: list[str], out: Path) -> None:
         ValueError: the folder was made with something else.
     """
     place = out / OPTIONS
-    own = [layer for layer in arrange(fit_options).layers if not Path(layer.name).is_relative_to(PACKAGED)]
-    text = json.dumps({"options": fit_options, "configs": [layer.tree for layer in own]}, default=str)
+    layers = arrange(fit_options).layers
+    own = {layer.name: layer.tree for layer in layers if not Path(layer.name).is_relative_to(PACKAGED)}
+    text = json.dumps({"options": fit_options, "configs": own}, default=str)
     if not place.exists():
         with replacing(place) as temporary:
             temporary.write_text(text + "\n", encoding="utf-8")
@@ -158,11 +159,11 @@ def _keep_options(fit_options: list[str], out: Path) -> None:
             f"{out} was made with the options {shlex.join(before['options']) or '(none)'}, "
             f"not with {shlex.join(fit_options) or '(none)'}: repeat those, or take another --out"
         )
-    if before != now:
-        pairs = zip(own, now["configs"], before["configs"], strict=True)
-        changed = ", ".join(layer.name for layer, tree, noted in pairs if tree != noted)
+    noted, given = before["configs"], now["configs"]
+    changed = [name for name in noted | given if noted.get(name) != given.get(name)]
+    if changed:
         raise ValueError(
-            f"{out} was made with other contents of {changed}; they are noted in {place}: "
+            f"{out} was made with other contents of {', '.join(changed)}; they are noted in {place}: "
             "bring those back, or take another --out"
         )
 

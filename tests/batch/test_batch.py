@@ -122,7 +122,7 @@ def test_what_is_in_the_configuration_files_belongs_to_a_batch(folder, capsys, n
     error = capsys.readouterr().err
     assert "other contents of mine.yaml" in error and "Traceback" not in error
     noted = json.loads(Path("out/options.json").read_text())
-    assert noted["configs"][-1] == {"trainer": {"max_steps": 3}}
+    assert noted["configs"]["mine.yaml"] == {"trainer": {"max_steps": 3}}
     Path("out/options.json").write_text(json.dumps(noted["options"]))  # as an earlier version wrote it
     assert main(words) == 0
 
