@@ -8,7 +8,7 @@ from setuptools import find_packages, setup
 from setuptools.command.build_py import build_py
 
 HERE = Path(__file__).parent
-VERSION = re.search(r'__version__ = "(.+)"', (HERE / "dreamfusion_pl" / "__init__.py").read_text())[1]
+VERSION = re.search(r'VERSION = "(.+)"', (HERE / "dreamfusion_pl" / "version.py").read_text())[1]
 
 
 class BuildWithConfigs(build_py):
@@ -34,7 +34,7 @@ setup(
     packages=find_packages(include=["dreamfusion_pl", "dreamfusion_pl.*"]),
     package_data={
         "dreamfusion_pl.diffusion": ["builtin/*", "builtin/*/*"],
-        "dreamfusion_pl.export": ["page/*"],
+        "dreamfusion_pl.export.pages": ["template/*"],
         "dreamfusion_pl.metrics": ["*.safetensors"],
     },
     cmdclass={"build_py": BuildWithConfigs},

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from dreamfusion_pl.version import VERSION
+
 if TYPE_CHECKING:
     from dreamfusion_pl.result import Result
 
-__version__ = "0.1.0"
+__version__ = VERSION
 __all__ = ["__version__", "generate"]
 
 

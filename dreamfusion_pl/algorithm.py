@@ -11,11 +11,11 @@ from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
 from dreamfusion_pl import rng
-from dreamfusion_pl.diffusion.color_pairs import color_pairs
-from dreamfusion_pl.diffusion.perp_neg import PerpNeg
+from dreamfusion_pl.diffusion.encoded_colors import encoded_colors
 from dreamfusion_pl.diffusion.prior import DiffusionPrior
-from dreamfusion_pl.diffusion.prompts import ViewDependentPrompts, ViewEmbedding
-from dreamfusion_pl.diffusion.view_names import Directions
+from dreamfusion_pl.diffusion.text.perp_neg import PerpNeg
+from dreamfusion_pl.diffusion.text.prompts import ViewDependentPrompts, ViewEmbedding
+from dreamfusion_pl.diffusion.text.view_names import Directions
 from dreamfusion_pl.distillation.base import Distillation
 from dreamfusion_pl.rendering import regularizers
 from dreamfusion_pl.rendering.renderer import Renderer
@@ -211,7 +211,7 @@ class DreamFusion(LightningModule):
         self.prior.to(self.device)
         colors = self.scene.latent_colors
         if colors is not None and not colors.is_fitted:
-            colors.fit(*color_pairs(self.prior, self.device))
+            colors.fit(*encoded_colors(self.prior, self.device))
 
     def on_validation_start(self) -> None:
         """Move the prior outside of a fit, where its decoder draws the latents of a validation sheet."""

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from dreamfusion_pl import __version__
+from dreamfusion_pl.version import VERSION
 
 
 class Command(NamedTuple):
@@ -35,7 +35,9 @@ COMMANDS = {
     ),
     "render": Command("dreamfusion_pl.commands.render:main", "film a finished object, or take stills of it"),
     "gallery": Command("dreamfusion_pl.commands.gallery:main", "write a page that shows many runs"),
-    "together": Command("dreamfusion_pl.together:main", "several fits in one process (batch --together)"),
+    "together": Command(
+        "dreamfusion_pl.commands.together:main", "several fits in one process (batch --together)"
+    ),
     "evaluate": Command("dreamfusion_pl.commands.evaluate:main", "score finished runs and write a table"),
     "embed": Command("dreamfusion_pl.commands.embed:main", "embed the texts of fits as a step of its own"),
     "doctor": Command("dreamfusion_pl.commands.doctor:main", "say whether the prior can be loaded here"),
@@ -90,7 +92,7 @@ def main(args: Sequence[str] | None = None) -> int:
         return 0 if words else 2
     name, *rest = words
     if name == "--version":
-        print(__version__)
+        print(VERSION)
         return 0
     if name not in COMMANDS:
         known = ", ".join(COMMANDS)

@@ -10,8 +10,8 @@ from typing import final
 from jsonargparse import ArgumentError
 
 from dreamfusion_pl.algorithm import DreamFusion
-from dreamfusion_pl.callbacks import folder
-from dreamfusion_pl.diffusion.prompts import check_prompt
+from dreamfusion_pl.diffusion.text.prompt_check import check_prompt
+from dreamfusion_pl.run_folder import layout
 from dreamfusion_pl.runs import RunCommand
 from dreamfusion_pl.terminal import plain, quieten, use_all_cores
 
@@ -31,7 +31,7 @@ class Result:
     @property
     def turntable(self) -> Path:
         """The object turning, an animated GIF; an MP4 lies beside it."""
-        return self.run / folder.TURNTABLE_GIF
+        return self.run / layout.TURNTABLE_GIF
 
     def save(self, path: str | Path, resolution: int = 96) -> Path:
         """Write the object as a textured surface.
@@ -48,7 +48,7 @@ class Result:
             OSError: the file cannot be written.
         """
         from dreamfusion_pl.export.asset import Settings, make_asset
-        from dreamfusion_pl.export.files import write_asset
+        from dreamfusion_pl.export.files.meshes import write_asset
 
         settings = Settings(resolution=resolution)
         return write_asset(make_asset(self.model.scene, settings, self.model.progress), path)
@@ -69,4 +69,4 @@ def generate(
             command = RunCommand("fit", words)
     except (ArgumentError, ValueError) as error:
         raise ValueError(plain(error)) from error
-    return Result(command.model, folder.run_folder(command.trainer))
+    return Result(command.model, layout.run_folder(command.trainer))

@@ -16,13 +16,18 @@ from pytorch_lightning import LightningDataModule, LightningModule, Trainer
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 
-from dreamfusion_pl import configs
 from dreamfusion_pl.algorithm import DreamFusion
-from dreamfusion_pl.callbacks import folder
-from dreamfusion_pl.callbacks.checkpoint_io import WholeCheckpoints
-from dreamfusion_pl.callbacks.notes import RunNotes
-from dreamfusion_pl.checks import check_place, check_precision, check_writable, warn_of_unknown_words
-from dreamfusion_pl.diffusion.prompts import check_prompt
+from dreamfusion_pl.configuration import layers
+from dreamfusion_pl.configuration.preflight import (
+    check_place,
+    check_precision,
+    check_writable,
+    warn_of_unknown_words,
+)
+from dreamfusion_pl.diffusion.text.prompt_check import check_prompt
+from dreamfusion_pl.run_folder import layout
+from dreamfusion_pl.run_folder.checkpoint_io import WholeCheckpoints
+from dreamfusion_pl.run_folder.saved_config import SavedConfiguration
 from dreamfusion_pl.terminal import guarded
 
 
@@ -46,7 +51,7 @@ def fit_in_memory(args: list[str], before_fit: Callable[[LightningModule, Traine
 
     def notice(model: LightningModule, trainer: Trainer) -> None:
         if isinstance(model, DreamFusion) and trainer.world_size == 1 and not model.renderer.views_at_once:
-            known.append(folder.run_folder(trainer))
+            known.append(layout.run_folder(trainer))
         before_fit(model, trainer)
 
     try:
@@ -101,7 +106,7 @@ class RunCommand(LightningCLI):
     ) -> None:
         self._before_fit = before_fit
         is_fit = command == "fit"
-        self._arguments = configs.arrange(args, configs.flaw_for_fit if is_fit else configs.flaw, is_fit)
+        self._arguments = layers.arrange(args, layers.flaw_for_fit if is_fit else layers.flaw, is_fit)
         if command != "fit" and self._arguments.checkpoint is None and not set(args) & {"--help", "-h"}:
             raise ValueError(
                 f"{command} needs the object to look at: --ckpt_path lightning_logs/version_0 (or: last)"
@@ -109,8 +114,8 @@ class RunCommand(LightningCLI):
         super().__init__(
             LightningModule,
             LightningDataModule,
-            save_config_callback=RunNotes,
-            save_config_kwargs={"save_to_log_dir": False},  # RunNotes does
+            save_config_callback=SavedConfiguration,
+            save_config_kwargs={"save_to_log_dir": False},  # SavedConfiguration does
             seed_everything_default=0,
             trainer_defaults={"inference_mode": False},
             parser_kwargs={"exit_on_error": False} | {command: {"exit_on_error": False}},
@@ -129,7 +134,7 @@ class RunCommand(LightningCLI):
         self.config = parser.parse_args(args)
         config = self.config[self.config.subcommand]
         for layer in self._arguments.layers:
-            for path in configs.empty_leaves(layer.tree):
+            for path in layers.empty_leaves(layer.tree):
                 if path[-1] not in ("init_args", "dict_kwargs") and ".".join(path) not in config:
                     raise ValueError(
                         f"{layer.name}: unknown key {'.'.join(path)!r} (it is empty); remove or rename it"
@@ -200,7 +205,7 @@ def read_configuration(args: list[str]) -> dict[str, Any]:
     parser.add_lightning_class_args(LightningModule, "model", subclass_mode=True)
     parser.add_lightning_class_args(LightningDataModule, "data", subclass_mode=True)
     _add_prompt_and_seed(parser)
-    config = parser.parse_args(configs.arrange(args).flat())
+    config = parser.parse_args(layers.arrange(args).flat())
     return yaml.safe_load(parser.dump(config, skip_link_targets=False, skip_none=False))
 
 

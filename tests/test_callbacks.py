@@ -11,19 +11,19 @@ import trimesh
 from fakes import small_model
 from pytorch_lightning import Callback, Trainer
 
-from dreamfusion_pl.callbacks import folder
 from dreamfusion_pl.callbacks.average import WeightAverage
-from dreamfusion_pl.callbacks.checkpoint_io import WholeCheckpoints, keep_as
 from dreamfusion_pl.callbacks.checkpoints import LastCheckpoints
 from dreamfusion_pl.callbacks.mesh import MeshExport
+from dreamfusion_pl.callbacks.previews.renders import Renders, sheet
+from dreamfusion_pl.callbacks.previews.turntable import Turntable
 from dreamfusion_pl.callbacks.progress import Progress, results
-from dreamfusion_pl.callbacks.renders import Renders, sheet
 from dreamfusion_pl.callbacks.report import Report
 from dreamfusion_pl.callbacks.signals import Signals
-from dreamfusion_pl.callbacks.turntable import Turntable
 from dreamfusion_pl.data.orbit import orbit
 from dreamfusion_pl.data.views import RandomViews
 from dreamfusion_pl.export.asset import Settings
+from dreamfusion_pl.run_folder import layout
+from dreamfusion_pl.run_folder.checkpoint_io import WholeCheckpoints, keep_as
 from dreamfusion_pl.types import Rendering
 
 
@@ -81,14 +81,14 @@ def test_previews_show_averaged_weights(tmp_path):
     model = fit(tmp_path, [average, probe, Renders()], val_check_interval=4)
     assert not torch.equal(probe.shown, probe.raw)
     assert torch.equal(probe.shown, model.scene.planes)  # which training ends with
-    assert (tmp_path / folder.RENDERS / "step_000004.png").exists()
+    assert (tmp_path / layout.RENDERS / "step_000004.png").exists()
 
 
 def test_the_turntable_shows_the_scene_as_it_ended(tmp_path):
     from PIL import Image
 
     model = fit(tmp_path, [Turntable(frames_per_second=5)], val_check_interval=100)
-    with Image.open(tmp_path / folder.TURNTABLE_GIF) as film:
+    with Image.open(tmp_path / layout.TURNTABLE_GIF) as film:
         assert film.n_frames == 4 and film.size == (16, 16)
         film.seek(0)
         pixels = np.array(film.convert("RGB"))
@@ -105,17 +105,17 @@ def test_mesh_of_an_empty_scene_is_a_warning(tmp_path, capsys):
 
     fit(tmp_path, [Emptied(), MeshExport(resolution=16)], val_check_interval=100)
     assert "no mesh was written" in capsys.readouterr().err
-    assert not (tmp_path / folder.OBJECT).exists()
+    assert not (tmp_path / layout.OBJECT).exists()
 
 
 def test_mesh(tmp_path):
     fit(tmp_path, [MeshExport(resolution=16, size_m=0.2, normal_map=True)], val_check_interval=100)
-    assert (tmp_path / folder.OBJECT).read_bytes()[:4] == b"glTF"
-    report = json.loads((tmp_path / folder.OBJECT_REPORT).read_text())
+    assert (tmp_path / layout.OBJECT).read_bytes()[:4] == b"glTF"
+    report = json.loads((tmp_path / layout.OBJECT_REPORT).read_text())
     assert report["watertight"] and report["volume_m3"] > 0.0
     assert max(report["size_m"]) == pytest.approx(0.2) and 0.5 < report["texture"]["outline_iou"] <= 1.0
     assert report["texture"]["outline_db"] > 10.0
-    (mesh,) = trimesh.load(tmp_path / folder.OBJECT).geometry.values()
+    (mesh,) = trimesh.load(tmp_path / layout.OBJECT).geometry.values()
     assert mesh.visual.material.normalTexture is not None
 
 
@@ -237,7 +237,7 @@ def test_progress_prints_few_lines_without_a_terminal(tmp_path, capsys):
 
 
 def status_of(run):
-    return json.loads((run / folder.STATUS).read_text(encoding="utf-8"))
+    return json.loads((run / layout.STATUS).read_text(encoding="utf-8"))
 
 
 def test_status_and_page_of_a_finished_run(tmp_path):
@@ -259,7 +259,7 @@ def test_status_and_page_of_a_finished_run(tmp_path):
     for name, facts in status["files"].items():
         data = (tmp_path / name).read_bytes()
         assert facts == {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-    page = (tmp_path / folder.VIEWER).read_text(encoding="utf-8")
+    page = (tmp_path / layout.VIEWER).read_text(encoding="utf-8")
     assert page.count("a red ball") >= 2 and page.count("data:image/png") == 2
 
 
@@ -276,7 +276,7 @@ def test_status_while_it_runs_and_when_it_fails(tmp_path):
     assert states == ["running"]
     status = status_of(tmp_path)
     assert (status["state"], status["error"], status["step"]) == ("failed", "ValueError: no more of this", 3)
-    assert not (tmp_path / folder.VIEWER).exists()
+    assert not (tmp_path / layout.VIEWER).exists()
 
 
 def test_status_of_a_run_that_fails_in_its_first_step(tmp_path):
@@ -290,7 +290,7 @@ def test_status_of_a_run_that_fails_in_its_first_step(tmp_path):
 
 
 def test_results_name_only_what_is_there(tmp_path):
-    (tmp_path / folder.OBJECT).touch()
+    (tmp_path / layout.OBJECT).touch()
     assert results(tmp_path) == [f"object:     {tmp_path / 'object.glb'}", f"run folder: {tmp_path}"]
 
 

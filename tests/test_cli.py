@@ -15,12 +15,13 @@ import torch
 import yaml
 from tiny_pipeline import save_tiny_pipeline
 
-from dreamfusion_pl import configs, generate
+from dreamfusion_pl import generate
 from dreamfusion_pl.algorithm import DreamFusion
-from dreamfusion_pl.callbacks.renders import azimuth_name
-from dreamfusion_pl.checks import warn_of_unknown_words
+from dreamfusion_pl.callbacks.previews.renders import azimuth_name
 from dreamfusion_pl.cli import main
-from dreamfusion_pl.diffusion.pretrained import PretrainedPrior
+from dreamfusion_pl.configuration import layers
+from dreamfusion_pl.configuration.preflight import warn_of_unknown_words
+from dreamfusion_pl.diffusion.families.pretrained import PretrainedPrior
 
 ROOT = Path(__file__).parent.parent
 SMALL = ["--config", str(Path(__file__).parent / "small.yaml")]
@@ -380,7 +381,7 @@ def test_from_any_folder_and_without_noise(folder):
 
 
 def test_configurations_are_packaged():
-    assert {"default.yaml", "denoiser.yaml"} <= {path.name for path in configs.PACKAGED.iterdir()}
+    assert {"default.yaml", "denoiser.yaml"} <= {path.name for path in layers.PACKAGED.iterdir()}
 
 
 @pytest.mark.parametrize("number, status, said", [(28, 1, "space left"), (30, 2, "cannot be written")])
@@ -404,7 +405,7 @@ def ctrl_c():
 
 
 def test_ctrl_c_while_a_command_loads_is_one_line(folder, capsys, monkeypatch, ctrl_c):
-    monkeypatch.setattr(configs, "arrange", lambda *words: os.kill(os.getpid(), signal.SIGINT))
+    monkeypatch.setattr(layers, "arrange", lambda *words: os.kill(os.getpid(), signal.SIGINT))
     assert main(["fit", "--prompt", "a red ball"]) == 130
     line = "stopped by Ctrl-C; go on with: python -m dreamfusion_pl fit --prompt 'a red ball'\n"
     assert capsys.readouterr().err == line
@@ -427,4 +428,4 @@ def test_a_full_tmpdir_does_not_matter_to_saves(folder, monkeypatch):
 
     monkeypatch.setattr(tempfile, "mkstemp", full)
     assert main(["fit", *SMALL, "--prompt", "a red ball"]) == 0
-    assert configs.is_whole(RUN / "checkpoints" / "last.ckpt")
+    assert layers.is_whole(RUN / "checkpoints" / "last.ckpt")

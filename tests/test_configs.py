@@ -2,10 +2,10 @@ import pytest
 import torch
 import yaml
 
-from dreamfusion_pl import configs
 from dreamfusion_pl.cli import main
+from dreamfusion_pl.configuration import layers
 
-ALL = sorted(path.name for path in configs.PACKAGED.glob("*.yaml"))
+ALL = sorted(path.name for path in layers.PACKAGED.glob("*.yaml"))
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -17,8 +17,8 @@ def test_every_yaml_is_accepted(name, capsys, monkeypatch, tmp_path):
     assert printed["trainer"]["max_steps"] > 0
 
 
-def layers(*args: str) -> list[str]:
-    return [layer.name.rpartition("/")[2] for layer in configs.arrange(list(args)).layers]
+def names_of_layers(*args: str) -> list[str]:
+    return [layer.name.rpartition("/")[2] for layer in layers.arrange(list(args)).layers]
 
 
 @pytest.fixture
@@ -30,39 +30,39 @@ def folder(monkeypatch, tmp_path):
 
 
 def test_the_default_lies_under_overlays_but_not_under_other_models(folder):
-    assert layers() == ["default.yaml"]
-    assert layers("--config", "overlay.yaml") == ["default.yaml", "overlay.yaml"]
-    assert layers("--config=overlay.yaml", "-c", "overlay.yaml") == [
+    assert names_of_layers() == ["default.yaml"]
+    assert names_of_layers("--config", "overlay.yaml") == ["default.yaml", "overlay.yaml"]
+    assert names_of_layers("--config=overlay.yaml", "-c", "overlay.yaml") == [
         "default.yaml",
         "overlay.yaml",
         "overlay.yaml",
     ]
-    assert layers("--config", "alone.yaml") == ["alone.yaml"]
-    assert layers("--model", "some.Model", "--config", "overlay.yaml") == ["overlay.yaml"]
+    assert names_of_layers("--config", "alone.yaml") == ["alone.yaml"]
+    assert names_of_layers("--model", "some.Model", "--config", "overlay.yaml") == ["overlay.yaml"]
 
 
 def test_files_come_before_options_whatever_their_order(folder):
-    flat = configs.arrange(["--trainer.max_steps", "5", "--config", "overlay.yaml"]).flat()
+    flat = layers.arrange(["--trainer.max_steps", "5", "--config", "overlay.yaml"]).flat()
     assert flat[-2:] == ["--trainer.max_steps", "5"]
     assert flat[2:4] == ["--config", "overlay.yaml"]
 
 
 def test_files_of_the_working_folder_win_over_packaged_ones(folder):
-    assert configs.find("configs/default.yaml") == configs.PACKAGED / "default.yaml"
+    assert layers.find("configs/default.yaml") == layers.PACKAGED / "default.yaml"
     (folder / "default.yaml").write_text("{}")
-    assert configs.find("default.yaml").resolve() == folder / "default.yaml"
+    assert layers.find("default.yaml").resolve() == folder / "default.yaml"
 
 
 @pytest.mark.parametrize("text", ["a: [", "just words", "- a list", "3"])
 def test_what_is_no_mapping_is_refused(folder, text):
     (folder / "bad.yaml").write_text(text)
     with pytest.raises(ValueError, match="bad.yaml"):
-        configs.load("bad.yaml")
+        layers.load("bad.yaml")
 
 
 def test_a_missing_file_names_the_packaged_ones(folder):
     with pytest.raises(ValueError, match="default.yaml"):
-        configs.load("missing.yaml")
+        layers.load("missing.yaml")
 
 
 def test_checkpoints_are_found_by_file_folder_and_last(folder):
@@ -71,19 +71,19 @@ def test_checkpoints_are_found_by_file_folder_and_last(folder):
         checkpoints.mkdir(parents=True)
         torch.save({}, checkpoints / "last.ckpt")
         (checkpoints.parent / "config.yaml").write_text(f"prompt: number {version}\nverbose: true\n")
-    newest = configs.find_checkpoint("last")
-    assert newest == configs.find_checkpoint("lightning_logs/version_1")
-    assert newest == configs.find_checkpoint(str(newest))
-    arranged = configs.arrange(["--ckpt_path", "lightning_logs/version_0"])
+    newest = layers.find_checkpoint("last")
+    assert newest == layers.find_checkpoint("lightning_logs/version_1")
+    assert newest == layers.find_checkpoint(str(newest))
+    arranged = layers.arrange(["--ckpt_path", "lightning_logs/version_0"])
     assert [layer.tree for layer in arranged.layers] == [{"prompt": "number 0"}]
     (folder / "again.yaml").write_text("ckpt_path: lightning_logs/version_0\n")
-    arranged = configs.arrange(["--config", "again.yaml"])
+    arranged = layers.arrange(["--config", "again.yaml"])
     assert arranged.layers[0].tree == {"prompt": "number 0"} and "version_0" in str(arranged.checkpoint)
-    assert configs.arrange(["--config", "again.yaml", "--resume", "last"]).checkpoint == newest
+    assert layers.arrange(["--config", "again.yaml", "--resume", "last"]).checkpoint == newest
     config = folder / "lightning_logs" / "version_1" / "config.yaml"
     logger = {"init_args": {"save_dir": "lightning_logs", "version": "version_1"}}
     config.write_text(yaml.safe_dump({"trainer": {"logger": logger, "max_steps": 5}}))
-    looks, goes_on = (configs.arrange(["--ckpt_path", "last"], is_fit=is_fit) for is_fit in (False, True))
+    looks, goes_on = (layers.arrange(["--ckpt_path", "last"], is_fit=is_fit) for is_fit in (False, True))
     assert goes_on.layers[0].tree["trainer"]["logger"] == logger
     assert looks.layers[0].tree["trainer"] == {
         "logger": {"init_args": {"save_dir": "lightning_logs"}},
@@ -91,9 +91,9 @@ def test_checkpoints_are_found_by_file_folder_and_last(folder):
     }
     assert yaml.safe_load(looks.layers[0].text) == looks.layers[0].tree
     with pytest.raises(ValueError, match="no checkpoint at 'version_7'"):
-        configs.find_checkpoint("version_7")
+        layers.find_checkpoint("version_7")
 
 
 def test_empty_leaves():
     tree = {"a": {}, "b": None, "c": {"d": {"e": None, "f": 1}}, "g": [], "h": 0}
-    assert list(configs.empty_leaves(tree)) == [("a",), ("b",), ("c", "d", "e")]
+    assert list(layers.empty_leaves(tree)) == [("a",), ("b",), ("c", "d", "e")]

@@ -13,7 +13,7 @@ from tiny_families import save_tiny_family, tiny_autoencoder
 from tiny_pipeline import save_tiny_pipeline
 
 from dreamfusion_pl.cli import main
-from dreamfusion_pl.commands import examination
+from dreamfusion_pl.commands import prior_check
 
 
 def diagnose(capsys, *words):
@@ -207,7 +207,7 @@ def test_a_precision_that_the_device_has_not(capsys, monkeypatch):
     def refuse(name, device):
         raise ValueError(f"no {name} here")
 
-    monkeypatch.setattr(examination, "resolve_dtype", refuse)
+    monkeypatch.setattr(prior_check, "resolve_dtype", refuse)
     assert "no bfloat16 here" in problem(capsys, "--model.prior.dtype", "bfloat16")
 
 
@@ -233,12 +233,12 @@ def test_what_does_not_fit_the_memory_is_said_with_a_cure(capsys, tmp_path, monk
     found = diagnose(capsys, *words)[1]["prior"]
     weights = found["weights_gb"]["float32"]
     memory = int(1e9 * (weights + 0.5 * found["text_encoders_gb"]["float32"]))
-    monkeypatch.setattr(examination, "available_memory", lambda: memory)
+    monkeypatch.setattr(prior_check, "available_memory", lambda: memory)
     status, report = diagnose(capsys, *words)
     assert status == 0 and report["prior"]["fits_memory"] is False
     (todo,) = report["prior"]["todo"]
     assert "dreamfusion_pl embed --out" in todo
-    monkeypatch.setattr(examination, "available_memory", lambda: int(0.5e9 * weights))
+    monkeypatch.setattr(prior_check, "available_memory", lambda: int(0.5e9 * weights))
     assert "this machine has" in problem(capsys, *words)
 
 

@@ -10,10 +10,10 @@ import yaml
 from tiny_pipeline import save_tiny_pipeline
 
 from dreamfusion_pl.cli import main
-from dreamfusion_pl.diffusion.embeddings import EmbeddingFolder
-from dreamfusion_pl.diffusion.pretrained import PretrainedPrior
-from dreamfusion_pl.diffusion.view_names import VIEW_NAMES
-from dreamfusion_pl.evaluation.runs import load
+from dreamfusion_pl.diffusion.families.pretrained import PretrainedPrior
+from dreamfusion_pl.diffusion.text.embedding_cache import EmbeddingFolder
+from dreamfusion_pl.diffusion.text.view_names import VIEW_NAMES
+from dreamfusion_pl.evaluation.finished_runs import load
 
 SMALL = {
     "model": {

@@ -14,10 +14,10 @@ from pytorch_lightning.demos.boring_classes import BoringModel
 
 from dreamfusion_pl.cli import main
 from dreamfusion_pl.commands import export as command
-from dreamfusion_pl.evaluation.runs import judged_views
+from dreamfusion_pl.evaluation.finished_runs import judged_views
 from dreamfusion_pl.export.asset import Settings, make_asset
 from dreamfusion_pl.export.quality import compare, psnr
-from dreamfusion_pl.rendering.alone import render_alone
+from dreamfusion_pl.rendering.premultiplied import render_premultiplied
 from dreamfusion_pl.rendering.renderer import Renderer
 from dreamfusion_pl.scene.background import DirectionBackground
 from dreamfusion_pl.scene.base import Scene
@@ -78,7 +78,7 @@ def test_psnr():
 
 def test_an_object_is_rendered_alone():
     model, views = ball(), judged_views(3, 30.0, 16, textureless=False)
-    rendering = render_alone(model.scene, model.renderer, views, needs_normals=False)
+    rendering = render_premultiplied(model.scene, model.renderer, views, needs_normals=False)
     assert rendering.albedo.shape == (3, 16, 16, 3)
     assert float(rendering.albedo[:, 0, 0].abs().max()) < 1e-6  # no background of the model's or the view's
     assert float(rendering.opacity[:, 8, 8].min()) > 0.99

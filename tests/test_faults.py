@@ -16,13 +16,13 @@ from fakes import SMALL_RUN, finish, small_model
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.cli import LightningArgumentParser
 
-from dreamfusion_pl import configs
 from dreamfusion_pl.callbacks.average import WeightAverage
 from dreamfusion_pl.callbacks.checkpoints import LastCheckpoints
-from dreamfusion_pl.callbacks.notes import RunNotes
 from dreamfusion_pl.callbacks.safety import DivergedError, Safety
 from dreamfusion_pl.cli import main
+from dreamfusion_pl.configuration import layers
 from dreamfusion_pl.data.views import RandomViews
+from dreamfusion_pl.run_folder.saved_config import SavedConfiguration
 from dreamfusion_pl.terminal import guarded
 
 TESTS = Path(__file__).parent
@@ -127,13 +127,13 @@ def damaged(content: bytes, how: str) -> bytes:
 @pytest.mark.parametrize("how", ["truncated", "empty", "flipped"])
 def test_the_newest_whole_checkpoint_is_taken(tmp_path, whole, capsys, how):
     previous, last = checkpoints(tmp_path, whole, damaged(whole, how))
-    assert configs.find_checkpoint(str(tmp_path)) == previous
+    assert layers.find_checkpoint(str(tmp_path)) == previous
     assert f"{last} is damaged" in capsys.readouterr().err
     with pytest.raises(ValueError, match="is damaged"):
-        configs.find_checkpoint(str(last))
+        layers.find_checkpoint(str(last))
     previous.write_bytes(damaged(whole, how))
     with pytest.raises(ValueError, match="every checkpoint at .* is damaged"):
-        configs.find_checkpoint(str(tmp_path))
+        layers.find_checkpoint(str(tmp_path))
 
 
 def test_no_flipped_bit_is_taken_for_a_whole_checkpoint(tmp_path, whole):
@@ -142,7 +142,7 @@ def test_no_flipped_bit_is_taken_for_a_whole_checkpoint(tmp_path, whole):
     for place in [*range(0, 64), *range(directory, len(whole), 3)]:
         for bit in (0x01, 0x80):
             file.write_bytes(whole[:place] + bytes([whole[place] ^ bit]) + whole[place + 1 :])
-            if configs.is_whole(file):
+            if layers.is_whole(file):
                 torch.load(file, weights_only=True)
 
 
@@ -355,10 +355,10 @@ def test_a_configuration_that_was_not_written_to_its_end_leaves_the_one_before(t
     parser.add_argument("--prompt", type=str)
     config = parser.parse_args(["--prompt=a red ball"])
     trainer = Trainer(logger=False, default_root_dir=tmp_path, enable_progress_bar=False)
-    RunNotes(parser, config, save_to_log_dir=False).setup(trainer, small_model(), "fit")
+    SavedConfiguration(parser, config, save_to_log_dir=False).setup(trainer, small_model(), "fit")
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     assert before == {"config.yaml": b"prompt: a red ball\n", "prompt.txt": b"a red ball\n"}
     monkeypatch.setattr(*((parser, "dump", fail) if moment == "dump" else (Path, "write_text", write_half)))
     with pytest.raises(OSError, match="No space"):
-        RunNotes(parser, config, save_to_log_dir=False).setup(trainer, small_model(), "fit")
+        SavedConfiguration(parser, config, save_to_log_dir=False).setup(trainer, small_model(), "fit")
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before

@@ -8,7 +8,7 @@ from urllib.parse import unquote
 import pytest
 
 from dreamfusion_pl.cli import main
-from dreamfusion_pl.evaluation.cards import card_of
+from dreamfusion_pl.evaluation.gallery_cards import card_of
 
 FINISHED = {
     "state": "finished",

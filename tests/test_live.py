@@ -11,7 +11,7 @@ import torch
 from fakes import small_model
 from pytorch_lightning import Callback, Trainer
 
-from dreamfusion_pl.callbacks.live import LiveView, Throttle, camera_view
+from dreamfusion_pl.callbacks.previews.live import LiveView, Throttle, camera_view
 from dreamfusion_pl.data.orbit import orbit
 from dreamfusion_pl.data.views import RandomViews
 

@@ -5,8 +5,8 @@ import yaml
 from PIL import Image
 from tiny_families import save_tiny_family
 
-from dreamfusion_pl import configs
 from dreamfusion_pl.cli import main
+from dreamfusion_pl.configuration import layers
 
 OVERLAYS = ["stable_diffusion", "stable_diffusion_xl", "deepfloyd", "stable_diffusion_3", "flux"]
 SMALL = {
@@ -75,5 +75,5 @@ def test_a_fit_that_begins_in_latents_and_goes_on_in_colours(name, channels, tmp
 
 @pytest.mark.parametrize("name", OVERLAYS)
 def test_an_overlay_names_a_hub_model_and_bfloat16(name):
-    prior = configs.load(f"{name}.yaml").tree["model"]["init_args"]["prior"]["init_args"]
+    prior = layers.load(f"{name}.yaml").tree["model"]["init_args"]["prior"]["init_args"]
     assert prior["model"].count("/") == 1 and prior["dtype"] == "bfloat16"

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from fakes import SMALL_RUN
 
-from dreamfusion_pl.callbacks import folder
 from dreamfusion_pl.cli import main
+from dreamfusion_pl.run_folder import layout
 
 RUN = Path("lightning_logs/version_0")
 DOCUMENT = (Path(__file__).parent.parent / "docs" / "run_folder.md").read_text(encoding="utf-8")
@@ -74,7 +74,7 @@ def test_the_tree_and_the_status_of_a_finished_run(tmp_path, monkeypatch, prompt
 
 
 def test_the_page_about_it_names_every_file_and_field():
-    names = [text for name, text in vars(folder).items() if name.isupper() and isinstance(text, str)]
+    names = [text for name, text in vars(layout).items() if name.isupper() and isinstance(text, str)]
     for name in [*TREE, *STATUS, *names, "renders/azimuth_NNN.png", "samples/step_NNNNNN.png"]:
         assert re.sub(r"\d{6}", "NNNNNN", Path(name).name) in DOCUMENT, name
 

@@ -13,11 +13,11 @@ import pytest
 import torch
 from fakes import SMALL_RUN, ColorPrior, finish, small_model
 
-from dreamfusion_pl import together
 from dreamfusion_pl.callbacks.signals import Signals
 from dreamfusion_pl.cli import main
+from dreamfusion_pl.commands import together
+from dreamfusion_pl.commands.together import Fit, fit_together
 from dreamfusion_pl.diffusion.shared import Meeting
-from dreamfusion_pl.together import Fit, fit_together
 from dreamfusion_pl.types import TextEmbedding
 
 TESTS = Path(__file__).parent

@@ -10,11 +10,11 @@ import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dreamfusion_pl.callbacks import folder
 from dreamfusion_pl.data.world.captions import pair_held_out, plain_caption
 from dreamfusion_pl.data.world.colors import COLORS
-from dreamfusion_pl.data.world.objects import OBJECT_NAMES
+from dreamfusion_pl.data.world.objects.catalog import OBJECT_NAMES
 from dreamfusion_pl.data.world.scenes import Item, WorldScene
+from dreamfusion_pl.run_folder import layout
 
 SEED = "seed_everything"  # what every job has of its own, beside the prompt
 
@@ -60,7 +60,7 @@ def is_done(job: Job) -> bool:
     Raises:
         ValueError: the folder has the run of another prompt.
     """
-    known = folder.read_status(job.folder)
+    known = layout.read_status(job.folder)
     prompt = str(known.get("prompt", job.request.prompt))
     if prompt.split() != job.request.prompt.split():  # a YAML file may take one space for another
         raise ValueError(f"{job.folder} has the run of another prompt, {prompt!r}: move it away")

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from dreamfusion_pl.batch.jobs import Job, is_done
-from dreamfusion_pl.callbacks import folder
 from dreamfusion_pl.callbacks.safety import DivergedError
-from dreamfusion_pl.configs import flaw_for_fit
+from dreamfusion_pl.configuration.layers import flaw_for_fit
+from dreamfusion_pl.run_folder import layout
 from dreamfusion_pl.terminal import GPU_SHARE, WRONG_USAGE
 
 SEED_STEP = 1000  # between the seeds that a hopeless job is tried with
@@ -137,13 +137,13 @@ def _fits(words: dict[Job, list[str]], surroundings: Surroundings, locks: dict[J
         return []
     for job in words:
         job.folder.mkdir(parents=True, exist_ok=True)
-    log = next(iter(words)).folder / folder.LOG
+    log = next(iter(words)).folder / layout.LOG
     if len(words) == 1:
         (fit,) = words.values()
         return [_process(["fit", *fit], surroundings, locks, log).returncode]
     with tempfile.TemporaryDirectory() as place:
         file = Path(place) / "fits.json"
-        fits = [{"words": fit, "log": str(job.folder / folder.LOG)} for job, fit in words.items()]
+        fits = [{"words": fit, "log": str(job.folder / layout.LOG)} for job, fit in words.items()]
         file.write_text(json.dumps(fits), encoding="utf-8")
         done = _process(["together", str(file)], surroundings, locks, log, stdout=subprocess.PIPE)
     try:
@@ -180,7 +180,7 @@ def _next_seed(job: Job) -> int:
 
     What it printed stays. A run that nobody tries again stays whole, so that one can see why.
     """
-    last = folder.read_status(job.folder)
+    last = layout.read_status(job.folder)
     seed = int(last.get("seed", job.seed))
     if not str(last.get("error", "")).startswith(DivergedError.__name__):
         return seed
@@ -192,13 +192,13 @@ def _clear(job: Job) -> None:
     for place in job.folder.iterdir():
         if place.is_dir():
             shutil.rmtree(place)
-        elif place.name != folder.LOG:
+        elif place.name != layout.LOG:
             place.unlink()
 
 
 def _last_lines(job: Job, count: int = 5) -> str:
     try:
-        text = (job.folder / folder.LOG).read_text(encoding="utf-8", errors="replace")
+        text = (job.folder / layout.LOG).read_text(encoding="utf-8", errors="replace")
     except OSError as error:
         return str(error)
     return "\n".join(text.strip().splitlines()[-count:])

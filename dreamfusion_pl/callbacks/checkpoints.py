@@ -9,8 +9,8 @@ from typing import Any, final
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
 
-from dreamfusion_pl.callbacks import folder
-from dreamfusion_pl.callbacks.checkpoint_io import is_whole, keep_as, sync_folder, write_whole
+from dreamfusion_pl.run_folder import layout
+from dreamfusion_pl.run_folder.checkpoint_io import is_whole, keep_as, sync_folder, write_whole
 
 
 @final
@@ -48,7 +48,7 @@ class LastCheckpoints(Checkpoint):
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take over the checkpoint that the run started from, if it had nothing left to train."""
-        last = folder.run_folder(trainer) / "checkpoints" / "last.ckpt"
+        last = layout.run_folder(trainer) / "checkpoints" / "last.ckpt"
         if trainer.is_global_zero and trainer.ckpt_path and not last.exists():
             write_whole(Path(trainer.ckpt_path).read_bytes(), last)
 
@@ -61,7 +61,7 @@ class LastCheckpoints(Checkpoint):
         if trainer.global_step == self._saved_step:
             return
         self._saved_step = trainer.global_step
-        checkpoints = folder.run_folder(trainer) / "checkpoints"
+        checkpoints = layout.run_folder(trainer) / "checkpoints"
         draft, last = checkpoints / "draft.tmp", checkpoints / "last.ckpt"
         trainer.save_checkpoint(draft)
         if trainer.is_global_zero:

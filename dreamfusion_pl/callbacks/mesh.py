@@ -8,8 +8,8 @@ from typing import final
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from dreamfusion_pl.algorithm import DreamFusion
-from dreamfusion_pl.callbacks import folder
 from dreamfusion_pl.export.asset import Asset, Settings, check, make_asset
+from dreamfusion_pl.run_folder import layout
 
 
 @final
@@ -45,26 +45,26 @@ class MeshExport(Callback):
         if not trainer.is_global_zero:
             return
         assert isinstance(pl_module, DreamFusion)
-        from dreamfusion_pl.export.files import write_asset
+        from dreamfusion_pl.export.files.meshes import write_asset
         from dreamfusion_pl.export.quality import compare
         from dreamfusion_pl.export.report import examine, write_report
 
-        run = folder.run_folder(trainer)
+        run = layout.run_folder(trainer)
         run.mkdir(parents=True, exist_ok=True)
         try:
             asset = make_asset(pl_module.scene, self.settings, pl_module.progress)
         except ValueError as error:
             print(f"dreamfusion_pl: warning: no mesh was written: {error}", file=sys.stderr)
             return
-        write_asset(asset, run / folder.OBJECT)
+        write_asset(asset, run / layout.OBJECT)
         quality = compare(pl_module.scene, pl_module.renderer, asset, pl_module.progress)
-        write_report(examine(asset.mesh), run / folder.OBJECT_REPORT, quality._asdict())
+        write_report(examine(asset.mesh), run / layout.OBJECT_REPORT, quality._asdict())
         _show(trainer, asset)
 
 
 def _show(trainer: Trainer, asset: Asset) -> None:
     """Put the surface into TensorBoard."""
-    writer = folder.tensorboard(trainer)
+    writer = layout.tensorboard(trainer)
     if writer is not None:
         vertices, faces, colors = asset.mesh
         shades = (colors * 255.0).round().clamp(0, 255).byte()

@@ -11,7 +11,7 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import ProgressBar
 from tqdm import tqdm
 
-from dreamfusion_pl.callbacks import folder
+from dreamfusion_pl.run_folder import layout
 
 
 @final
@@ -100,7 +100,7 @@ class Progress(ProgressBar):
             self._report(trainer)
 
     def _report(self, trainer: Trainer) -> None:
-        run = folder.run_folder(trainer)
+        run = layout.run_folder(trainer)
         if self._enabled and trainer.is_global_zero:
             print(*results(run), sep="\n", flush=True)
 
@@ -108,12 +108,12 @@ class Progress(ProgressBar):
 def results(run: Path) -> list[str]:
     """What a run folder holds, one line each."""
     names = {
-        "turntable": folder.TURNTABLE_GIF,
-        "video": folder.TURNTABLE_VIDEO,
-        "object": folder.OBJECT,
-        "trajectory": folder.TRAJECTORY,
-        "viewer": folder.VIEWER,
-        "renders": folder.RENDERS,
+        "turntable": layout.TURNTABLE_GIF,
+        "video": layout.TURNTABLE_VIDEO,
+        "object": layout.OBJECT,
+        "trajectory": layout.TRAJECTORY,
+        "viewer": layout.VIEWER,
+        "renders": layout.RENDERS,
         "run folder": ".",
     }
     return [f"{name + ':':12}{run / place}" for name, place in names.items() if (run / place).exists()]
@@ -121,7 +121,7 @@ def results(run: Path) -> list[str]:
 
 def _state(trainer: Trainer) -> str:
     parts = [f"{name} {value:.4g}" for name, value in trainer.progress_bar_metrics.items()]
-    previews = sorted((folder.run_folder(trainer) / folder.RENDERS).glob("*.png"))
+    previews = sorted((layout.run_folder(trainer) / layout.RENDERS).glob("*.png"))
     return ", ".join([*parts, *(f"preview {path}" for path in previews[-1:])])
 
 

@@ -13,11 +13,11 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.loggers import TensorBoardLogger
 
-from dreamfusion_pl import __version__
 from dreamfusion_pl.algorithm import DreamFusion
-from dreamfusion_pl.callbacks import folder
 from dreamfusion_pl.callbacks.safety import Safety
 from dreamfusion_pl.callbacks.score import Score
+from dreamfusion_pl.run_folder import layout
+from dreamfusion_pl.version import VERSION
 
 FORMAT = 1  # of status.json; grows when a field changes its meaning or goes
 
@@ -35,7 +35,7 @@ class Report(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Take the time, and let all ranks agree on the run folder."""
         self._started, self._has_begun = datetime.now(UTC), False
-        folder.run_folder(trainer)
+        layout.run_folder(trainer)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Say that it runs."""
@@ -52,7 +52,7 @@ class Report(Callback):
         if trainer.is_global_zero:
             self._show(trainer, pl_module)
             _log_settings(trainer, pl_module)
-            self._write(trainer, pl_module, "finished", files=_files(folder.run_folder(trainer)))
+            self._write(trainer, pl_module, "finished", files=_files(layout.run_folder(trainer)))
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Say why it ended."""
@@ -79,7 +79,7 @@ class Report(Callback):
             "seconds": round((now - self._started).total_seconds(), 1),
             "device": _device(pl_module.device),
             "versions": {
-                "dreamfusion_pl": __version__,
+                "dreamfusion_pl": VERSION,
                 "torch": str(torch.__version__),
                 "python": platform.python_version(),
             },
@@ -88,15 +88,15 @@ class Report(Callback):
             "notes": [note for one in trainer.callbacks if isinstance(one, Safety) for note in one.notes],
             **more,
         }
-        with replacing(folder.run_folder(trainer) / folder.STATUS) as temporary:
+        with replacing(layout.run_folder(trainer) / layout.STATUS) as temporary:
             temporary.write_text(json.dumps(status, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
     def _show(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        from dreamfusion_pl.export.viewer import Page, write_viewer
+        from dreamfusion_pl.export.pages.viewer import Page, write_viewer
 
-        run = folder.run_folder(trainer)
-        previews = sorted((run / folder.RENDERS).glob("step_*.png"))
-        pictures = [run / folder.TURNTABLE_GIF, *previews[-3:]]
+        run = layout.run_folder(trainer)
+        previews = sorted((run / layout.RENDERS).glob("step_*.png"))
+        pictures = [run / layout.TURNTABLE_GIF, *previews[-3:]]
         configuration = run / "config.yaml"
         seconds = (datetime.now(UTC) - self._started).total_seconds()
         facts = {
@@ -104,17 +104,17 @@ class Report(Callback):
             "steps": str(trainer.global_step),
             "time": f"{seconds:.0f} s",
             "device": _device(pl_module.device),
-            "version": f"dreamfusion_pl {__version__}, torch {torch.__version__}",
+            "version": f"dreamfusion_pl {VERSION}, torch {torch.__version__}",
             **{name: f"{value:.4g}" for name, value in _metrics(trainer).items() if value is not None},
         }
         page = Page(
             title=str(_identity(pl_module)["prompt"]),
-            object=run / folder.OBJECT if (run / folder.OBJECT).exists() else None,
+            object=run / layout.OBJECT if (run / layout.OBJECT).exists() else None,
             pictures=[picture for picture in pictures if picture.exists()],
             facts=facts,
             configuration=configuration.read_text(encoding="utf-8") if configuration.exists() else "",
         )
-        write_viewer(page, run / folder.VIEWER)
+        write_viewer(page, run / layout.VIEWER)
 
 
 def _identity(model: LightningModule) -> dict[str, str | int]:
@@ -150,17 +150,17 @@ def _device(device: torch.device) -> str:
 def _files(run: Path) -> dict[str, dict[str, str | int]]:
     """Size and sha256 of what the run delivers, by its path in the run folder."""
     single = [
-        folder.OBJECT,
-        folder.OBJECT_REPORT,
-        folder.TURNTABLE_GIF,
-        folder.TURNTABLE_VIDEO,
-        folder.VIEWER,
-        folder.PROMPT,
+        layout.OBJECT,
+        layout.OBJECT_REPORT,
+        layout.TURNTABLE_GIF,
+        layout.TURNTABLE_VIDEO,
+        layout.VIEWER,
+        layout.PROMPT,
         "config.yaml",
     ]
     places = [
         *(run / name for name in single),
-        *sorted((run / folder.RENDERS).glob("*.png")),
+        *sorted((run / layout.RENDERS).glob("*.png")),
         *sorted((run / "checkpoints").glob("*.ckpt")),
     ]
     return {

@@ -8,10 +8,10 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from dreamfusion_pl.algorithm import DreamFusion
-from dreamfusion_pl.callbacks import folder
-from dreamfusion_pl.callbacks.renders import on_device
+from dreamfusion_pl.callbacks.previews.renders import on_device
 from dreamfusion_pl.data.orbit import GRAY, orbit, ring
 from dreamfusion_pl.metrics.likelihood import prompt_evidence
+from dreamfusion_pl.run_folder import layout
 from dreamfusion_pl.types import Views
 
 
@@ -49,6 +49,6 @@ class Score(Callback):
             z = pl_module.encode(pl_module(view, needs_normals=False))
             gains.append(prompt_evidence(pl_module.prior, z, pl_module.prompts(view)))
         self.value = sum(gains) / len(gains)
-        writer = folder.tensorboard(trainer)
+        writer = layout.tensorboard(trainer)
         if writer is not None:
             writer.add_scalar("score", self.value, trainer.global_step)

@@ -10,8 +10,8 @@ from typing import Any, final
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from dreamfusion_pl.callbacks import folder
 from dreamfusion_pl.callbacks.checkpoints import LastCheckpoints
+from dreamfusion_pl.run_folder import layout
 
 ORDERLY = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name))
 
@@ -54,7 +54,7 @@ class Signals(Callback):
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Tell who interrupted the export how to go on."""
         if isinstance(exception, KeyboardInterrupt) and trainer.is_global_zero and self._step >= 0:
-            run = folder.run_folder(trainer)
+            run = layout.run_folder(trainer)
             if any(run.glob("checkpoints/*.ckpt")):
                 exception.add_note(f"python -m dreamfusion_pl fit --resume {run}")
 
@@ -83,7 +83,7 @@ class Signals(Callback):
         for keeper in keepers:
             keeper.save(trainer)
         if trainer.is_global_zero:
-            run, step = folder.run_folder(trainer), trainer.global_step
+            run, step = layout.run_folder(trainer), trainer.global_step
             resume = f"go on with: python -m dreamfusion_pl fit --resume {run}"
             cure = resume if keepers else "nothing was saved"
             print(f"stopped by a signal after step {step}; {cure}", file=sys.stderr, flush=True)

@@ -20,10 +20,10 @@ from dreamfusion_pl.batch.driver import run_all
 from dreamfusion_pl.batch.jobs import SEED, Job, Request, is_done, jobs_of, read_requests
 from dreamfusion_pl.batch.machines import Resources
 from dreamfusion_pl.batch.worker import Outcome, place
-from dreamfusion_pl.callbacks import folder
-from dreamfusion_pl.configs import PACKAGED, arrange
-from dreamfusion_pl.evaluation.cards import card_of
-from dreamfusion_pl.export.gallery import write_gallery
+from dreamfusion_pl.configuration.layers import PACKAGED, arrange
+from dreamfusion_pl.evaluation.gallery_cards import card_of
+from dreamfusion_pl.export.pages.gallery import write_gallery
+from dreamfusion_pl.run_folder import layout
 from dreamfusion_pl.runs import read_configuration
 from dreamfusion_pl.terminal import ERROR, complain, guarded, plain
 
@@ -207,7 +207,7 @@ def best_of(outcomes: dict[Job, Outcome]) -> set[Job]:
     """Of every request that has several scored seeds, the one with the highest score."""
     scored: dict[Request, dict[Job, float]] = {}
     for job, outcome in outcomes.items():
-        score = folder.read_status(job.folder).get("metrics", {}).get("score")
+        score = layout.read_status(job.folder).get("metrics", {}).get("score")
         if outcome.state == "finished" and score is not None:
             scored.setdefault(job.request, {})[job] = score
     return {max(jobs, key=lambda job: jobs[job]) for jobs in scored.values() if len(jobs) > 1}
@@ -222,7 +222,7 @@ def write_summary(outcomes: dict[Job, Outcome], out: Path) -> None:
     table.writeheader()
     cards = []
     for job, outcome in outcomes.items():
-        known = folder.read_status(job.folder)
+        known = layout.read_status(job.folder)
         metrics = known.get("metrics", {})
         row = {
             "prompt": job.request.prompt,

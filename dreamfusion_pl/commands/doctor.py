@@ -12,12 +12,12 @@ from typing import Any
 
 import torch
 
-from dreamfusion_pl import __version__
-from dreamfusion_pl.commands.examination import GB, examine
-from dreamfusion_pl.diffusion.pretrained import PretrainedPrior
-from dreamfusion_pl.export.memory import available_memory
+from dreamfusion_pl.commands.prior_check import GB, examine
+from dreamfusion_pl.diffusion.families.pretrained import PretrainedPrior
+from dreamfusion_pl.export.surface.memory import available_memory
 from dreamfusion_pl.runs import read_configuration
 from dreamfusion_pl.terminal import FAILED, guarded
+from dreamfusion_pl.version import VERSION
 
 PRIOR_OPTIONS = {
     "model": "builtin, a folder, a hub name or a checkpoint in one file",
@@ -48,7 +48,7 @@ def _main(args: list[str]) -> dict[str, Any]:
     words = _fit_words(args)
     report = doctor(words)
     if options.trial is not None and report["ok"] is not False:
-        from dreamfusion_pl.commands.trial import trial
+        from dreamfusion_pl.commands.cost_estimate import trial
 
         report["trial"] = trial(words, options.trial)
     print(json.dumps(report, indent=2) if options.json else _text(report))
@@ -112,7 +112,7 @@ def machine() -> dict[str, Any]:
         "gpu_memory_gb": gpu.total_memory / GB if gpu else None,
         "memory_gb": memory / GB if memory else None,
         "free_disk_gb": shutil.disk_usage(".").free / GB,
-        "versions": {"python": platform.python_version(), "dreamfusion_pl": __version__}
+        "versions": {"python": platform.python_version(), "dreamfusion_pl": VERSION}
         | {name: importlib.metadata.version(name) for name in LIBRARIES},
         "optional": {name: importlib.util.find_spec(name) is not None for name in OPTIONAL},
     }

@@ -11,14 +11,14 @@ from pytorch_lightning import LightningModule
 from pytorch_lightning.cli import instantiate_module
 
 from dreamfusion_pl.batch.jobs import read_requests
-from dreamfusion_pl.diffusion import loading
-from dreamfusion_pl.diffusion.absent import AbsentPrior
-from dreamfusion_pl.diffusion.embeddings import EmbeddingFolder, write_label
-from dreamfusion_pl.diffusion.precision import Precision, resolve_dtype
-from dreamfusion_pl.diffusion.pretrained import PretrainedPrior, family
-from dreamfusion_pl.diffusion.prompts import check_prompt
-from dreamfusion_pl.diffusion.texts import Texts
-from dreamfusion_pl.evaluation.runs import ABSENT_PRIOR
+from dreamfusion_pl.diffusion.families.precision import Precision, resolve_dtype
+from dreamfusion_pl.diffusion.families.pretrained import PretrainedPrior, family
+from dreamfusion_pl.diffusion.families.text_encoders import TextEncoders
+from dreamfusion_pl.diffusion.loading import sources
+from dreamfusion_pl.diffusion.placeholder import PlaceholderPrior
+from dreamfusion_pl.diffusion.text.embedding_cache import EmbeddingFolder, write_label
+from dreamfusion_pl.diffusion.text.prompt_check import check_prompt
+from dreamfusion_pl.evaluation.finished_runs import PLACEHOLDER_PRIOR
 from dreamfusion_pl.runs import read_configuration
 from dreamfusion_pl.terminal import guarded
 
@@ -31,15 +31,15 @@ class Reader(NamedTuple):
     config: str | None
     dtype: Precision
 
-    def open(self, out: Path | None) -> tuple[EmbeddingFolder | None, Texts]:
+    def open(self, out: Path | None) -> tuple[EmbeddingFolder | None, TextEncoders]:
         """Return where embeddings go, ``out`` or the cache, and what embeds.
 
         Raises:
             ValueError: in ``out`` are those of another model.
         """
-        source = loading.find(self.model, self.revision, self.config)
+        source = sources.find(self.model, self.revision, self.config)
         dtype = resolve_dtype(self.dtype, torch.device("cpu"))
-        texts = Texts(source, family(source), dtype, None)
+        texts = TextEncoders(source, family(source), dtype, None)
         if out is None:
             return texts.cache, texts
         write_label(out, source.identity | {"dtype": str(dtype).removeprefix("torch.")})
@@ -103,9 +103,9 @@ def texts_of(words: list[str]) -> tuple[Reader, list[str]]:
     own = f"{PretrainedPrior.__module__}.{PretrainedPrior.__name__}"
     if prior["class_path"] != own:
         raise ValueError(f"the prior {prior['class_path']} has no text encoders: embed is for {own}")
-    build = {"_class_path": model["class_path"], **settings, "prior": {"class_path": ABSENT_PRIOR}}
+    build = {"_class_path": model["class_path"], **settings, "prior": {"class_path": PLACEHOLDER_PRIOR}}
     built: Any = instantiate_module(LightningModule, build)
-    assert isinstance(built.prior, AbsentPrior)
+    assert isinstance(built.prior, PlaceholderPrior)
     return Reader(*(prior["init_args"][name] for name in Reader._fields)), built.prior.texts
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from dreamfusion_pl.algorithm import DreamFusion
 from dreamfusion_pl.atomic import replacing
 from dreamfusion_pl.data.world.captions import parse
-from dreamfusion_pl.evaluation.judgement import Judgement, judge
-from dreamfusion_pl.evaluation.runs import find_runs, judged_views, load, pictures
+from dreamfusion_pl.evaluation.finished_runs import find_runs, judged_views, load, pictures
+from dreamfusion_pl.evaluation.ground_truth import Judgement, judge
 from dreamfusion_pl.metrics.clip import PAPER_MODELS, ClipJudge
 from dreamfusion_pl.metrics.retrieval import Judge, RPrecision, WorldJudge
 from dreamfusion_pl.terminal import guarded

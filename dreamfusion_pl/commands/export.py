@@ -6,9 +6,9 @@ import argparse
 import re
 from pathlib import Path
 
-from dreamfusion_pl.evaluation.runs import load
+from dreamfusion_pl.evaluation.finished_runs import load
 from dreamfusion_pl.export.asset import Settings, check, make_asset
-from dreamfusion_pl.export.files import check_formats, write_asset
+from dreamfusion_pl.export.files.meshes import check_formats, write_asset
 from dreamfusion_pl.export.quality import compare
 from dreamfusion_pl.export.report import examine, sentence, write_report
 from dreamfusion_pl.terminal import guarded

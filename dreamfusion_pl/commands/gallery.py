@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from dreamfusion_pl.callbacks.folder import read_status
-from dreamfusion_pl.evaluation.cards import card_of
-from dreamfusion_pl.evaluation.runs import find_runs
-from dreamfusion_pl.export.gallery import write_gallery
+from dreamfusion_pl.evaluation.finished_runs import find_runs
+from dreamfusion_pl.evaluation.gallery_cards import card_of
+from dreamfusion_pl.export.pages.gallery import write_gallery
+from dreamfusion_pl.run_folder.layout import read_status
 from dreamfusion_pl.terminal import guarded
 
 

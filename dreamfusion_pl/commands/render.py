@@ -8,8 +8,8 @@ from pathlib import Path
 
 from dreamfusion_pl.data.orbit import orbit, ring
 from dreamfusion_pl.evaluation.film import LIGHTS, Film
-from dreamfusion_pl.evaluation.runs import load
-from dreamfusion_pl.export.films import write_film, write_stills
+from dreamfusion_pl.evaluation.finished_runs import load
+from dreamfusion_pl.export.files.films import write_film, write_stills
 from dreamfusion_pl.terminal import guarded
 
 TRANSPARENT = "transparent"

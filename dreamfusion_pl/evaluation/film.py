@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from dreamfusion_pl.algorithm import DreamFusion
-from dreamfusion_pl.rendering.alone import render_alone
+from dreamfusion_pl.rendering.premultiplied import render_premultiplied
 from dreamfusion_pl.types import Rendering, Views
 
 LIGHTS = {  # ambient and diffuse intensity of the light at the camera
@@ -68,7 +68,7 @@ class Film:
         index = range(len(self))[index]
         one = Views(*(field[index : index + 1] for field in self._views))
         model, needs_normals = self._model, self._diffuse > 0.0 or self._channel == "normal"
-        rendering = render_alone(model.scene, model.renderer, one, model.progress, needs_normals)
+        rendering = render_premultiplied(model.scene, model.renderer, one, model.progress, needs_normals)
         picture = _picture(rendering, self._channel)[0]
         self._check(index, picture)
         return picture if self._background is None else on_color(picture, self._background)

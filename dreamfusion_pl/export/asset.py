@@ -7,10 +7,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from dreamfusion_pl.export.memory import available_memory, check_texture_fits
-from dreamfusion_pl.export.mesh import Mesh, check_surface, extract, simplify
-from dreamfusion_pl.export.normals import bake_normals, field_normals
-from dreamfusion_pl.export.texture import Charts, bake, unwrap
+from dreamfusion_pl.export.surface.memory import available_memory, check_texture_fits
+from dreamfusion_pl.export.surface.mesh import Mesh, check_surface, extract, simplify
+from dreamfusion_pl.export.texture.atlas import Charts, bake, unwrap
+from dreamfusion_pl.export.texture.normals import bake_normals, field_normals
 from dreamfusion_pl.scene.base import Scene
 
 

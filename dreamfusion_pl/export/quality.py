@@ -9,8 +9,8 @@ from torch import Tensor
 
 from dreamfusion_pl.data.orbit import GRAY, orbit, ring
 from dreamfusion_pl.export.asset import Asset
-from dreamfusion_pl.export.raster import render_surface
-from dreamfusion_pl.rendering.alone import render_alone
+from dreamfusion_pl.export.texture.raster import render_surface
+from dreamfusion_pl.rendering.premultiplied import render_premultiplied
 from dreamfusion_pl.rendering.renderer import Renderer
 from dreamfusion_pl.rendering.volume import over
 from dreamfusion_pl.scene.base import Scene
@@ -46,7 +46,7 @@ def compare(
     views = orbit(ring(12), 30.0, distance, 1.2, size, size, GRAY)
     charts = asset.charts._replace(vertices=asset.charts.vertices / asset.scale)
     surface, covered = render_surface(charts, asset.texture, views)
-    rendering = render_alone(scene, renderer, views, progress, needs_normals=False)
+    rendering = render_premultiplied(scene, renderer, views, progress, needs_normals=False)
     own = rendering.albedo / rendering.opacity.clamp_min(1e-3)[..., None]
     field = over(rendering.albedo, rendering.opacity, views.background[:, None, None])
     outline = covered & (rendering.opacity > 0.5)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from dreamfusion_pl.atomic import replacing
-from dreamfusion_pl.export.mesh import Mesh
+from dreamfusion_pl.export.surface.mesh import Mesh
 
 FORMAT = 1  # of the report; grows when a field changes its meaning or goes
 PAIRS = 1 << 21  # pairs of ray and triangle that are tested at once

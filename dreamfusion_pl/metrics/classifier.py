@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from dreamfusion_pl.data.world.captions import parse
 from dreamfusion_pl.data.world.colors import COLORS
-from dreamfusion_pl.data.world.objects import OBJECT_NAMES
+from dreamfusion_pl.data.world.objects.catalog import OBJECT_NAMES
 from dreamfusion_pl.types import PictureBatch
 
 WEIGHTS = Path(__file__).parent / "world_classifier.safetensors"

@@ -7,7 +7,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from dreamfusion_pl.diffusion.quiet import quiet
+from dreamfusion_pl.diffusion.loading.library_logging import quiet
 from dreamfusion_pl.metrics.retrieval import Judge
 
 PAPER_MODELS = (  # B/32, B/16, L/14 of table 1

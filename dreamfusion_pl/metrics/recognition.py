@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from dreamfusion_pl.data.world.objects import OBJECT_NAMES
+from dreamfusion_pl.data.world.objects.catalog import OBJECT_NAMES
 from dreamfusion_pl.metrics.classifier import COLOR_NAMES, WorldClassifier, load_classifier
 
 

@@ -11,7 +11,7 @@ from torchmetrics import Metric
 
 from dreamfusion_pl.data.world.captions import parse
 from dreamfusion_pl.data.world.colors import COLORS
-from dreamfusion_pl.data.world.objects import OBJECT_NAMES
+from dreamfusion_pl.data.world.objects.catalog import OBJECT_NAMES
 from dreamfusion_pl.metrics.classifier import load_classifier
 
 

@@ -8,7 +8,7 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
-from dreamfusion_pl.scene.latents import LatentColors
+from dreamfusion_pl.scene.latent_colors import LatentColors
 
 
 class DensityBias(ABC):

@@ -17,7 +17,7 @@ from dreamfusion_pl.batch.worker import Outcome, UnfitMachineError
 from dreamfusion_pl.cli import main
 from dreamfusion_pl.commands import batch
 from dreamfusion_pl.commands.batch import write_summary
-from dreamfusion_pl.export.gallery import Card, write_gallery
+from dreamfusion_pl.export.pages.gallery import Card, write_gallery
 
 pytest.importorskip("ray")
 TESTS = Path(__file__).parent.parent

@@ -23,12 +23,12 @@ import torch
 from scipy.spatial import cKDTree
 
 from dreamfusion_pl.algorithm import DreamFusion
-from dreamfusion_pl.evaluation.runs import find_runs, load
+from dreamfusion_pl.evaluation.finished_runs import find_runs, load
 from dreamfusion_pl.export.asset import Asset, Settings, make_asset
-from dreamfusion_pl.export.files import write_asset
-from dreamfusion_pl.export.mesh import extract, surface_threshold
+from dreamfusion_pl.export.files.meshes import write_asset
 from dreamfusion_pl.export.quality import compare
 from dreamfusion_pl.export.report import examine
+from dreamfusion_pl.export.surface.mesh import extract, surface_threshold
 from dreamfusion_pl.metrics.geometry import surface_points
 
 VALIDATE = """

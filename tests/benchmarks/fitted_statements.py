@@ -23,9 +23,9 @@ from torch import Tensor
 from dreamfusion_pl.data.world.captions import parse
 from dreamfusion_pl.data.world.tracer import render_world
 from dreamfusion_pl.diffusion.noise import SigmaSquared, Uniform
-from dreamfusion_pl.evaluation.judgement import judge
-from dreamfusion_pl.evaluation.runs import judged_views, load, pictures
-from dreamfusion_pl.export.media import contact_sheet, enlarge, write_png
+from dreamfusion_pl.evaluation.finished_runs import judged_views, load, pictures
+from dreamfusion_pl.evaluation.ground_truth import judge
+from dreamfusion_pl.export.files.images import contact_sheet, enlarge, write_png
 from dreamfusion_pl.metrics.classifier import load_classifier
 from dreamfusion_pl.metrics.recognition import recognized
 

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from dreamfusion_pl.data.orbit import orbit
-from dreamfusion_pl.evaluation.runs import GRAY, load
+from dreamfusion_pl.evaluation.finished_runs import GRAY, load
 
 
 def main() -> None:

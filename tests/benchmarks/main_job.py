@@ -28,8 +28,8 @@ from dreamfusion_pl.data.views import RandomViews
 from dreamfusion_pl.data.world.captions import held_out, parse
 from dreamfusion_pl.data.world.scenes import WorldScene
 from dreamfusion_pl.data.world.tracer import render_world
-from dreamfusion_pl.evaluation.judgement import judge, overlap_with
-from dreamfusion_pl.evaluation.runs import load
+from dreamfusion_pl.evaluation.finished_runs import load
+from dreamfusion_pl.evaluation.ground_truth import judge, overlap_with
 from dreamfusion_pl.rng import generator
 
 

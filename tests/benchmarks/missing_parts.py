@@ -23,11 +23,11 @@ from dreamfusion_pl.algorithm import DreamFusion
 from dreamfusion_pl.data.orbit import orbit
 from dreamfusion_pl.data.world.captions import parse
 from dreamfusion_pl.data.world.tracer import render_world
+from dreamfusion_pl.diffusion.families.pretrained import PretrainedPrior
 from dreamfusion_pl.diffusion.noise import per_row
-from dreamfusion_pl.diffusion.pretrained import PretrainedPrior
 from dreamfusion_pl.diffusion.prior import DiffusionPrior
-from dreamfusion_pl.diffusion.prompts import ViewDependentPrompts
-from dreamfusion_pl.evaluation.runs import load
+from dreamfusion_pl.diffusion.text.prompts import ViewDependentPrompts
+from dreamfusion_pl.evaluation.finished_runs import load
 from dreamfusion_pl.rng import generator
 from dreamfusion_pl.types import Condition, Views
 

@@ -17,7 +17,7 @@ import torch
 
 from dreamfusion_pl.data.world.captions import held_out, plain_caption
 from dreamfusion_pl.data.world.colors import COLORS
-from dreamfusion_pl.data.world.objects import OBJECT_NAMES
+from dreamfusion_pl.data.world.objects.catalog import OBJECT_NAMES
 from dreamfusion_pl.data.world.scenes import Item, WorldScene
 from dreamfusion_pl.metrics.classifier import COLOR_NAMES, load_classifier
 

@@ -20,13 +20,13 @@ from torch import Tensor
 
 from dreamfusion_pl.data.world.captions import parse
 from dreamfusion_pl.diffusion.closed_form import MixturePrior, Mode
+from dreamfusion_pl.diffusion.families.pretrained import PretrainedPrior
 from dreamfusion_pl.diffusion.noise import SigmaSquared
-from dreamfusion_pl.diffusion.pretrained import PretrainedPrior
 from dreamfusion_pl.diffusion.prior import DiffusionPrior
 from dreamfusion_pl.distillation.base import Distillation
 from dreamfusion_pl.distillation.parameter_space import ParameterSpaceSampling
 from dreamfusion_pl.distillation.sds import ScoreDistillation
-from dreamfusion_pl.export.media import contact_sheet, write_png
+from dreamfusion_pl.export.files.images import contact_sheet, write_png
 from dreamfusion_pl.metrics.classifier import load_classifier
 from dreamfusion_pl.metrics.recognition import recognized
 from dreamfusion_pl.rng import generator

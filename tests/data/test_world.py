@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from dreamfusion_pl.data.orbit import orbit
-from dreamfusion_pl.data.world import captions, primitives, sheet
+from dreamfusion_pl.data.world import captions, sheet
 from dreamfusion_pl.data.world.colors import COLORS, PATTERNS, ROLES, contrast
 from dreamfusion_pl.data.world.layers import sample_views, trace_chunk, trace_world
-from dreamfusion_pl.data.world.objects import OBJECT_NAMES, OBJECTS, distance, distances, frame
+from dreamfusion_pl.data.world.objects import primitives
+from dreamfusion_pl.data.world.objects.catalog import OBJECT_NAMES, OBJECTS, distance, distances, frame
 from dreamfusion_pl.data.world.pictures import WorldPictures
 from dreamfusion_pl.data.world.scenes import Item, Layout, WorldScene, placements
 from dreamfusion_pl.data.world.tracer import compose, draw_layers, normals, render_world, trace

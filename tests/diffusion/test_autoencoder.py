@@ -5,8 +5,8 @@ import torch
 from diffusers import AutoencoderTiny
 from tiny_families import FAMILIES, save_tiny_family, tiny_autoencoder, tiny_family
 
-from dreamfusion_pl.diffusion.autoencoder import LatentEncoder
-from dreamfusion_pl.diffusion.pretrained import PretrainedPrior
+from dreamfusion_pl.diffusion.families.autoencoder import LatentEncoder
+from dreamfusion_pl.diffusion.families.pretrained import PretrainedPrior
 from dreamfusion_pl.distillation.base import surrogate
 
 LATENT = [name for name in FAMILIES if name != "deepfloyd"]

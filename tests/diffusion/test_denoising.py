@@ -19,14 +19,14 @@ from torch.distributions import Normal, kl_divergence
 from torch.utils.data import DataLoader, IterableDataset
 
 from dreamfusion_pl.data.world.captions import VOCABULARY
-from dreamfusion_pl.diffusion.denoising import DenoiserTraining
-from dreamfusion_pl.diffusion.objective import (
+from dreamfusion_pl.diffusion.training.denoiser import DenoiserTraining
+from dreamfusion_pl.diffusion.training.objective import (
     min_snr_weight,
     stratified_timesteps,
     variational_bound,
     words_error,
 )
-from dreamfusion_pl.diffusion.pipeline import build_scheduler, save_pipeline
+from dreamfusion_pl.diffusion.training.pipeline_folder import build_scheduler, save_pipeline
 from dreamfusion_pl.rng import generator
 
 COLORS = {"red": (0.9, 0.1, 0.1), "blue": (0.1, 0.1, 0.9)}

@@ -10,9 +10,10 @@ import torch
 from tiny_families import FAMILIES, save_tiny_family
 from tiny_pipeline import save_tiny_pipeline
 
-from dreamfusion_pl.diffusion import embeddings, loading
-from dreamfusion_pl.diffusion.embeddings import EmbeddingFolder
-from dreamfusion_pl.diffusion.pretrained import PretrainedPrior
+from dreamfusion_pl.diffusion.families.pretrained import PretrainedPrior
+from dreamfusion_pl.diffusion.loading import pipelines, sources
+from dreamfusion_pl.diffusion.text import embedding_cache
+from dreamfusion_pl.diffusion.text.embedding_cache import EmbeddingFolder
 from dreamfusion_pl.types import TextEmbedding
 
 TEXTS = ["a red chair, front view", "a red chair, side view", ""]
@@ -32,14 +33,14 @@ def cache(tmp_path, monkeypatch):
 @pytest.fixture
 def no_encoder(monkeypatch):
     """Nothing but tokenizers and networks can be loaded."""
-    load = loading.load
+    load = pipelines.load
 
     def checked(source, dtype, given):
         encoders = [part for part in source.parts if part.startswith("text_encoder")]
         assert encoders and all(part in given for part in encoders)
         return load(source, dtype, given)
 
-    return lambda: monkeypatch.setattr(loading, "load", checked)
+    return lambda: monkeypatch.setattr(sources, "load", checked)
 
 
 def prior_of(folder, **options) -> PretrainedPrior:
@@ -102,7 +103,7 @@ def test_another_encoder_precision_or_release_is_another_identity(folder, cache,
         file.write(b"\x01")
     prior_of(folder).embed(TEXTS[:1])
     assert len(entries(cache)) == 3
-    monkeypatch.setattr(embeddings, "FORMAT", "next")
+    monkeypatch.setattr(embedding_cache, "FORMAT", "next")
     prior_of(folder).embed(TEXTS[:1])
     assert len(entries(cache)) == 4
 

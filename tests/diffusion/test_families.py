@@ -8,9 +8,9 @@ import torch
 from tiny_families import FAMILIES, save_tiny_family, tiny_family
 from torch import Tensor
 
-from dreamfusion_pl.diffusion.flow import pack, unpack
+from dreamfusion_pl.diffusion.families.flux import pack, unpack
+from dreamfusion_pl.diffusion.families.pretrained import ADAPTERS, PretrainedPrior
 from dreamfusion_pl.diffusion.noise import StraightPath, eps_from, per_row
-from dreamfusion_pl.diffusion.pretrained import ADAPTERS, PretrainedPrior
 from dreamfusion_pl.types import Condition
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # in schedulers

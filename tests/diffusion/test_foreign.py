@@ -12,8 +12,8 @@ from tiny_families import save_tiny_family
 from tiny_pipeline import save_tiny_pipeline
 
 from dreamfusion_pl.cli import main
-from dreamfusion_pl.diffusion import loading, lora, single_file
-from dreamfusion_pl.diffusion.pretrained import PretrainedPrior
+from dreamfusion_pl.diffusion.families.pretrained import PretrainedPrior
+from dreamfusion_pl.diffusion.loading import lora, pipelines, single_file, sources
 
 ERRORS = [
     (AssertionError(), "AssertionError"),
@@ -41,10 +41,10 @@ def folder(tmp_path_factory):
 def test_what_a_loader_raises_is_one_message(folder, monkeypatch, error, message):
     monkeypatch.setattr(diffusers.AutoencoderTiny, "from_pretrained", raising(error))
     with pytest.raises(ValueError, match=f"(?s)autoencoder 'tiny' could not be loaded.*{message}"):
-        loading.load_tiny("tiny", None)
+        pipelines.load_tiny("tiny", None)
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", raising(error))
     with pytest.raises(ValueError, match=f"(?s)prior 'some/model' could not be fetched.*{message}"):
-        loading.find("some/model")
+        sources.find("some/model")
     with pytest.raises(ValueError, match=f"(?s)LoRA 'some/lora' could not be fetched.*{message}"):
         lora._fetch("some/lora")
     monkeypatch.setattr(diffusers.IFPipeline, "from_pretrained", raising(error))
@@ -110,7 +110,7 @@ def test_a_file_that_the_loader_cannot_place(tmp_path, monkeypatch):
     save_file({"a": torch.zeros(1)}, tmp_path / "one.safetensors")
     monkeypatch.setattr(single_file_utils, "fetch_diffusers_config", raising(KeyError("odd")))
     with pytest.raises(ValueError, match="(?s)does not tell.*odd.*--model.prior.config"):
-        loading.find(str(tmp_path / "one.safetensors"))
+        sources.find(str(tmp_path / "one.safetensors"))
 
 
 @pytest.mark.parametrize("name", ["deepfloyd", "pixart_sigma"])

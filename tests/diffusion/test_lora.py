@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 from tiny_families import save_tiny_family, tiny_family
 
-from dreamfusion_pl.diffusion.pretrained import PretrainedPrior
+from dreamfusion_pl.diffusion.families.pretrained import PretrainedPrior
 
 pytest.importorskip("peft")
 FAMILIES = ["deepfloyd", "stable_diffusion", "stable_diffusion_xl", "stable_diffusion_3", "flux"]

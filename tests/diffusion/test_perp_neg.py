@@ -9,10 +9,10 @@ from word_prior import WordPrior, views_at
 
 from dreamfusion_pl.diffusion.closed_form import GaussianPrior, MixturePrior, Mode
 from dreamfusion_pl.diffusion.noise import Uniform
-from dreamfusion_pl.diffusion.perp_neg import PerpNeg
 from dreamfusion_pl.diffusion.prior import perpendicular
-from dreamfusion_pl.diffusion.prompts import ViewDependentPrompts
 from dreamfusion_pl.diffusion.shared import Meeting
+from dreamfusion_pl.diffusion.text.perp_neg import PerpNeg
+from dreamfusion_pl.diffusion.text.prompts import ViewDependentPrompts
 from dreamfusion_pl.distillation.density import DensityDistillation
 from dreamfusion_pl.distillation.parameter_space import ParameterSpaceSampling
 from dreamfusion_pl.types import Condition, Negatives

@@ -9,7 +9,7 @@ import pytest
 import torch
 from diffusers import DiffusionPipeline, IFPipeline
 
-from dreamfusion_pl.diffusion import pipeline as pipelines
+from dreamfusion_pl.diffusion.training import pipeline_folder as pipelines
 
 WORDS = ["a", "an", "red", "blue", "chair", "ball", "3d", ",", "front", "view"]
 

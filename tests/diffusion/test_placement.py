@@ -7,9 +7,9 @@ import pytest
 import torch
 from tiny_families import FAMILIES, save_tiny_family, tiny_autoencoder
 
-from dreamfusion_pl.diffusion import placement
-from dreamfusion_pl.diffusion.placement import Offloaded
-from dreamfusion_pl.diffusion.pretrained import PretrainedPrior
+from dreamfusion_pl.diffusion.families import compilation
+from dreamfusion_pl.diffusion.families.offload import Offloaded
+from dreamfusion_pl.diffusion.families.pretrained import PretrainedPrior
 
 
 def prior_of(folder, **options) -> PretrainedPrior:
@@ -102,4 +102,4 @@ def test_a_missing_compiler_is_noticed(monkeypatch, tmp_path):
     monkeypatch.setattr(config.cpp, "cxx", ("no-such-compiler",))
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     with pytest.warns(UserWarning, match="torch.compile does not work.*C.. compiler"):
-        assert not placement.can_compile(torch.device("cpu"))
+        assert not compilation.can_compile(torch.device("cpu"))

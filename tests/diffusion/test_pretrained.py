@@ -13,9 +13,9 @@ from huggingface_hub import errors
 from tiny_pipeline import save_spiece_tokenizer, save_tiny_pipeline, tiny_pipeline
 
 from dreamfusion_pl.cli import main
-from dreamfusion_pl.diffusion import files
-from dreamfusion_pl.diffusion.precision import resolve_dtype
-from dreamfusion_pl.diffusion.pretrained import PretrainedPrior
+from dreamfusion_pl.diffusion.families.precision import resolve_dtype
+from dreamfusion_pl.diffusion.families.pretrained import PretrainedPrior
+from dreamfusion_pl.diffusion.loading import files
 
 
 @pytest.fixture(scope="module")

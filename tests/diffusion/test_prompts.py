@@ -6,10 +6,11 @@ from tiny_pipeline import save_tiny_pipeline
 from word_prior import WordPrior, assert_same, views_at
 
 from dreamfusion_pl.data.world.captions import view_words
-from dreamfusion_pl.diffusion.perp_neg import PerpNeg
-from dreamfusion_pl.diffusion.pretrained import PretrainedPrior
-from dreamfusion_pl.diffusion.prompts import ViewDependentPrompts, check_prompt, unknown_words_warning
-from dreamfusion_pl.diffusion.view_names import VIEW_NAMES, octant_index, view_index
+from dreamfusion_pl.diffusion.families.pretrained import PretrainedPrior
+from dreamfusion_pl.diffusion.text.perp_neg import PerpNeg
+from dreamfusion_pl.diffusion.text.prompt_check import check_prompt, unknown_words_warning
+from dreamfusion_pl.diffusion.text.prompts import ViewDependentPrompts
+from dreamfusion_pl.diffusion.text.view_names import VIEW_NAMES, octant_index, view_index
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,8 @@ from tiny_checkpoint import save_checkpoint
 from tiny_families import stable_diffusion
 
 from dreamfusion_pl.cli import main
-from dreamfusion_pl.diffusion import loading
-from dreamfusion_pl.diffusion.pretrained import PretrainedPrior
+from dreamfusion_pl.diffusion.families.pretrained import PretrainedPrior
+from dreamfusion_pl.diffusion.loading import sources
 
 
 def other_pipeline():
@@ -63,13 +63,13 @@ def test_doctor_says_whether_all_is_there(file, config, tmp_path, capsys):
 
 def test_what_cannot_be_loaded_is_explained(file, config, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="is pickled.*may run code.*safetensors"):
-        loading.find("model.ckpt")
+        sources.find("model.ckpt")
     with pytest.raises(ValueError, match="nowhere.safetensors' is not there: no such file"):
-        loading.find("nowhere.safetensors")
+        sources.find("nowhere.safetensors")
     with pytest.raises(ValueError, match="config belongs to a checkpoint in one file"):
-        loading.find("builtin", config=str(config))
+        sources.find("builtin", config=str(config))
     with pytest.raises(ValueError, match="--model.prior.config.*no folder"):
-        loading.find(str(file), config=str(tmp_path / "no" / "where"))
+        sources.find(str(file), config=str(tmp_path / "no" / "where"))
     (tmp_path / "half.safetensors").write_bytes(b"half")
     with pytest.raises(ValueError, match="half.safetensors is damaged"):
         PretrainedPrior(str(tmp_path / "half.safetensors"), config=str(config))
@@ -82,7 +82,7 @@ def test_its_weights_tell_the_pipeline(file, monkeypatch):
         asked.append(name)
         raise ValueError("not reached")
 
-    monkeypatch.setattr(loading, "_fetch_index", fail)
+    monkeypatch.setattr(sources, "_fetch_index", fail)
     with pytest.raises(ValueError, match="needs the configurations and tokenizers.*--model.prior.config"):
-        loading.find(str(file))
+        sources.find(str(file))
     assert asked == ["stable-diffusion-v1-5/stable-diffusion-v1-5"]

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dreamfusion_pl.export.colors import aslant, seen_albedo
+from dreamfusion_pl.export.surface.visible_albedo import aslant, seen_albedo
 from dreamfusion_pl.scene.base import Scene
 
 

@@ -12,7 +12,7 @@ from balls import Balls
 from PIL import Image
 
 from dreamfusion_pl.export.asset import Asset, Settings, make_asset
-from dreamfusion_pl.export.files import check_formats, write_asset
+from dreamfusion_pl.export.files.meshes import check_formats, write_asset
 
 CENTRE = torch.tensor([0.1, -0.05, 0.15])
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from dreamfusion_pl.export import films
-from dreamfusion_pl.export.films import write_film, write_gif, write_mp4, write_stills
+from dreamfusion_pl.export.files import films
+from dreamfusion_pl.export.files.films import write_film, write_gif, write_mp4, write_stills
 
 
 def _film(count: int, height: int, width: int) -> torch.Tensor:

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from dreamfusion_pl.export.media import contact_sheet, enlarge, write_png
+from dreamfusion_pl.export.files.images import contact_sheet, enlarge, write_png
 
 
 def test_png_round_trip(tmp_path):

@@ -4,9 +4,10 @@ import pytest
 import torch
 from balls import Balls
 
-from dreamfusion_pl.export import asset, memory
+from dreamfusion_pl.export import asset
 from dreamfusion_pl.export.asset import Settings, make_asset
-from dreamfusion_pl.export.memory import available_memory, check_texture_fits, physical_memory
+from dreamfusion_pl.export.surface import memory
+from dreamfusion_pl.export.surface.memory import available_memory, check_texture_fits, physical_memory
 
 GB = 10**9
 

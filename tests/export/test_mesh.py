@@ -6,16 +6,15 @@ import torch
 from balls import Balls
 from torch import Tensor
 
-from dreamfusion_pl.export import grid
-from dreamfusion_pl.export.colors import DEPTHS
-from dreamfusion_pl.export.grid import (
+from dreamfusion_pl.export.surface import grid
+from dreamfusion_pl.export.surface.grid import (
     EmptyFieldError,
     FullFieldError,
     density_grid,
     surface_density,
 )
-from dreamfusion_pl.export.memory import check_fits
-from dreamfusion_pl.export.mesh import (
+from dreamfusion_pl.export.surface.memory import check_fits
+from dreamfusion_pl.export.surface.mesh import (
     Mesh,
     extract,
     is_closed,
@@ -23,6 +22,7 @@ from dreamfusion_pl.export.mesh import (
     surface_threshold,
     without_flat_pairs,
 )
+from dreamfusion_pl.export.surface.visible_albedo import DEPTHS
 from dreamfusion_pl.scene.base import Scene
 
 CENTRE = torch.tensor([0.1, -0.05, 0.15])

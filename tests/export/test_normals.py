@@ -9,10 +9,10 @@ import torch.nn.functional as F
 from balls import Balls
 
 from dreamfusion_pl.export.asset import Settings, make_asset
-from dreamfusion_pl.export.files import write_asset
-from dreamfusion_pl.export.mesh import extract, simplify
-from dreamfusion_pl.export.normals import bake_normals, tangents
-from dreamfusion_pl.export.texture import Charts, surface_texels, unwrap
+from dreamfusion_pl.export.files.meshes import write_asset
+from dreamfusion_pl.export.surface.mesh import extract, simplify
+from dreamfusion_pl.export.texture.atlas import Charts, surface_texels, unwrap
+from dreamfusion_pl.export.texture.normals import bake_normals, tangents
 
 SOFT = Balls([(torch.zeros(3), 0.4)], inside=100.0, edge=0.03)
 

@@ -17,8 +17,8 @@ from balls import Balls
 from PIL import Image
 
 from dreamfusion_pl.export.asset import Settings, make_asset
-from dreamfusion_pl.export.files import write_asset
-from dreamfusion_pl.export.viewer import Page, write_viewer
+from dreamfusion_pl.export.files.meshes import write_asset
+from dreamfusion_pl.export.pages.viewer import Page, write_viewer
 
 VALIDATOR = os.environ.get("GLTF_VALIDATOR", "")
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")

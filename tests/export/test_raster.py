@@ -5,9 +5,9 @@ import torch
 from torch import Tensor
 
 from dreamfusion_pl.data.orbit import orbit
-from dreamfusion_pl.export.pixels import covered_pixels
-from dreamfusion_pl.export.raster import render_surface
-from dreamfusion_pl.export.texture import Charts
+from dreamfusion_pl.export.texture.atlas import Charts
+from dreamfusion_pl.export.texture.pixels import covered_pixels
+from dreamfusion_pl.export.texture.raster import render_surface
 
 GRAY = (0.5, 0.5, 0.5)
 

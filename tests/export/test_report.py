@@ -7,8 +7,8 @@ import pytest
 import torch
 import trimesh
 
-from dreamfusion_pl.export.mesh import Mesh
 from dreamfusion_pl.export.report import examine, sentence, wall_thickness, write_report
+from dreamfusion_pl.export.surface.mesh import Mesh
 
 
 def mesh_of(solid: trimesh.Trimesh) -> Mesh:

@@ -12,7 +12,7 @@ import trimesh
 from balls import Balls, Torus
 
 from dreamfusion_pl.export.asset import Settings, make_asset
-from dreamfusion_pl.export.files import FORMATS, write_asset
+from dreamfusion_pl.export.files.meshes import FORMATS, write_asset
 from dreamfusion_pl.scene.base import Scene
 
 SIZE, RESOLUTION = 0.2, 96  # longest side in metres, and in grid points

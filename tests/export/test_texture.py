@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from dreamfusion_pl.export import texture
 from dreamfusion_pl.export.asset import Settings, make_asset
-from dreamfusion_pl.export.colors import aslant, seen_albedo
-from dreamfusion_pl.export.mesh import extract, simplify
-from dreamfusion_pl.export.texture import Charts, bake, surface_texels, unwrap
+from dreamfusion_pl.export.surface.mesh import extract, simplify
+from dreamfusion_pl.export.surface.visible_albedo import aslant, seen_albedo
+from dreamfusion_pl.export.texture import atlas
+from dreamfusion_pl.export.texture.atlas import Charts, bake, surface_texels, unwrap
 from dreamfusion_pl.scene.base import Scene
 
 
@@ -73,7 +73,7 @@ def test_a_texture_is_the_same_in_bands(monkeypatch):
     scene = Colorful()
     charts = unwrap(extract(scene, resolution=24), 64)
     whole = bake(scene, charts, 64)
-    monkeypatch.setattr(texture, "BAND", 64 * 4 * 5)  # five rows, and four at the end
+    monkeypatch.setattr(atlas, "BAND", 64 * 4 * 5)  # five rows, and four at the end
     torch.testing.assert_close(bake(scene, charts, 64), whole)
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from dreamfusion_pl.export.gallery import Card, write_gallery
-from dreamfusion_pl.export.media import write_png
-from dreamfusion_pl.export.viewer import Page, write_viewer
+from dreamfusion_pl.export.files.images import write_png
+from dreamfusion_pl.export.pages.gallery import Card, write_gallery
+from dreamfusion_pl.export.pages.viewer import Page, write_viewer
 
 NASTY = [
     '<script>alert("x")</script>',

@@ -18,10 +18,11 @@ sys.path[:0] = [str(TESTS), str(TESTS.parent)]
 
 from fakes import finish  # noqa: E402
 
-from dreamfusion_pl import configs  # noqa: E402
+from dreamfusion_pl.configuration import layers  # noqa: E402
+from dreamfusion_pl.run_folder.checkpoint_io import is_whole  # noqa: E402
 
 SMALL = ["--config", str(TESTS / "small.yaml"), "--prompt=a red ball", "--trainer.val_check_interval=1000000"]
-DEFAULT = yaml.safe_load((configs.PACKAGED / "default.yaml").read_text(encoding="utf-8"))
+DEFAULT = yaml.safe_load((layers.PACKAGED / "default.yaml").read_text(encoding="utf-8"))
 CALLBACKS = [
     {**one, "init_args": {"every": 2}} if one["class_path"].endswith("LastCheckpoints") else one
     for one in DEFAULT["trainer"]["callbacks"]
@@ -79,19 +80,19 @@ def fit(folder: Path, *words: str) -> list[str]:
 
 def state(run: Path) -> dict[str, torch.Tensor]:
     """Weights in the newest whole checkpoint of a run."""
-    return torch.load(configs.find_checkpoint(str(run)), weights_only=True)["state_dict"]
+    return torch.load(layers.find_checkpoint(str(run)), weights_only=True)["state_dict"]
 
 
 def step_of(run: Path) -> int:
     """Step of the newest whole checkpoint; 0 before there is one."""
     if not any(run.glob("checkpoints/*.ckpt")):
         return 0
-    return int(torch.load(configs.find_checkpoint(str(run)), weights_only=True)["global_step"])
+    return int(torch.load(layers.find_checkpoint(str(run)), weights_only=True)["global_step"])
 
 
 def half_files(run: Path) -> list[Path]:
     """Checkpoints under a final name that are not whole."""
-    return [path for path in run.glob("checkpoints/*.ckpt") if not configs.is_whole(path)]
+    return [path for path in run.glob("checkpoints/*.ckpt") if not is_whole(path)]
 
 
 def finished_run(folder: Path) -> Path:

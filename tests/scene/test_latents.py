@@ -6,11 +6,11 @@ from fakes import ColorPrior, small_model
 from tiny_families import save_tiny_family
 
 from dreamfusion_pl.data.orbit import orbit
-from dreamfusion_pl.diffusion.color_pairs import color_pairs
-from dreamfusion_pl.diffusion.pretrained import PretrainedPrior
+from dreamfusion_pl.diffusion.encoded_colors import encoded_colors
+from dreamfusion_pl.diffusion.families.pretrained import PretrainedPrior
 from dreamfusion_pl.rendering.renderer import Renderer
 from dreamfusion_pl.scene.background import SolidBackground
-from dreamfusion_pl.scene.latents import LatentColors
+from dreamfusion_pl.scene.latent_colors import LatentColors
 from dreamfusion_pl.scene.mlp import MLPScene
 from dreamfusion_pl.scene.triplane import TriplaneScene
 
@@ -45,7 +45,7 @@ def test_colours_have_a_limit_and_their_gradient_has_none():
 
 def test_the_latents_of_a_pixel_space_prior_are_its_pixels():
     colors = LatentColors(3)
-    colors.fit(*color_pairs(ColorPrior(), CPU))  # z = 2 x - 1
+    colors.fit(*encoded_colors(ColorPrior(), CPU))  # z = 2 x - 1
     torch.testing.assert_close(colors.to_color[:-1], 0.5 * torch.eye(3), rtol=0.0, atol=1e-5)
     torch.testing.assert_close(colors.to_latent[-1], -torch.ones(3), rtol=0.0, atol=1e-5)
 
@@ -67,7 +67,7 @@ def test_a_scene_emits_colours_and_the_latents_that_they_are_of(scene_class):
 def test_latents_are_composited_as_colours_are(normals):
     torch.manual_seed(0)
     scene = TriplaneScene(resolution=8, channels=4, width=8, latents=3)
-    scene.latent_colors.fit(*color_pairs(ColorPrior(), CPU))
+    scene.latent_colors.fit(*encoded_colors(ColorPrior(), CPU))
     renderer = Renderer(num_samples=8, normals=normals, occupancy_resolution=0)
     rendering = renderer(scene, SolidBackground(), VIEWS, 0.0)
     assert rendering.latent.shape == (2, 8, 8, 3)

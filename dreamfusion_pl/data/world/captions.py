@@ -7,9 +7,9 @@ import re
 from collections.abc import Mapping
 
 from dreamfusion_pl.data.world.colors import COLORS, PATTERNS
-from dreamfusion_pl.data.world.objects import OBJECT_NAMES, OBJECTS
+from dreamfusion_pl.data.world.objects.catalog import OBJECT_NAMES, OBJECTS
 from dreamfusion_pl.data.world.scenes import BASES, MOVABLES, RELATIONS, Item, WorldScene
-from dreamfusion_pl.diffusion.view_names import VIEW_NAMES
+from dreamfusion_pl.diffusion.text.view_names import VIEW_NAMES
 
 PREFIXES = ("", "a photo of", "a picture of", "a 3d model of", "a rendering of", "a toy of")
 ARTICLES = ("a", "the", "one")

@@ -12,7 +12,7 @@ from torch import Tensor
 from dreamfusion_pl.data import cameras
 from dreamfusion_pl.data.world import captions
 from dreamfusion_pl.data.world.colors import PATTERNS
-from dreamfusion_pl.data.world.objects import OBJECT_NAMES
+from dreamfusion_pl.data.world.objects.catalog import OBJECT_NAMES
 from dreamfusion_pl.data.world.scenes import Layout
 from dreamfusion_pl.data.world.tracer import draw_layers
 from dreamfusion_pl.rng import generator

@@ -19,7 +19,7 @@ from dreamfusion_pl.atomic import replacing
 from dreamfusion_pl.data.world import captions
 from dreamfusion_pl.data.world.colors import COLORS, PATTERNS
 from dreamfusion_pl.data.world.layers import PAIRS, Layers, trace_world
-from dreamfusion_pl.data.world.objects import OBJECT_NAMES
+from dreamfusion_pl.data.world.objects.catalog import OBJECT_NAMES
 from dreamfusion_pl.data.world.scenes import Item, WorldScene
 from dreamfusion_pl.data.world.tracer import compose
 from dreamfusion_pl.rng import generator
@@ -147,7 +147,7 @@ class WorldPictures(LightningDataModule):
         """Where the traced pictures lie; its name changes with the settings and with the world's source."""
         digest = hashlib.blake2b(digest_size=6)
         digest.update(repr((self.size, self.count, self.seed, self.elevation_deg)).encode())
-        for source in sorted(Path(__file__).parent.glob("*.py")):
+        for source in sorted(Path(__file__).parent.rglob("*.py")):
             if source.stem != "sheet":
                 digest.update(source.read_bytes())
         return self.cache_dir / f"world-{self.size}-{self.count}-{digest.hexdigest()}.npz"

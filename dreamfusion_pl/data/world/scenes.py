@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dreamfusion_pl.data.world.colors import contrast, palette, pattern_mask
-from dreamfusion_pl.data.world.objects import distance, distances, frame
+from dreamfusion_pl.data.world.objects.catalog import distance, distances, frame
 
 RELATIONS = ("on", "next to")
 # Objects that can carry another: their tops are flat and level.

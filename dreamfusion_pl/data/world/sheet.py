@@ -14,7 +14,7 @@ from torch import Tensor
 from dreamfusion_pl.data.world.captions import parse
 from dreamfusion_pl.data.world.colors import COLORS
 from dreamfusion_pl.data.world.layers import sample_views
-from dreamfusion_pl.data.world.objects import OBJECT_NAMES, OBJECTS
+from dreamfusion_pl.data.world.objects.catalog import OBJECT_NAMES, OBJECTS
 from dreamfusion_pl.data.world.scenes import Item, WorldScene
 from dreamfusion_pl.data.world.tracer import render_world
 from dreamfusion_pl.rng import generator

@@ -1,0 +1,84 @@
+"""A short fit that says what the whole one will take."""
+
+from __future__ import annotations
+
+import contextlib
+import resource
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, final
+
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer
+
+GB = 1e9
+
+
+@final
+class _Clock(Callback):
+    """Notes when every step ended, and the device that it ran on."""
+
+    def __init__(self) -> None:
+        self.ends: list[float] = []
+        self.device = torch.device("cpu")
+        self._step = 0
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if trainer.global_step == self._step:  # of a step whose gradients are accumulated
+            return
+        self.device, self._step = pl_module.device, trainer.global_step
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        self.ends.append(time.perf_counter())
+
+
+def trial(words: list[str], steps: int) -> dict[str, Any]:
+    """Run a fit of a few steps in a temporary folder, and reckon from it what the whole fit takes.
+
+    Args:
+        words: the words of a ``fit``, with a prompt.
+        steps: how many steps, at least 3; the first is not counted, since it also warms up.
+
+    Returns:
+        Seconds a step (median), peak memory in GB of this process and of its GPU (None without one), and the
+        hours of all steps of the configuration; previews, turntable and asset come on top.
+
+    Raises:
+        ValueError: too few steps, a configuration without an end, or an argument or a file is wrong.
+    """
+    from dreamfusion_pl.diffusion.training.denoiser import DenoiserTraining
+    from dreamfusion_pl.metrics.classifier import ClassifierTraining
+    from dreamfusion_pl.runs import RunCommand, read_configuration
+
+    if steps < 3:
+        raise ValueError(f"a trial takes 3 steps or more, got {steps}")
+    clock, whole = _Clock(), read_configuration(words)["trainer"]["max_steps"]
+    if whole < 1:
+        raise ValueError("the configuration has no last step: pass --trainer.max_steps")
+    # What the fit prints is not the report.
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(sys.stderr):
+
+        def prepare(model: LightningModule, trainer: Trainer) -> None:
+            trainer.callbacks.append(clock)
+            if isinstance(model, DenoiserTraining | ClassifierTraining):  # what they train goes there too
+                model.output = str(Path(folder) / "output.safetensors")
+
+        here = [f"--trainer.max_steps={steps}", f"--trainer.logger.init_args.save_dir={folder}"]
+        RunCommand("fit", [*words, *here], prepare)
+    second = statistics.median(b - a for a, b in zip(clock.ends, clock.ends[1:], strict=False))
+    unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss, in bytes
+    gpu = torch.cuda.max_memory_allocated(clock.device) / GB if clock.device.type == "cuda" else None
+    return {
+        "device": str(clock.device),
+        "steps": steps,
+        "seconds_per_step": second,
+        "max_steps": whole,
+        "hours": second * whole / 3600.0,
+        "peak_memory_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / GB,
+        "peak_gpu_memory_gb": gpu,
+    }

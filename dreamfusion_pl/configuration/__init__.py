@@ -1,0 +1,1 @@
+"""Which configuration files a command reads, and names of earlier versions."""

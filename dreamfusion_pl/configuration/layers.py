@@ -1,0 +1,212 @@
+"""Which configuration files a command reads, in which order."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from dreamfusion_pl.run_folder.checkpoint_io import has_weights_only, is_whole
+
+_PACKAGE = Path(__file__).parent.parent
+_IN_WHEEL = _PACKAGE / "configs"
+PACKAGED = _IN_WHEEL if _IN_WHEEL.is_dir() else _PACKAGE.parent / "configs"  # the latter in a checkout
+RUNS = Path("lightning_logs")
+_ONE_COMMAND_ONLY = ("ckpt_path", "weights_only", "verbose", "return_predictions")
+
+
+def flaw(checkpoint: Path) -> str:
+    """What is wrong with a checkpoint; "" if it can be looked at."""
+    return "" if is_whole(checkpoint) else "is damaged, or another kind of file"
+
+
+def flaw_for_fit(checkpoint: Path) -> str:
+    """What is wrong with a checkpoint; "" if a fit can go on from it."""
+    if is_whole(checkpoint) and has_weights_only(checkpoint):
+        return (
+            "has the weights only (save_weights_only: true), and no fit can go on without the optimizer's "
+            "state; it can be validated, tested and exported"
+        )
+    return flaw(checkpoint)
+
+
+class Config(NamedTuple):
+    """One layer of configuration."""
+
+    name: str  # how to call it in messages
+    text: str  # YAML, or the path of a YAML file, as the parser takes it
+    tree: dict[str, Any]
+
+
+class Arguments(NamedTuple):
+    """Arguments of a command, sorted."""
+
+    layers: list[Config]  # from general to special
+    checkpoint: Path | None
+    rest: list[str]  # everything else as it was written; wins over the layers
+
+    def flat(self) -> list[str]:
+        """The arguments as one list again."""
+        flags = [word for layer in self.layers for word in ("--config", layer.text)]
+        checkpoint = [] if self.checkpoint is None else ["--ckpt_path", str(self.checkpoint)]
+        return [*flags, *self.rest, *checkpoint]
+
+
+def arrange(args: list[str], flaw: Callable[[Path], str] = flaw, is_fit: bool = True) -> Arguments:
+    """Sort out the configuration of a fit, validate, test or predict command.
+
+    A checkpoint brings the configuration of its run. Otherwise the packaged ``default.yaml`` lies under what
+    is given, unless that names a model class of its own.
+
+    Args:
+        args: the words after the command's name.
+        flaw: what makes a checkpoint useless for the command.
+        is_fit: whether the command goes on with the checkpoint's run; one that only looks at it gets a folder
+            of its own, whatever that of the run is called.
+
+    Raises:
+        ValueError: a file is missing or no YAML mapping, or the checkpoint is not there.
+    """
+    names, rest = _take(args, "--config", "-c")
+    checkpoints, rest = _take(rest, "--ckpt_path", "--resume")
+    given = [load(name) for name in names]
+    in_files = [str(layer.tree["ckpt_path"]) for layer in given if layer.tree.get("ckpt_path")]
+    checkpoints = [*in_files, *checkpoints]
+    checkpoint = find_checkpoint(checkpoints[-1], flaw) if checkpoints else None
+    if any(word.split("=")[0] in ("--model", "--model.class_path") for word in rest) or any(
+        map(_model, given)
+    ):
+        below = []
+    elif checkpoint:
+        below = _layers_of_run(checkpoint, keeps_folder=is_fit)
+    else:
+        below = [load("default.yaml")]
+    return Arguments([*below, *given], checkpoint, rest)
+
+
+def _model(layer: Config) -> str | None:
+    model = layer.tree.get("model")
+    return model.get("class_path") if isinstance(model, dict) else None
+
+
+def _take(args: list[str], *flags: str) -> tuple[list[str], list[str]]:
+    """Split ``args`` into the values of the flags and everything else."""
+    values, rest = [], []
+    words = iter(args)
+    for word in words:
+        flag, equals, value = word.partition("=")
+        if flag not in flags:
+            rest.append(word)
+        elif equals:
+            values.append(value)
+        else:
+            values.append(next(words, ""))
+    return values, rest
+
+
+def find(name: str) -> Path:
+    """Return the file ``name`` from the working folder, else the packaged one of that name.
+
+    Raises:
+        ValueError: there is neither.
+    """
+    for path in (Path(name), PACKAGED / Path(name).name):
+        if name and path.is_file():
+            return path
+    packaged = ", ".join(sorted(path.name for path in PACKAGED.glob("*.yaml")))
+    raise ValueError(f"no configuration file {name!r} here; the packaged ones are: {packaged}")
+
+
+def load(name: str) -> Config:
+    """Read a configuration file.
+
+    Raises:
+        ValueError: it is missing, or is no YAML mapping.
+    """
+    path = find(name)
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is no valid YAML: {error}") from error
+    if tree is None:
+        tree = {}
+    if not isinstance(tree, dict):
+        raise ValueError(f"{path} must be a YAML mapping such as 'trainer: {{max_steps: 400}}', got {tree!r}")
+    return Config(str(path), str(path), tree) if tree else Config(str(path), "{}", {})
+
+
+def find_checkpoint(name: str, flaw: Callable[[Path], str] = flaw) -> Path:
+    """Return the newest checkpoint that ``name`` means and that has no flaw.
+
+    Args:
+        name: a checkpoint file, a run folder, or ``last`` for the newest run in ``lightning_logs``.
+        flaw: says what makes a checkpoint useless, or "".
+
+    Raises:
+        ValueError: nothing is there, or nothing of use.
+    """
+    path = Path(name)
+    if path.is_file():
+        if reason := flaw(path):
+            raise ValueError(
+                f"the checkpoint {path} {reason}; pass its run folder to take the newest one that can be used"
+            )
+        return path
+    if name == "last":
+        found = list(RUNS.glob("version_*/checkpoints/*.ckpt"))
+    else:
+        found = [*path.glob("checkpoints/*.ckpt"), *path.glob("*.ckpt")]
+    if not found:
+        raise ValueError(
+            f"no checkpoint at {name!r}: pass a .ckpt file, a run folder such as {RUNS / 'version_0'}, "
+            f"or 'last' for the newest run in {RUNS}"
+        )
+    found.sort(key=lambda file: file.stat().st_mtime, reverse=True)
+    for checkpoint in found:
+        reason = flaw(checkpoint)
+        if not reason:
+            return checkpoint
+        print(f"dreamfusion_pl: warning: {checkpoint} {reason}; looking for an older one", file=sys.stderr)
+    raise ValueError(
+        f"every checkpoint at {name!r} is damaged or cannot be gone on from: start again without --resume"
+    )
+
+
+def _layers_of_run(checkpoint: Path, keeps_folder: bool) -> list[Config]:
+    """Configuration of the run that wrote a checkpoint: its config.yaml, else the checkpoint's own."""
+    saved = checkpoint.parent.parent / "config.yaml"
+    if saved.is_file():
+        tree = {key: value for key, value in load(str(saved)).tree.items() if key not in _ONE_COMMAND_ONLY}
+        logger = (tree.get("trainer") or {}).get("logger")
+        if not keeps_folder and isinstance(logger, dict):
+            logger.get("init_args", {}).pop("version", None)
+        return [Config(str(saved), yaml.safe_dump(tree), tree)]
+    import torch
+
+    stored = torch.load(checkpoint, map_location="cpu", weights_only=True).get("hyper_parameters", {})
+    if "_class_path" not in stored:
+        raise ValueError(
+            f"{checkpoint} holds no configuration and there is no {saved}: "
+            "pass the --config that the run was made with"
+        )
+    init = {key: value for key, value in stored.items() if not key.startswith("_") and key not in _LINKED}
+    tree = {"model": {"class_path": stored["_class_path"], "init_args": init}}
+    tree |= {_LINKED[key]: stored[key] for key in _LINKED if key in stored}
+    layer = Config(str(checkpoint), yaml.safe_dump(tree), tree)
+    return [layer] if "prompt" not in stored else [load("default.yaml"), layer]
+
+
+_LINKED = {"prompt": "prompt", "seed": "seed_everything"}  # model arguments set by an argument of the command
+
+
+def empty_leaves(tree: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Paths of keys whose value is empty: the parser lets unknown ones of them pass without a word."""
+    if isinstance(tree, dict):
+        for key, value in tree.items():
+            if value is None or value == {}:
+                yield (*path, str(key))
+            else:
+                yield from empty_leaves(value, (*path, str(key)))

@@ -1,0 +1,66 @@
+"""What a command sees to before anything long begins."""
+
+from __future__ import annotations
+
+import errno
+import sys
+from pathlib import Path
+
+from pytorch_lightning import Trainer
+
+from dreamfusion_pl.algorithm import DreamFusion
+from dreamfusion_pl.diffusion.text.prompt_check import no_token_warning, unknown_words_warning
+from dreamfusion_pl.run_folder import layout
+
+
+def check_writable(trainer: Trainer) -> None:
+    """Raise ValueError where the run folder cannot be made; on a full disk, which may change, the OSError."""
+    place = trainer.log_dir
+    if place is None or not trainer.is_global_zero:
+        return
+    try:
+        Path(place).mkdir(parents=True, exist_ok=True)
+        probe = Path(place) / ".probe"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise ValueError(
+            f"the run folder {place} cannot be written ({error.strerror}): run from another folder, "
+            "or pass --trainer.logger.init_args.save_dir FOLDER"
+        ) from error
+
+
+def check_place(trainer: Trainer, model: DreamFusion) -> None:
+    """Raise ValueError where a fit from the start would overwrite another; its own leavings are removed."""
+    if trainer.is_global_zero:
+        layout.make_room(Path(trainer.log_dir or trainer.default_root_dir), model.prompt, model.seed)
+
+
+def check_precision(trainer: Trainer) -> None:
+    """Raise ValueError where the scene's weights would not be float32."""
+    if trainer.precision.endswith("-true") and trainer.precision != "32-true":
+        raise ValueError(
+            f"--trainer.precision {trainer.precision}: a scene's weights are float32, and so is what is "
+            "rendered and exported of it; take 32-true, or bf16-mixed or 16-mixed on a GPU"
+        )
+
+
+def warn_of_unknown_words(model: DreamFusion) -> None:
+    """Say which words of the prompt the prior has never seen, and what it knows."""
+    from dreamfusion_pl.diffusion.families.pretrained import PretrainedPrior
+
+    if not isinstance(model.prior, PretrainedPrior):
+        return
+    unknown = model.prior.unknown_words(" ".join([model.prompt, *model.prompts.texts]))
+    if not unknown:
+        return
+    if model.prior.is_builtin:
+        from dreamfusion_pl.data.world.colors import COLORS
+        from dreamfusion_pl.data.world.objects.catalog import OBJECTS
+
+        message = unknown_words_warning(unknown, sorted(OBJECTS), sorted(COLORS))
+    else:
+        message = no_token_warning(unknown)
+    print(f"dreamfusion_pl: warning: {message}", file=sys.stderr)

@@ -1,0 +1,1 @@
+"""Diffusers pipelines as priors, one adapter for each family."""

@@ -1,0 +1,151 @@
+"""What a pipeline makes of texts; its encoders are in memory only while they embed new ones."""
+
+from __future__ import annotations
+
+import warnings
+from functools import reduce
+from pathlib import Path
+from typing import Any, final
+
+import torch
+
+from dreamfusion_pl.diffusion.families.adapter import Adapter
+from dreamfusion_pl.diffusion.loading import pipelines, sources
+from dreamfusion_pl.diffusion.loading.library_logging import quiet
+from dreamfusion_pl.diffusion.text.embedding_cache import EmbeddingFolder, cache_of, check_label, fingerprint
+from dreamfusion_pl.types import TextEmbedding
+
+
+@final
+class TextEncoders:
+    """Embeds texts as a pipeline does, on the CPU, every text once: what it has embedded is kept on disk.
+
+    The embedded prior's texts are not kept: its encoder needs about a second to be loaded and to embed, which
+    is not worth files in the user's home (reading ten of them takes milliseconds).
+
+    Args:
+        source: where the pipeline is.
+        adapter: that of its family.
+        dtype: precision of the text encoders.
+        folder: of embeddings, as ``embed --out`` writes it: no text encoder is loaded then. None: embed what
+            is not in the user's cache, and put it there.
+
+    Raises:
+        ValueError: there are no tokenizers, or no such folder, or it is of another model.
+    """
+
+    def __init__(
+        self, source: sources.Source, adapter: type[Adapter], dtype: torch.dtype, folder: str | None
+    ) -> None:
+        if folder is not None:
+            check_folder(folder, source)
+        self._source, self._adapter, self._dtype, self._folder = source, adapter, dtype, folder
+        self._reader = self._load("tokenizer", {})  # the pipeline without networks
+        self._tokenizers = adapter.tokenizers(self._reader)
+        self._encoder: Any = None  # the pipeline with text encoders, while texts are embedded
+        self.cache = self._find_cache()
+
+    def embed(self, prompts: list[str]) -> TextEmbedding:
+        """Embed N texts, without a gradient; warn of what is not read.
+
+        Raises:
+            ValueError: a text is not in the given folder, or a text encoder is not there.
+        """
+        for prompt in prompts:
+            self._warn_of_cut(prompt)
+        return reduce(TextEmbedding.join, [self._embed(prompt) for prompt in prompts])
+
+    def free(self) -> None:
+        """Drop the text encoders."""
+        self._encoder = None
+
+    def unknown_words(self, prompt: str) -> list[str]:
+        """Return the prompt's words that the tokenizer has no token for, in order, each once."""
+        tokenizer, _ = self._tokenizers[0]
+        if (
+            tokenizer.unk_token_id in tokenizer("").input_ids
+        ):  # CLIP has one token for the end and the unknown
+            return []
+        words = dict.fromkeys(_words(prompt))
+        return [word for word in words if tokenizer.unk_token_id in tokenizer(word).input_ids]
+
+    def _embed(self, prompt: str) -> TextEmbedding:
+        """Embed one text: alone, so that it does not depend on the texts that are new with it."""
+        found = None if self.cache is None else self.cache.read(prompt)
+        if found is not None:
+            return found
+        if self._folder is not None:
+            raise ValueError(
+                f"the folder {self._folder} has no embedding of {prompt!r} by a {self._source.kind}: "
+                f"{_HOW_TO_EMBED}"
+            )
+        if self._encoder is None:
+            reads = [name for name in self._source.parts if name.startswith("tokenizer")]
+            self._encoder = self._load("text_encoder", {name: getattr(self._reader, name) for name in reads})
+        with torch.no_grad(), quiet():
+            embedding = self._adapter.embed(self._encoder, [prompt])
+        self._keep(prompt, embedding)
+        return embedding
+
+    def _keep(self, prompt: str, embedding: TextEmbedding) -> None:
+        if self.cache is None:
+            return
+        try:
+            self.cache.write(prompt, embedding)
+        except OSError as error:
+            warnings.warn(
+                f"an embedding could not be kept in {self.cache.folder} ({error.strerror}): "
+                "the next run embeds again",
+                stacklevel=2,
+            )
+
+    def _find_cache(self) -> EmbeddingFolder | None:
+        source = self._source
+        if self._folder is not None:
+            return EmbeddingFolder(Path(self._folder), source.kind)
+        if source.model == "builtin":
+            return None
+        own = [] if source.checkpoint is None else [fingerprint([source.checkpoint])]
+        if source.commit is not None:
+            return cache_of(source.kind, source.location, source.commit, *own, str(self._dtype))
+        reads = [name for name in source.parts if name.startswith(("tokenizer", "text_encoder"))]
+        files = [
+            file for name in reads for file in (Path(source.location) / name).rglob("*") if file.is_file()
+        ]
+        return cache_of(source.kind, fingerprint(files), *own, str(self._dtype))
+
+    def _load(self, prefix: str, given: dict[str, Any]) -> Any:
+        """Load the pipeline's parts whose name begins so, beside those that are given, and no other."""
+        spare = [name for name in self._source.parts if not name.startswith(prefix)]
+        return pipelines.load(
+            self._source, self._dtype, dict.fromkeys((*spare, *self._adapter.unused)) | given
+        )
+
+    def _warn_of_cut(self, prompt: str) -> None:
+        for tokenizer, limit in self._tokenizers:
+            tokens = tokenizer(prompt).input_ids
+            if len(tokens) > limit:
+                cut = tokenizer.decode(tokens[limit - 1 :], skip_special_tokens=True)
+                warnings.warn(
+                    f"the prompt has {len(tokens)} tokens, the view's name included, and a text encoder of "
+                    f"the prior reads {limit}: it does not see {cut!r}. Shorten it",
+                    stacklevel=4,
+                )
+
+
+def check_folder(folder: str, source: sources.Source) -> None:
+    """Raise ValueError where there is no folder of embeddings, or it is one of another model."""
+    if not Path(folder).is_dir():
+        raise ValueError(f"there is no folder of embeddings at {folder}: {_HOW_TO_EMBED}")
+    check_label(Path(folder), source.identity)
+
+
+_HOW_TO_EMBED = (
+    "`python -m dreamfusion_pl embed --out FOLDER` with the same prompt and configuration makes it, "
+    "where the text encoders are"
+)
+
+
+def _words(text: str) -> list[str]:
+    stripped = (word.strip("\"'.,;:!?()[]{}") for word in text.lower().split())
+    return [word for word in stripped if word]

@@ -1,0 +1,119 @@
+"""Low-rank changes of a network (LoRA): W + scale B A, put into its weights when they are loaded."""
+
+from __future__ import annotations
+
+import importlib.util
+import warnings
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from dreamfusion_pl.diffusion.loading.errors import explained
+from dreamfusion_pl.diffusion.loading.library_logging import quiet
+
+HUB_FILE = "pytorch_lora_weights.safetensors"  # its name where diffusers trained it
+TEXT = ("text_encoder", "lora_te")  # how the names of weights of text encoders begin
+DOWN = ("lora_A.weight", "lora.down.weight", "lora_down.weight")  # how the names of A end
+
+
+def fuse_lora(pipeline: Any, part: str, name: str, scale: float) -> None:
+    """Add a LoRA to the network of a diffusers pipeline; with scale 1 as strongly as it was trained.
+
+    Changes of text encoders, which some files also hold, are left out, with a warning: texts are embedded as
+    the model itself does it.
+
+    Args:
+        pipeline: holds the network, which is changed in place.
+        part: the pipeline's part that the network is.
+        name: a safetensors file, or on the hub ``owner/name`` or ``owner/name/file.safetensors``.
+        scale: factor on the change.
+
+    Raises:
+        ValueError: it is not there, is none, or is of another family.
+    """
+    from diffusers.loaders.lora_base import LoraBaseMixin
+    from diffusers.utils.logging import CRITICAL, set_verbosity
+
+    if not isinstance(pipeline, LoraBaseMixin):
+        raise ValueError(f"diffusers loads no LoRA into a {type(pipeline).__name__}: leave out lora")
+    check_peft()
+    stored = _read(name)
+    weights = {key: value for key, value in stored.items() if not key.startswith(TEXT)}
+    if len(weights) < len(stored):
+        warnings.warn(
+            f"the LoRA {name!r} also changes text encoders: that part of it is left out", stacklevel=2
+        )
+    network = getattr(pipeline, part)
+    other = f"is it of another family than this {type(pipeline).__name__}? Take one that was trained with it"
+    try:
+        with quiet():
+            set_verbosity(CRITICAL)  # what does not fit is said below
+            pipeline.load_lora_weights(weights)
+    except Exception as error:
+        raise ValueError(f"the LoRA {name!r} does not fit: {other}.\n{_first_line(error)}") from error
+    asked, found = sum(key.endswith(DOWN) for key in weights), _num_changed(network)
+    if found < max(asked, 1):
+        raise ValueError(f"of the LoRA {name!r} {found} of {asked} layers were found in the network: {other}")
+    pipeline.fuse_lora(components=[part], lora_scale=scale)
+    pipeline.unload_lora_weights()  # the fused weights stay
+    network.requires_grad_(False)
+
+
+def check_peft() -> None:
+    """Raise ValueError where the package is missing that a LoRA needs."""
+    if importlib.util.find_spec("peft") is None:
+        raise ValueError('a LoRA needs the package peft: pip install "peft>=0.21"')
+
+
+def place_on_hub(name: str) -> tuple[str, str]:
+    """Return repository and file of a LoRA that is on the hub.
+
+    Raises:
+        ValueError: that is no name on the hub.
+    """
+    owner, _, rest = name.partition("/")
+    repository, _, file = rest.partition("/")
+    if not owner or not repository or owner.startswith((".", "~")):
+        raise ValueError(
+            f"there is no LoRA {name!r}: give a safetensors file, or on the hub owner/name or "
+            "owner/name/file.safetensors"
+        )
+    return f"{owner}/{repository}", file or HUB_FILE
+
+
+def _read(name: str) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    file = Path(name).expanduser()
+    if not file.is_file():
+        file = _fetch(name)
+    try:
+        return load_file(file)
+    except (SafetensorError, OSError) as error:
+        raise ValueError(
+            f"the LoRA {name!r} is no whole safetensors file ({error}): download it again (pickled files are "
+            "not loaded, for they may run code)"
+        ) from error
+
+
+def _fetch(name: str) -> Path:
+    from huggingface_hub import hf_hub_download
+
+    repository, file = place_on_hub(name)
+    try:
+        return Path(hf_hub_download(repository, file))
+    except Exception as error:
+        cure = "Give a safetensors file, or on the hub owner/name or owner/name/file.safetensors"
+        raise explained(error, f"the LoRA {name!r} could not be fetched", cure) from error
+
+
+def _num_changed(network: Any) -> int:
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    return sum(isinstance(module, BaseTunerLayer) for module in network.modules())
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n", 1)[0]

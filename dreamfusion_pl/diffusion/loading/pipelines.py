@@ -1,0 +1,90 @@
+"""Loads the weights of diffusers pipelines, and says what to do about those that cannot be loaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dreamfusion_pl.diffusion.loading import files, single_file
+from dreamfusion_pl.diffusion.loading.errors import explained
+from dreamfusion_pl.diffusion.loading.library_logging import quiet
+from dreamfusion_pl.diffusion.loading.sources import Source
+
+
+def load(source: Source, dtype: torch.dtype, given: dict[str, Any]) -> Any:
+    """Load a pipeline's weights; safetensors only, and no code but that of diffusers.
+
+    Args:
+        source: where it is.
+        dtype: precision of the weights.
+        given: parts that are not to be loaded: None, or the part itself.
+
+    Returns:
+        The diffusers pipeline on the CPU, ready to infer.
+
+    Raises:
+        ValueError: a part is missing or damaged.
+    """
+    wanted = [name for name in source.parts if name not in given]
+    held = [] if source.checkpoint is None else single_file.parts_in(source.checkpoint, source.kind, wanted)
+    others = given | dict.fromkeys(held)
+    if Path(source.location).is_dir():
+        _check_whole(source, [name for name in source.parts if name not in others])
+    pipeline = _call(source, "from_pretrained", source.location, dtype, others | {"use_safetensors": True})
+    if held:
+        parts = given | {name: getattr(pipeline, name) for name in wanted if name not in held}
+        parts |= {"config": source.location}
+        pipeline = _call(source, "from_single_file", source.checkpoint, dtype, parts)
+    for name in source.parts:
+        part = getattr(pipeline, name)
+        if isinstance(part, torch.nn.Module):
+            part.eval().requires_grad_(False)
+    return pipeline
+
+
+def _call(source: Source, method: str, place: Any, dtype: torch.dtype, arguments: dict[str, Any]) -> Any:
+    """Call a method of the pipeline's class that loads."""
+    import diffusers
+
+    if "safety_checker" in arguments:
+        arguments |= {"requires_safety_checker": False}
+    try:
+        with quiet():
+            loader = getattr(getattr(diffusers, source.kind), method)
+            return loader(place, revision=source.revision, dtype=dtype, **arguments)
+    except Exception as error:
+        what = f"the prior {source.model!r} could not be loaded"
+        wanted = [name for name in source.parts if name not in arguments]
+        if files.lacks_sentencepiece(source.folder, wanted):
+            raise ValueError(f"{what}: {files.SENTENCEPIECE}") from error
+        raise explained(error, what, "Is it whole? Download it again, or take another model") from error
+
+
+def load_tiny(name: str, dtype: torch.dtype) -> Any:
+    """Load a diffusers ``AutoencoderTiny`` from a folder or the hub.
+
+    Raises:
+        ValueError: it is not there.
+    """
+    from diffusers import AutoencoderTiny
+
+    try:
+        with quiet():
+            tiny = AutoencoderTiny.from_pretrained(name, dtype=dtype, use_safetensors=True)
+    except Exception as error:
+        cure = "Give a folder or a hub name of an AutoencoderTiny, such as madebyollin/taesd"
+        raise explained(error, f"the autoencoder {name!r} could not be loaded", cure) from error
+    return tiny.eval().requires_grad_(False)
+
+
+def _check_whole(source: Source, names: list[str]) -> None:
+    """Raise ValueError where files of a folder's parts are missing, as after a download that broke off."""
+    missing = [file for name in names for file in files.missing_files(source.folder / name)]
+    if missing:
+        absent = ", ".join(str(file.relative_to(source.folder)) for file in missing)
+        raise ValueError(
+            f"the prior {source.model!r} is not whole, there is no {absent}: download it again (pickled .bin "
+            "and .ckpt weights are not loaded, for they may run code)"
+        )

@@ -1,0 +1,1 @@
+"""Prompts, view by view, and their embeddings."""

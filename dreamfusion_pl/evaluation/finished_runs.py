@@ -1,0 +1,110 @@
+"""Finished runs on disk, and the pictures that they are judged by."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from pickle import UnpicklingError
+
+import torch
+from jsonargparse import ArgumentError
+from torch import Tensor
+
+from dreamfusion_pl.algorithm import DreamFusion
+from dreamfusion_pl.data.orbit import GRAY, orbit, ring
+from dreamfusion_pl.run_folder.checkpoint_io import is_whole
+from dreamfusion_pl.types import Views
+
+PLACEHOLDER_PRIOR = "dreamfusion_pl.diffusion.placeholder.PlaceholderPrior"
+CHECKPOINT = Path("checkpoints") / "last.ckpt"
+
+
+def find_runs(places: list[Path]) -> list[Path]:
+    """Return the finished runs at or under some folders, in order, each once.
+
+    Raises:
+        ValueError: there is none at or under a place.
+    """
+    runs: dict[Path, None] = {}
+    for place in places:
+        found = (
+            [place]
+            if (place / CHECKPOINT).is_file()
+            else sorted(file.parent.parent for file in place.glob(f"**/{CHECKPOINT}"))
+        )
+        if not found:
+            raise ValueError(
+                f"no finished run at {place}: pass run folders, such as lightning_logs/version_0"
+            )
+        runs.update(dict.fromkeys(found))
+    return list(runs)
+
+
+def load(place: Path) -> DreamFusion:
+    """Return the object of a run folder or a checkpoint, with averaged weights where the run averaged them.
+
+    Its prior stays where it is: what looks at an object asks it nothing, and it may not even be here.
+
+    Raises:
+        ValueError: there is no checkpoint, it is no object's or cannot be read.
+    """
+    checkpoint = place if place.is_file() else place / CHECKPOINT
+    if not checkpoint.is_file():
+        raise ValueError(
+            f"no finished run at {place}: pass a run folder such as lightning_logs/version_0, or a checkpoint"
+        )
+    if not is_whole(checkpoint):
+        raise ValueError(f"{checkpoint} cannot be read as a finished object: it is damaged or no checkpoint")
+    try:
+        model = DreamFusion.load_from_checkpoint(
+            checkpoint, map_location="cpu", weights_only=True, prior={"class_path": PLACEHOLDER_PRIOR}
+        )
+    except (
+        RuntimeError,
+        KeyError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        EOFError,
+        OSError,
+        UnpicklingError,
+        ArgumentError,
+    ) as error:
+        raise ValueError(f"{checkpoint} cannot be read as a finished object: {error}") from error
+    if not isinstance(model, DreamFusion):  # it names its own class
+        raise ValueError(
+            f"{checkpoint} holds a {type(model).__name__} and no object: pass the run of a fit with a prompt"
+        )
+    return model.eval()
+
+
+def judged_views(
+    num_azimuths: int, elevation_deg: float, size: int, textureless: bool, distance: float = 1.5
+) -> Views:
+    """Views of the paper's protocol: one elevation, evenly spaced azimuths (paper section 4).
+
+    Args:
+        num_azimuths: number of views V.
+        elevation_deg: elevation of all of them; the paper's is 30.
+        size: height and width in pixels.
+        textureless: white, lit from the camera, so that geometry alone is seen; otherwise plain albedo.
+        distance: of the cameras, world units.
+    """
+    views = orbit(ring(num_azimuths), elevation_deg, distance, 1.2, size, size, GRAY)
+    if not textureless:
+        return views
+    return views._replace(
+        textureless=torch.ones(num_azimuths, dtype=torch.bool),
+        ambient=torch.full((num_azimuths,), 0.1),
+        diffuse=torch.full((num_azimuths,), 0.9),
+    )
+
+
+@torch.no_grad()
+def pictures(model: DreamFusion, views: Views) -> Tensor:
+    """Render views of a finished object, a few at a time: [V, H, W, 3] in [0, 1]."""
+    needs_normals = bool((views.diffuse > 0).any())
+    parts = [
+        model(Views(*(field[i : i + 2].to(model.device) for field in views)), needs_normals).rgb.cpu()
+        for i in range(0, len(views.origin), 2)
+    ]
+    return torch.cat(parts).clamp(0.0, 1.0)

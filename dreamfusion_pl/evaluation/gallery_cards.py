@@ -1,0 +1,66 @@
+"""Run folders as cards of a gallery."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from dreamfusion_pl.export.pages.gallery import Card
+from dreamfusion_pl.run_folder import layout
+
+METRICS = {"score": ".4f", "loss": ".3g", "opacity": ".2f"}  # what is shown of them, and how
+
+
+def card_of(run: Path, home: Path, known: Mapping[str, Any], remark: str = "") -> Card:
+    """Say what is known of a run, finished or not, and link to its page.
+
+    Args:
+        run: its folder.
+        home: the gallery's folder. Links and pictures are relative to it, wherever the run lies.
+        known: what its ``status.json`` says; any field may be missing, or hold something else.
+        remark: is added to what is said of the run.
+    """
+    place = Path(os.path.relpath(run, home))
+    pages = [name for name in (layout.VIEWER, layout.LOG) if (run / name).exists()]
+    has_film = (run / layout.TURNTABLE_GIF).exists()
+    return Card(
+        prompt=_prompt(run, known),
+        link=place / pages[0] if pages else place,
+        picture=place / layout.TURNTABLE_GIF if has_film else None,
+        note=", ".join([*_facts(known), *([remark] if remark else [])]),
+    )
+
+
+def _prompt(run: Path, known: Mapping[str, Any]) -> str:
+    if "prompt" in known:
+        return str(known["prompt"])
+    try:
+        return (run / layout.PROMPT).read_text(encoding="utf-8").strip()
+    except (OSError, ValueError):
+        return run.absolute().name
+
+
+def _facts(known: Mapping[str, Any]) -> list[str]:
+    state = str(known.get("state", f"no {layout.STATUS} that can be read"))
+    facts = [f"seed {known['seed']}"] if "seed" in known else []
+    facts.append(state)
+    if state != "finished" and "step" in known:
+        facts.append(f"step {known['step']} of {known.get('max_steps', 'unknown')}")
+    if _is_number(known.get("seconds")):
+        facts.append(f"{known['seconds']:.0f} s")
+    metrics = known.get("metrics")
+    if isinstance(metrics, dict):
+        facts += [
+            f"{name} {metrics[name]:{form}}"
+            for name, form in METRICS.items()
+            if _is_number(metrics.get(name))
+        ]
+    if "error" in known:
+        facts.append(str(known["error"]).partition("\n")[0])
+    return facts
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float)

@@ -1,0 +1,163 @@
+"""Surfaces as files."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dreamfusion_pl.atomic import replacing
+from dreamfusion_pl.export.asset import Asset
+from dreamfusion_pl.export.files.usdz import usdz
+from dreamfusion_pl.export.surface.mesh import Mesh, is_closed
+from dreamfusion_pl.export.texture.atlas import Charts
+from dreamfusion_pl.export.texture.normals import tangents
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from trimesh import Trimesh
+
+FORMATS = (".glb", ".obj", ".ply", ".stl", ".usdz")
+
+
+def write_asset(asset: Asset, path: str | Path) -> Path:
+    """Write an asset; the suffix says how.
+
+    ``.glb`` (glTF 2.0), ``.obj`` and ``.usdz`` are textured and have y up and the front at +z.
+    ``.ply`` (with vertex colours) and ``.stl`` keep the world's axes: z up, front at +x. Lengths are metres,
+    in an ``.stl``, which has no unit of its own, millimetres, as those who print expect. An ``.obj`` brings
+    its material and its texture, ``NAME.mtl`` and ``NAME.png``, beside it.
+
+    Args:
+        asset: what to write.
+        path: the file, replaced as a whole if it is there.
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: the suffix is unknown.
+        OSError: the file cannot be written.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix not in FORMATS:
+        raise ValueError(f"an object is written as one of {', '.join(FORMATS)}; got {path.name!r}")
+    if suffix == ".glb":
+        _write({path: _glb(asset)})
+    elif suffix == ".usdz":
+        vertices, normals = y_up(asset.charts.vertices), y_up(asset.charts.normals)
+        picture = _png(asset.texture)
+        _write({path: usdz(vertices, normals, asset.charts.faces, asset.charts.uv, picture)})
+    elif suffix == ".obj":
+        _write(_obj(asset.charts, asset.texture, path))
+    elif suffix == ".stl":
+        millimetres = asset.mesh._replace(vertices=1000.0 * asset.mesh.vertices)
+        _write({path: _colored(millimetres).export(file_type="stl")})
+    else:
+        _write({path: _colored(asset.mesh).export(file_type=suffix[1:])})
+    return path
+
+
+def check_formats(names: str) -> list[str]:
+    """Return the suffixes that a comma-separated list such as "glb,stl" names.
+
+    Raises:
+        ValueError: one is unknown, or there is none.
+    """
+    suffixes = [f".{name.strip().lower().lstrip('.')}" for name in names.split(",") if name.strip()]
+    unknown = [suffix for suffix in suffixes if suffix not in FORMATS]
+    if unknown or not suffixes:
+        known = ", ".join(suffix[1:] for suffix in FORMATS)
+        raise ValueError(f"formats are some of {known}, with commas between; got {names!r}")
+    return list(dict.fromkeys(suffixes))
+
+
+def y_up(points: Tensor) -> Tensor:
+    """Turn world axes (front +x, up +z) into glTF's (front +z, up +y): [..., 3] -> [..., 3]."""
+    return points[..., [1, 2, 0]]
+
+
+def _write(files: Mapping[Path, Any]) -> None:
+    """Write files that belong together: none gets its name before all are written, the first one last."""
+    with ExitStack() as stack:
+        for path, data in files.items():
+            stack.enter_context(replacing(path)).write_bytes(data)
+
+
+def _glb(asset: Asset) -> Any:
+    from trimesh import Trimesh
+    from trimesh.exchange.gltf import export_glb
+    from trimesh.visual import TextureVisuals
+    from trimesh.visual.material import PBRMaterial
+
+    charts, relief = asset.charts, asset.normal_map
+    material = PBRMaterial(
+        name="albedo",
+        baseColorTexture=_picture(asset.texture),
+        normalTexture=None if relief is None else _picture(relief),
+        metallicFactor=0.0,
+        roughnessFactor=1.0,
+        doubleSided=not is_closed(asset.mesh.faces.numpy()),  # one that is open shows its inside
+    )
+    solid = Trimesh(
+        y_up(charts.vertices).numpy(),
+        charts.faces.numpy(),
+        vertex_normals=y_up(charts.normals).numpy(),
+        visual=TextureVisuals(uv=charts.uv.numpy(), material=material),
+        process=False,
+    )
+    if relief is not None:
+        tangent = tangents(charts)
+        turned = torch.cat([y_up(tangent[:, :3]), tangent[:, 3:]], dim=-1)
+        solid.vertex_attributes["_TANGENT"] = turned.numpy()
+    return export_glb(solid, include_normals=True, tree_postprocessor=_name_tangents)
+
+
+def _name_tangents(tree: dict[str, Any]) -> None:
+    """Give tangents their name in glTF; trimesh writes attributes of its own only as ``_NAME``."""
+    for mesh in tree["meshes"]:
+        for primitive in mesh["primitives"]:
+            attributes = primitive["attributes"]
+            if "_TANGENT" in attributes:
+                attributes["TANGENT"] = attributes.pop("_TANGENT")
+
+
+def _obj(charts: Charts, texture: Tensor, path: Path) -> dict[Path, bytes]:
+    """Text of the .obj, its .mtl and its picture."""
+    corner = np.repeat(charts.faces.numpy() + 1, 3, axis=1)  # position, uv and normal have the same index
+    lines = [f"mtllib {path.stem}.mtl", "usemtl albedo"]
+    for name, rows in (("v", y_up(charts.vertices)), ("vt", charts.uv), ("vn", y_up(charts.normals))):
+        lines += [f"{name} {' '.join(f'{value:.6g}' for value in row)}" for row in rows.tolist()]
+    lines += ["f {}/{}/{} {}/{}/{} {}/{}/{}".format(*row) for row in corner.tolist()]
+    material = f"newmtl albedo\nKd 1 1 1\nKs 0 0 0\nillum 1\nmap_Kd {path.stem}.png\n"
+    return {
+        path: ("\n".join(lines) + "\n").encode(),
+        path.with_suffix(".mtl"): material.encode(),
+        path.with_suffix(".png"): _png(texture),
+    }
+
+
+def _colored(mesh: Mesh) -> Trimesh:
+    from trimesh import Trimesh
+
+    colors = (mesh.colors * 255.0).round().to(torch.uint8)
+    return Trimesh(mesh.vertices.numpy(), mesh.faces.numpy(), vertex_colors=colors.numpy(), process=False)
+
+
+def _png(texture: Tensor) -> bytes:
+    buffer = io.BytesIO()
+    _picture(texture).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def _picture(texture: Tensor) -> Image:
+    from PIL import Image
+
+    return Image.fromarray((texture.clamp(0.0, 1.0) * 255.0).round().byte().numpy())

@@ -1,0 +1,73 @@
+"""One page that shows a run: it opens from disk, without a network, and holds everything inside."""
+
+from __future__ import annotations
+
+import base64
+import html
+from collections.abc import Mapping
+from pathlib import Path
+from string import Template
+from typing import NamedTuple
+
+from dreamfusion_pl.atomic import replacing
+
+TEMPLATE = Path(__file__).parent / "template"
+_TYPES = {".glb": "model/gltf-binary", ".gif": "image/gif", ".png": "image/png"}
+
+
+class Page(NamedTuple):
+    """What a page shows. Texts may hold anything: they are escaped."""
+
+    title: str
+    object: Path | None  # .glb
+    pictures: list[Path]  # .gif and .png, in order
+    facts: Mapping[str, str]
+    configuration: str
+
+
+def write_viewer(page: Page, path: Path) -> Path:
+    """Write the page, whole or not at all; return its path.
+
+    The object is shown by the library model-viewer (Apache-2.0), which is part of the page.
+
+    Raises:
+        OSError: a picture cannot be read or the page not be written.
+    """
+    text = Template((TEMPLATE / "viewer.html").read_text(encoding="utf-8")).substitute(
+        title=html.escape(page.title),
+        object=_object(page),
+        pictures="".join(_picture(picture) for picture in page.pictures),
+        facts="".join(_fact(name, value) for name, value in page.facts.items()),
+        configuration=html.escape(page.configuration),
+        script=_script() if page.object else "",
+    )
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", errors="replace")
+    return path
+
+
+def _object(page: Page) -> str:
+    if page.object is None:
+        return "<p>There is no object file: no surface could be written.</p>"
+    return (
+        f'<model-viewer src="{_data(page.object)}" alt="{html.escape(page.title)}" camera-controls '
+        'auto-rotate camera-orbit="20deg 75deg auto" shadow-intensity="0.6" interaction-prompt="none">'
+        "</model-viewer>"
+    )
+
+
+def _picture(path: Path) -> str:
+    name = html.escape(path.stem)
+    return f'<img src="{_data(path)}" alt="{name}" title="{name}">'
+
+
+def _fact(name: str, value: str) -> str:
+    return f"<tr><td>{html.escape(name)}</td><td>{html.escape(value)}</td></tr>"
+
+
+def _data(path: Path) -> str:
+    return f"data:{_TYPES[path.suffix]};base64,{base64.b64encode(path.read_bytes()).decode()}"
+
+
+def _script() -> str:
+    return f'<script type="module">{(TEMPLATE / "model-viewer.min.js").read_text(encoding="utf-8")}</script>'

@@ -1,0 +1,212 @@
+"""From a density field to a coloured triangle mesh."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dreamfusion_pl.export.surface.grid import blur, check_level, density_grid, empty, surface_density
+from dreamfusion_pl.export.surface.visible_albedo import seen_albedo
+from dreamfusion_pl.scene.base import Scene
+
+COARSE = 64  # grid points a side for the search of threshold and bounds
+HASTE = (7, 5, 3, 4, 6)  # of simplification, on its own scale: each takes the edges in another order
+FLOATER = 0.02  # a component with less than this share of the largest one's area is a floater
+
+
+class Mesh(NamedTuple):
+    """Triangles in world axes, on the CPU; counter-clockwise seen from outside."""
+
+    vertices: Tensor  # [V, 3] float32, world units
+    faces: Tensor  # [F, 3] int64, indices of vertices
+    colors: Tensor  # [V, 3] float32, albedo in [0, 1] as displayed (sRGB)
+
+
+@torch.no_grad()
+def extract(
+    scene: Scene,
+    resolution: int = 96,
+    threshold: float | None = None,
+    progress: float = 1.0,
+    smoothing: float = 0.01,
+) -> Mesh:
+    """Extract the surface at which the scene becomes opaque, coloured with its albedo.
+
+    A coarse grid over the bounding sphere finds threshold and bounds, a fine one inside the bounds goes to
+    marching cubes. Floaters (components with little area) and cavities (which nobody sees) are dropped.
+
+    Args:
+        scene: the field, evaluated on the device it is on.
+        resolution: points of the fine grid along the object's longest side, at least 8.
+        threshold: density of the surface in inverse world units; None finds it (see :func:`surface_density`).
+        progress: training progress in [0, 1] at which the scene is evaluated.
+        smoothing: standard deviation, in world units, of the Gaussian that removes from the field what is
+            finer than the training's pixels, at least half a cell of the fine grid; 0 for none.
+
+    Raises:
+        EmptyFieldError: nothing in the scene reaches the threshold.
+        FullFieldError: everything does.
+        ValueError: the scene's density is not finite, the grid does not fit into memory, or an argument is
+            out of range.
+    """
+    check_surface(resolution, threshold)
+    if not smoothing >= 0.0:
+        raise ValueError(f"the mesh's smoothing is a length >= 0 in world units; got {smoothing}")
+    coarse, cell = _coarse_density(scene, progress, smoothing)
+    level = surface_density(coarse, cell) if threshold is None else threshold
+    check_level(coarse, level, cell, scene.radius)
+    near_surface = (coarse > 0.25 * level).nonzero()
+    start = cell * (near_surface.amin(0) - 2) - scene.radius
+    extent = cell * (near_surface.amax(0) - near_surface.amin(0) + 4)
+    spacing = float(extent.max()) / (resolution - 1)
+    shape = [math.ceil(side / spacing) + 1 for side in extent.tolist()]
+    fine = density_grid(scene, start, spacing, shape, progress)
+    deviation = max(smoothing / spacing, 0.5) if smoothing > 0.0 else 0.0
+    vertices, faces = _visible_parts(*_marching_cubes(fine, level, deviation))
+    points = torch.from_numpy(vertices).float() * spacing + start
+    return _colored(points, torch.from_numpy(faces), scene, progress)
+
+
+def check_surface(resolution: int, threshold: float | None) -> None:
+    """Raise ValueError where :func:`extract` does not take these arguments."""
+    if resolution < 8:
+        raise ValueError(f"the mesh's resolution is grid points a side, 8 or more; got {resolution}")
+    if threshold is not None and not threshold > 0.0:
+        raise ValueError(f"the mesh's threshold is a density > 0, or none to find it; got {threshold}")
+
+
+def simplify(mesh: Mesh, max_faces: int, scene: Scene, progress: float = 1.0) -> Mesh:
+    """Reduce a mesh to a number of triangles (quadric error, fast-simplification), coloured anew.
+
+    Collapsing edges sometimes makes two sheets share an edge; they are separated again. What was thin may
+    have become two triangles back to back, which go. Where a hole is left the edges are taken in another
+    order; the report says if all orders failed.
+
+    Args:
+        mesh: a closed surface.
+        max_faces: triangles wanted; a mesh with fewer is returned as it is.
+        scene: where the colours come from.
+        progress: training progress in [0, 1] at which the scene is evaluated.
+    """
+    if len(mesh.faces) <= max_faces:
+        return mesh
+    import fast_simplification
+
+    for haste in HASTE:
+        vertices, faces = fast_simplification.simplify(
+            mesh.vertices.numpy(), mesh.faces.numpy().astype(np.int32), target_count=max_faces, agg=haste
+        )
+        vertices, faces = separate(vertices, without_flat_pairs(faces))
+        if is_closed(faces):
+            break
+    points = torch.from_numpy(vertices.astype(np.float32))
+    return _colored(points, torch.from_numpy(faces.astype(np.int64)), scene, progress)
+
+
+def is_closed(faces: np.ndarray) -> bool:
+    """Whether every edge of triangles [F, 3] is passed once in each direction: watertight, agreeing sides."""
+    ends = np.stack([faces, np.roll(faces, -1, axis=1)], axis=-1).reshape(-1, 2).astype(np.int64)
+    there, back = np.sort(ends @ [1 << 31, 1]), np.sort(ends @ [1, 1 << 31])
+    return bool((np.diff(there) > 0).all() and (there == back).all())
+
+
+def without_flat_pairs(faces: np.ndarray) -> np.ndarray:
+    """Drop triangles [F, 3] that lie back to back on the same three vertices: they enclose nothing."""
+    _, place, count = np.unique(np.sort(faces, axis=1), axis=0, return_inverse=True, return_counts=True)
+    return faces[count[place.reshape(-1)] % 2 == 1]
+
+
+def separate(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Give sheets of a surface that meet in an edge or a vertex edges and vertices of their own.
+
+    Corners of triangles are one vertex only where an edge that exactly two triangles share joins them.
+
+    Args:
+        vertices: [V, 3].
+        faces: [F, 3].
+
+    Returns:
+        Vertices and faces; the triangles are in the same places.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    here = np.arange(faces.size)
+    after = (here.reshape(-1, 3)[:, [1, 2, 0]]).reshape(-1)
+    start = faces.reshape(-1).astype(np.int64)
+    end = start[after]
+    key = np.minimum(start, end) * len(vertices) + np.maximum(start, end)
+    _, edge, count = np.unique(key, return_inverse=True, return_counts=True)
+    shared = np.flatnonzero(count[edge] == 2)
+    one, other = shared[np.argsort(edge[shared], kind="stable")].reshape(-1, 2).T
+    turned = start[one] == start[other]  # two sides that run the same way
+    first = np.concatenate([one, after[one]])
+    second = np.concatenate([np.where(turned, other, after[other]), np.where(turned, after[other], other)])
+    joined = coo_array((np.ones(len(first), bool), (first, second)), shape=(len(here),) * 2)
+    label = connected_components(joined, directed=False)[1]
+    places = np.empty((label.max() + 1, 3), vertices.dtype)
+    places[label] = vertices[start]
+    return places, label.reshape(-1, 3)
+
+
+def vertex_normals(vertices: Tensor, faces: Tensor) -> Tensor:
+    """Unit normals [V, 3]: the sum of the faces around a vertex, each with its area."""
+    a, b, c = vertices[faces].unbind(1)
+    area = torch.linalg.cross(b - a, c - a)
+    total = torch.zeros_like(vertices).index_add_(0, faces.reshape(-1), area.repeat_interleave(3, dim=0))
+    fallback = torch.tensor([0.0, 0.0, 1.0]).expand_as(total)
+    is_flat = total.norm(dim=-1, keepdim=True) < 1e-12
+    return F.normalize(torch.where(is_flat, fallback, total), dim=-1, eps=1e-20)
+
+
+def _colored(vertices: Tensor, faces: Tensor, scene: Scene, progress: float) -> Mesh:
+    normals = vertex_normals(vertices, faces)
+    return Mesh(vertices, faces, seen_albedo(scene, vertices, normals, progress))
+
+
+@torch.no_grad()
+def surface_threshold(scene: Scene, progress: float = 1.0, smoothing: float = 0.01) -> float:
+    """Return the density at which :func:`extract` puts a scene's surface; arguments and errors as there."""
+    return surface_density(*_coarse_density(scene, progress, smoothing))
+
+
+def _coarse_density(scene: Scene, progress: float, smoothing: float) -> tuple[Tensor, float]:
+    """Smoothed density on a grid over the bounding sphere, and the distance of its points."""
+    cell = 2.0 * scene.radius / (COARSE - 1)
+    density = density_grid(scene, torch.full((3,), -scene.radius), cell, [COARSE] * 3, progress)
+    return blur(density, smoothing / cell), cell
+
+
+def _marching_cubes(density: Tensor, level: float, deviation: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return vertices [V, 3] in grid indices and faces [F, 3], closed and outward, after a blur."""
+    from skimage.measure import marching_cubes
+
+    # Opacity, 0.5 at the level: bounded, so that a steep edge stays where it is when it is blurred.
+    opacity = blur(1.0 - torch.exp(-math.log(2.0) / level * density), deviation)
+    volume = F.pad(opacity, (1, 1, 1, 1, 1, 1)).numpy()
+    if not volume.max() > 0.5:
+        raise empty(float(density.max()), level)
+    vertices, faces, _, _ = marching_cubes(volume, 0.5, gradient_direction="ascent")
+    return vertices - 1.0, faces.astype(np.int64)
+
+
+def _visible_parts(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Drop components that are small, and those that enclose a cavity (negative volume)."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    edges = np.concatenate([faces[:, :2], faces[:, 1:]])
+    graph = coo_array((np.ones(len(edges), bool), (edges[:, 0], edges[:, 1])), shape=(len(vertices),) * 2)
+    label = connected_components(graph, directed=False)[1][faces[:, 0]]
+    corners = vertices[faces].astype(np.float64)
+    normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    area = np.bincount(label, np.linalg.norm(normal, axis=1))
+    volume = np.bincount(label, (corners.mean(1) * normal).sum(1))
+    keep = (area >= FLOATER * area[volume > 0.0].max()) & (volume > 0.0)
+    kept, faces = np.unique(faces[keep[label]], return_inverse=True)
+    return vertices[kept], faces.reshape(-1, 3)

@@ -1,0 +1,1 @@
+"""The colours and normals of a mesh, as pictures."""

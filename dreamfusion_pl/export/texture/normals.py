@@ -1,0 +1,108 @@
+"""The field's normals on a surface: at its vertices, and as a picture in tangent space, as glTF wants it."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dreamfusion_pl.export.texture.atlas import BAND, Charts, Texels, dilate, surface_texels
+from dreamfusion_pl.rendering.shading import finite_difference_normals
+from dreamfusion_pl.scene.base import Scene, device_of
+
+CHUNK = 1 << 16  # points whose normals are asked for at once
+STEP = 0.02  # of the finite differences, in world units, as in the renderer
+LEAST = 0.3  # cosine between the field's normal and the surface's below which the field's is noise
+
+
+def tangents(charts: Charts) -> Tensor:
+    """Directions in which the texture runs to the right, [V, 4]: unit, along the surface, and a sign.
+
+    The direction in which it runs up is ``sign * cross(normal, tangent)``, as in glTF.
+    """
+    corners, uv = charts.vertices[charts.faces], charts.uv[charts.faces]
+    edges, steps = corners[:, 1:] - corners[:, :1], uv[:, 1:] - uv[:, :1]  # [F, 2, 3] and [F, 2, 2]
+    area = steps[:, 0, 0] * steps[:, 1, 1] - steps[:, 0, 1] * steps[:, 1, 0]
+    sign = torch.where(area < 0.0, -1.0, 1.0)[:, None]
+    right = sign * (edges[:, 0] * steps[:, 1, 1:] - edges[:, 1] * steps[:, 0, 1:])
+    up = sign * (edges[:, 1] * steps[:, 0, :1] - edges[:, 0] * steps[:, 1, :1])
+    total_right, total_up = (
+        torch.zeros_like(charts.vertices).index_add_(
+            0, charts.faces.reshape(-1), side.repeat_interleave(3, dim=0)
+        )
+        for side in (right, up)
+    )
+    flat = total_right - (total_right * charts.normals).sum(-1, keepdim=True) * charts.normals
+    is_lost = flat.norm(dim=-1, keepdim=True) < 1e-12
+    tangent = F.normalize(torch.where(is_lost, _across(charts.normals), flat), dim=-1, eps=1e-20)
+    handed = (torch.linalg.cross(charts.normals, tangent) * total_up).sum(-1, keepdim=True)
+    return torch.cat([tangent, torch.where(handed < 0.0, -1.0, 1.0)], dim=-1)
+
+
+@torch.no_grad()
+def field_normals(scene: Scene, charts: Charts, progress: float = 1.0) -> Tensor:
+    """Ask the scene for the normals of the vertices.
+
+    Args:
+        scene: the field, on any device.
+        charts: the surface, in the scene's coordinates.
+        progress: training progress in [0, 1] at which the scene is evaluated.
+
+    Returns:
+        Unit normals [V, 3]; the surface's own where the field has no gradient, or one that points far away.
+    """
+    field = torch.cat([_normals(scene, chunk, progress) for chunk in charts.vertices.split(CHUNK)])
+    is_noise = (field * charts.normals).sum(-1, keepdim=True) < LEAST
+    return torch.where(is_noise, charts.normals, F.normalize(field, dim=-1))
+
+
+@torch.no_grad()
+def bake_normals(scene: Scene, charts: Charts, size: int, progress: float = 1.0) -> Tensor:
+    """Ask the scene for the normal of every texel.
+
+    Args:
+        scene: the field, on any device.
+        charts: the surface, in the scene's coordinates.
+        size: height and width of the picture.
+        progress: training progress in [0, 1] at which the scene is evaluated.
+
+    Returns:
+        [size, size, 3] in [0, 1]: 0.5 n + 0.5 with n along the texture's right, its up and the surface's
+        normal. Where the field has no gradient, or one that points far from there, n is (0, 0, 1).
+    """
+    tangent = tangents(charts)
+    picture = torch.tensor([0.5, 0.5, 1.0]).repeat(size, size, 1)
+    known = torch.zeros(size, size, dtype=torch.bool)
+    rows = max(1, BAND // size)
+    for first in range(0, size, rows):
+        texels = surface_texels(charts, size, first, min(rows, size - first))
+        covered = texels.covered.view(-1, size)
+        local = _local_normals(scene, charts, tangent, texels, progress)
+        picture[first : first + rows][covered] = 0.5 * local + 0.5
+        known[first : first + rows] = covered
+    return dilate(picture, known)
+
+
+def _local_normals(scene: Scene, charts: Charts, tangent: Tensor, texels: Texels, progress: float) -> Tensor:
+    """The field's normals in the tangent space of the covered texels, unit, [N, 3]."""
+    points = texels.interpolate(charts, charts.vertices)
+    normal = F.normalize(texels.interpolate(charts, charts.normals), dim=-1)
+    right = F.normalize(texels.interpolate(charts, tangent[:, :3]), dim=-1)
+    sign = texels.interpolate(charts, tangent[:, 3:]).sign()
+    field = torch.cat([_normals(scene, chunk, progress) for chunk in points.split(CHUNK)])
+    up = sign * torch.linalg.cross(normal, right)
+    local = torch.stack([(field * axis).sum(-1) for axis in (right, up, normal)], dim=-1)
+    return torch.where(local[:, 2:] < LEAST, torch.tensor([0.0, 0.0, 1.0]), F.normalize(local, dim=-1))
+
+
+def _normals(scene: Scene, points: Tensor, progress: float) -> Tensor:
+    def density(places: Tensor) -> Tensor:
+        return scene.density(places, progress)
+
+    return finite_difference_normals(density, points.to(device_of(scene)), STEP).float().cpu()
+
+
+def _across(normals: Tensor) -> Tensor:
+    """Some direction at a right angle to every normal, [V, 3]."""
+    axis = F.one_hot(normals.abs().argmin(-1), 3).to(normals)
+    return torch.linalg.cross(normals, axis)
