@@ -20,7 +20,7 @@ from dreamfusion_pl.commands.together import Fit, fit_together
 from dreamfusion_pl.diffusion.shared import Meeting
 from dreamfusion_pl.types import TextEmbedding
 
-TESTS = Path(__file__).parent
+TESTS = Path(__file__).parents[1]
 TEXT = TextEmbedding(torch.zeros(1, 1, 1))
 FITS = [("a red ball", 0), ("a red ball", 1), ("a blue mug", 2)]
 

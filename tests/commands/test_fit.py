@@ -23,8 +23,8 @@ from dreamfusion_pl.configuration import layers
 from dreamfusion_pl.configuration.preflight import warn_of_unknown_words
 from dreamfusion_pl.diffusion.families.pretrained import PretrainedPrior
 
-ROOT = Path(__file__).parent.parent
-SMALL = ["--config", str(Path(__file__).parent / "small.yaml")]
+ROOT = Path(__file__).parents[2]
+SMALL = ["--config", str(Path(__file__).parents[1] / "small.yaml")]
 RUN = Path("lightning_logs/version_0")
 
 

@@ -25,7 +25,7 @@ from dreamfusion_pl.data.views import RandomViews
 from dreamfusion_pl.run_folder.saved_config import SavedConfiguration
 from dreamfusion_pl.terminal import guarded
 
-TESTS = Path(__file__).parent
+TESTS = Path(__file__).parents[1]
 COMMAND = [sys.executable, "-m", "dreamfusion_pl", "fit", *SMALL_RUN, "--prompt", "a red ball"]
 RUN = Path("lightning_logs") / "version_0"
 

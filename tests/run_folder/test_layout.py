@@ -11,7 +11,7 @@ from dreamfusion_pl.cli import main
 from dreamfusion_pl.run_folder import layout
 
 RUN = Path("lightning_logs/version_0")
-DOCUMENT = (Path(__file__).parent.parent / "docs" / "run_folder.md").read_text(encoding="utf-8")
+DOCUMENT = (Path(__file__).parents[2] / "docs" / "run_folder.md").read_text(encoding="utf-8")
 TREE = [
     "checkpoints/last.ckpt",
     "config.yaml",

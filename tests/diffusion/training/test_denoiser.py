@@ -30,7 +30,7 @@ from dreamfusion_pl.diffusion.training.pipeline_folder import build_scheduler, s
 from dreamfusion_pl.rng import generator
 
 COLORS = {"red": (0.9, 0.1, 0.1), "blue": (0.1, 0.1, 0.9)}
-CONFIG = Path(__file__).parents[2] / "configs" / "denoiser.yaml"
+CONFIG = Path(__file__).parents[3] / "configs" / "denoiser.yaml"
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*does not have many workers"),
     pytest.mark.filterwarnings("ignore:.*LeafSpec"),

@@ -10,7 +10,7 @@ import pytest
 import torch
 from fakes import SMALL_RUN
 
-TESTS = Path(__file__).parent
+TESTS = Path(__file__).parents[1]
 SCRIPT = TESTS.parent / "docs" / "slurm.sh"
 
 
