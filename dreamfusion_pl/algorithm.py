@@ -13,11 +13,9 @@ from torch import Tensor
 from dreamfusion_pl import rng
 from dreamfusion_pl.diffusion.encoded_colors import encoded_colors
 from dreamfusion_pl.diffusion.prior import DiffusionPrior
-from dreamfusion_pl.diffusion.text.perp_neg import PerpNeg
-from dreamfusion_pl.diffusion.text.prompts import ViewDependentPrompts, ViewEmbedding
-from dreamfusion_pl.diffusion.text.view_names import Directions
+from dreamfusion_pl.diffusion.text.prompts import ViewDependentPrompts
 from dreamfusion_pl.distillation.base import Distillation
-from dreamfusion_pl.rendering import regularizers
+from dreamfusion_pl.rendering.regularizers import Regularizers
 from dreamfusion_pl.rendering.renderer import Renderer
 from dreamfusion_pl.scene.background import Background
 from dreamfusion_pl.scene.base import Scene
@@ -36,30 +34,22 @@ class DreamFusion(LightningModule):
         renderer: the differentiable renderer g.
         prior: the frozen text-to-image model; shared by copies and absent from checkpoints.
         distillation: the loss that the prior gives to rendered pictures.
-        opacity_weight: weight of the opacity loss over training.
-        orientation_weight: weight of the orientation loss over training.
+        regularizers: losses of the rendering that are added to it.
+        prompts: how the prompt says from where the object is seen.
         learning_rate: highest learning rate; the scene may scale it per part.
         warmup: factor on the learning rate over training that rises to 1.
         decay: factor on the learning rate over training that falls from 1.
         optimizer: makes the optimizer of parameter groups that have their learning rates.
         occupancy_interval: steps between two updates of the renderer's occupancy grid, 1 or more.
-        negative_prompt: text of the unconditional branch of classifier-free guidance.
-        directions: how many names of azimuths the prompt may be given, 0 for none; see ViewDependentPrompts.
-        overhead_deg: above this elevation a view is an overhead view, in [0, 90].
-        front_deg: of 4 directions: up to this distance of azimuth from the front a view is a front view.
-        back_deg: of 4 directions: from this distance of azimuth on a view is a back view.
-        view_prompts: whole texts of directions, by front, side, back, overhead, or front_left and so on.
-        view_embedding: the text of the nearest direction, or interpolated between neighbours.
-        perp_neg: texts of other views as negatives, PerpNeg; None: there are no negatives.
         latent_until: progress in [0, 1] up to which the latents that the scene emits go to the prior as they
             are, without an encoder (Latent-NeRF); from then on their colours are encoded, which refines
             them. 1: throughout. Of a scene with ``latents``; 0 for others.
         seed: seed of every draw of the distillation.
 
     Raises:
-        ValueError: if the prompt is empty or no text, the learning rate or the interval is not positive, a
-            weight is negative at some time, ``latent_until`` is no progress or without latents, the prior
-            cannot serve the distillation, or what is said of the views is wrong; see ViewDependentPrompts.
+        ValueError: the prompt is empty or no text, the learning rate or the interval is not positive, a
+            factor is negative at some time, ``latent_until`` is no progress or without latents, or the prior
+            cannot serve the distillation.
     """
 
     def __init__(
@@ -70,21 +60,13 @@ class DreamFusion(LightningModule):
         renderer: Renderer,
         prior: DiffusionPrior,
         distillation: Distillation,
-        opacity_weight: Schedule,
-        orientation_weight: Schedule,
+        regularizers: Regularizers,
+        prompts: ViewDependentPrompts,
         learning_rate: float,
         warmup: Schedule,
         decay: Schedule,
         optimizer: OptimizerCallable = torch.optim.Adam,
         occupancy_interval: int = 16,
-        negative_prompt: str = "",
-        directions: Directions = 4,
-        overhead_deg: float = 60.0,
-        front_deg: float = 45.0,
-        back_deg: float = 135.0,
-        view_prompts: dict[str, str] | None = None,
-        view_embedding: ViewEmbedding = "nearest",
-        perp_neg: PerpNeg | None = None,
         latent_until: float = 0.0,
         seed: int = 0,
     ) -> None:
@@ -102,27 +84,12 @@ class DreamFusion(LightningModule):
                 "with the prior's number of channels; 4 for Stable Diffusion 1, 2 and XL and PixArt, 16 for "
                 "Stable Diffusion 3 and FLUX"
             )
-        check_not_negative(
-            opacity_weight=opacity_weight, orientation_weight=orientation_weight, warmup=warmup, decay=decay
-        )
+        check_not_negative(warmup=warmup, decay=decay)
         distillation.check(prior)
         self.save_hyperparameters("learning_rate", "seed")
         self.scene, self.background, self.renderer = scene, background, renderer
-        self.prior, self.distillation = prior, distillation
-        self.prompt = prompt
-        self.prompts = ViewDependentPrompts(
-            prior,
-            prompt,
-            negative_prompt,
-            directions,
-            overhead_deg,
-            front_deg,
-            back_deg,
-            view_prompts,
-            view_embedding,
-            perp_neg,
-        )
-        self.opacity_weight, self.orientation_weight = opacity_weight, orientation_weight
+        self.prior, self.distillation, self.regularizers = prior, distillation, regularizers
+        self.prompt, self.prompts = prompt, prompts.embed(prior, prompt)
         self.learning_rate, self.warmup, self.decay = learning_rate, warmup, decay
         self.make_optimizer = optimizer
         self.occupancy_interval, self.latent_until, self.seed = occupancy_interval, latent_until, seed
@@ -138,9 +105,11 @@ class DreamFusion(LightningModule):
         condition = self.prompts(views)  # view-dependent y
         z = self.encode(rendering)  # z = x for a pixel-space prior
         generator = self._generator("distillation", batch_idx, self.global_rank)
-        loss = self.distillation(z, condition, self.prior, self.progress, generator)  # 2c-2f
-        total = loss + self._regularizers(rendering)
-        self.log("loss/distillation", loss.detach())
+        losses = self.distillation(z, condition, self.prior, self.progress, generator)  # 2c-2f
+        regularizers, parts = self.regularizers(rendering, self.progress)
+        total = losses.total + regularizers
+        terms = {"distillation": losses.surrogate, **losses.own, **parts}
+        self.log_dict({f"loss/{name}": term.detach() for name, term in terms.items()})
         self.log("loss", total.detach(), prog_bar=True)
         self.log("opacity", rendering.opacity.detach().mean())
         return total
@@ -156,15 +125,6 @@ class DreamFusion(LightningModule):
             return self.prior.resize(rendering.latent)
         return self.prior.encode(rendering.rgb, self.progress)
 
-    def _regularizers(self, rendering: Rendering) -> Tensor:
-        opacity = regularizers.opacity(rendering)
-        orientation = regularizers.orientation(rendering)
-        self.log_dict({"loss/opacity": opacity.detach(), "loss/orientation": orientation.detach()})
-        return (
-            self.opacity_weight(self.progress) * opacity
-            + self.orientation_weight(self.progress) * orientation
-        )
-
     def validation_step(self, views: Views, batch_idx: int) -> Rendering:
         """Render the views of a validation sheet; the callbacks take them from here."""
         return self(views)
@@ -178,11 +138,15 @@ class DreamFusion(LightningModule):
         return self(views)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """The optimizer over scene and background, with the learning rate a function of progress."""
+        """The optimizer over scene, background and what the distillation trains.
+
+        The learning rate is a function of progress.
+        """
         groups = self.scene.param_groups(self.learning_rate)
         background = list(self.background.parameters())
         if background:
             groups.append({"params": background, "lr": self.learning_rate})
+        groups += self.distillation.param_groups(self.learning_rate)
         optimizer = self.make_optimizer(groups)
         steps = self.trainer.max_steps
 

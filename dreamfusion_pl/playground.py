@@ -54,11 +54,12 @@ class Playground(LightningModule):
         z = self.prior.encode(self.parametrization(), progress)
         condition = Condition(self.text(len(z)), self._condition.null.to(z.device))
         generator = rng.generator(self.seed, "distillation", self.global_rank, self.global_step)
-        loss = self.distillation(z, condition, self.prior, progress, generator)
-        self.log("loss", loss.detach(), prog_bar=True)
+        losses = self.distillation(z, condition, self.prior, progress, generator)
+        self.log("loss", losses.total.detach(), prog_bar=True)
+        self.log_dict({f"loss/{name}": loss.detach() for name, loss in losses.own.items()})
         if isinstance(self.prior, ClosedFormPrior):
             self.log("log_density", self.log_density(z.detach()).mean())
-        return loss
+        return losses.total
 
     def text(self, count: int) -> TextEmbedding:
         """The prompt's embedding for ``count`` rows, on the module's device."""
@@ -70,8 +71,11 @@ class Playground(LightningModule):
         return self.prior.log_density(z, z.new_zeros(len(z)), self.text(len(z)))
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """The optimizer over theta."""
-        return self.make_optimizer(self.parametrization.parameters())
+        """The optimizer over theta, and over what the distillation trains, at the same learning rate."""
+        optimizer = self.make_optimizer(self.parametrization.parameters())
+        for group in self.distillation.param_groups(optimizer.defaults["lr"]):
+            optimizer.add_param_group(group)
+        return optimizer
 
     def setup(self, stage: str) -> None:
         """Check that the length of training is known.

@@ -2,16 +2,40 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any, final
 
 import torch
 from torch import Tensor
 
-from dreamfusion_pl.scene.base import Scene
+from dreamfusion_pl.scene.base import Matter, Scene
+
+
+class AnalyticDensity(Scene):
+    """A density that is a formula: its surface is to be found, and there is nothing to learn."""
+
+    latent_colors, surface, empty_level = None, None, 0.0
+
+    @abstractmethod
+    def looks(self, points: Tensor) -> Tensor:
+        """Albedo [P, 3] at points [P, 3]."""
+
+    @final
+    def forward(self, points: Tensor, progress: float) -> Matter:
+        density = self.density(points, progress)
+        return Matter(density, self.looks(points), density)
+
+    @final
+    def level(self, points: Tensor, progress: float) -> Tensor:
+        return self.density(points, progress)
+
+    @final
+    def param_groups(self, learning_rate: float) -> list[dict[str, Any]]:
+        return []
 
 
 @final
-class Balls(Scene):
+class Balls(AnalyticDensity):
     """Balls of uniform or soft-edged density; red where x > 0, blue elsewhere."""
 
     radius = 1.0
@@ -28,14 +52,11 @@ class Balls(Scene):
 
     def forward(self, points: Tensor, progress: float) -> tuple[Tensor, Tensor]:
         red = (points[:, :1] > 0.0).float()
-        return self.density(points, progress), torch.cat([red, torch.zeros_like(red), 1.0 - red], dim=-1)
-
-    def param_groups(self, learning_rate: float) -> list[dict[str, Any]]:
-        return []
+        return torch.cat([red, torch.zeros_like(red), 1.0 - red], dim=-1)
 
 
 @final
-class Torus(Scene):
+class Torus(AnalyticDensity):
     """A ring around the z-axis; red where x > 0, blue elsewhere.
 
     Args:
@@ -55,9 +76,6 @@ class Torus(Scene):
         across = torch.stack([points[:, :2].norm(dim=-1) - self.ring, points[:, 2]], dim=-1)
         return self.inside * torch.sigmoid((self.tube - across.norm(dim=-1)) / self.edge)
 
-    def forward(self, points: Tensor, progress: float) -> tuple[Tensor, Tensor]:
+    def looks(self, points: Tensor) -> Tensor:
         red = (points[:, :1] > 0.0).float()
-        return self.density(points, progress), torch.cat([red, torch.zeros_like(red), 1.0 - red], dim=-1)
-
-    def param_groups(self, learning_rate: float) -> list[dict[str, Any]]:
-        return []
+        return torch.cat([red, torch.zeros_like(red), 1.0 - red], dim=-1)

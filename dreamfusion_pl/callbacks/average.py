@@ -8,10 +8,12 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from dreamfusion_pl.distillation.base import Distillation
+
 
 @final
 class WeightAverage(Callback):
-    """Exponential moving average of the parameters.
+    """Exponential moving average of the parameters, but for those that a distillation owns.
 
     Validation looks at the average, and when training ends the module has it. A checkpoint has it in
     ``state_dict``, and the weights that training goes on from in ``current_model_state``, as with Lightning's
@@ -98,4 +100,6 @@ class WeightAverage(Callback):
 
 
 def _parameters(module: LightningModule) -> dict[str, Tensor]:
-    return {name: parameter.detach() for name, parameter in module.named_parameters()}
+    owners = [part for part in module.modules() if isinstance(part, Distillation)]
+    own = {parameter for part in owners for parameter in part.parameters()}
+    return {name: value.detach() for name, value in module.named_parameters() if value not in own}

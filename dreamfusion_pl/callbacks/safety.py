@@ -160,9 +160,9 @@ class Safety(Callback):
             return
         self._lost_looks += 1
         note = (
-            "the object has vanished: lower --model.opacity_weight, or take another seed"
+            "the object has vanished: lower --model.regularizers.opacity, or take another seed"
             if opacity < EMPTY
-            else "the object fills the picture: raise --model.opacity_weight, or take another seed"
+            else "the object fills the picture: raise --model.regularizers.opacity, or take another seed"
         )
         self._note(trainer, note)
         if self._lost_looks == self.lost:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from dreamfusion_pl.configuration import renames
 from dreamfusion_pl.run_folder.checkpoint_io import has_weights_only, is_whole
 
 _PACKAGE = Path(__file__).parent.parent
@@ -70,6 +71,7 @@ def arrange(args: list[str], flaw: Callable[[Path], str] = flaw, is_fit: bool = 
     Raises:
         ValueError: a file is missing or no YAML mapping, or the checkpoint is not there.
     """
+    args = _updated_words(args)
     names, rest = _take(args, "--config", "-c")
     checkpoints, rest = _take(rest, "--ckpt_path", "--resume")
     given = [load(name) for name in names]
@@ -135,7 +137,30 @@ def load(name: str) -> Config:
         tree = {}
     if not isinstance(tree, dict):
         raise ValueError(f"{path} must be a YAML mapping such as 'trainer: {{max_steps: 400}}', got {tree!r}")
-    return Config(str(path), str(path), tree) if tree else Config(str(path), "{}", {})
+    if not tree:
+        return Config(str(path), "{}", {})
+    updated = _updated(str(path), tree)
+    return Config(str(path), str(path) if updated == tree else yaml.safe_dump(updated), updated)
+
+
+def _updated_words(words: list[str]) -> list[str]:
+    """Words in the names of today; with a warning where they had older ones."""
+    updated, used = renames.update_words(words)
+    if used:
+        _warn(renames.warning("the command line", used))
+    return updated
+
+
+def _updated(place: str, tree: dict[str, Any]) -> dict[str, Any]:
+    """A configuration in the names of today; with a warning where it had older ones."""
+    updated, used = renames.update_tree(tree)
+    if used:
+        _warn(renames.warning(place, used))
+    return updated
+
+
+def _warn(message: str) -> None:
+    print(f"dreamfusion_pl: warning: {message}", file=sys.stderr)
 
 
 def find_checkpoint(name: str, flaw: Callable[[Path], str] = flaw) -> Path:
@@ -169,7 +194,7 @@ def find_checkpoint(name: str, flaw: Callable[[Path], str] = flaw) -> Path:
         reason = flaw(checkpoint)
         if not reason:
             return checkpoint
-        print(f"dreamfusion_pl: warning: {checkpoint} {reason}; looking for an older one", file=sys.stderr)
+        _warn(f"{checkpoint} {reason}; looking for an older one")
     raise ValueError(
         f"every checkpoint at {name!r} is damaged or cannot be gone on from: start again without --resume"
     )
@@ -195,6 +220,7 @@ def _layers_of_run(checkpoint: Path, keeps_folder: bool) -> list[Config]:
     init = {key: value for key, value in stored.items() if not key.startswith("_") and key not in _LINKED}
     tree = {"model": {"class_path": stored["_class_path"], "init_args": init}}
     tree |= {_LINKED[key]: stored[key] for key in _LINKED if key in stored}
+    tree = _updated(str(checkpoint), tree)
     layer = Config(str(checkpoint), yaml.safe_dump(tree), tree)
     return [layer] if "prompt" not in stored else [load("default.yaml"), layer]
 

@@ -3,18 +3,34 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import final
+from typing import Any, NamedTuple, final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dreamfusion_pl.diffusion.prior import DiffusionPrior
 from dreamfusion_pl.schedule import Constant, Schedule
 from dreamfusion_pl.types import Condition
 
 
-class Distillation(ABC):
-    """Turns what a prior thinks of rendered pictures into a loss."""
+class DistillationLoss(NamedTuple):
+    """What a distillation asks to be minimized: the sum of all of it."""
+
+    surrogate: Tensor  # scalar; its gradient with respect to z is the distillation's
+    own: dict[str, Tensor] = {}  # scalars that train the distillation's own parameters, by name
+
+    @property
+    def total(self) -> Tensor:
+        """The sum, a scalar."""
+        return sum(self.own.values(), self.surrogate)
+
+
+class Distillation(nn.Module, ABC):
+    """Turns what a prior thinks of rendered pictures into a loss.
+
+    It may own parameters, such as a low-rank copy of the prior's network. They are trained beside the scene,
+    by losses of their own, and are in checkpoints, but not in averaged weights: they are no result.
+    """
 
     @abstractmethod
     def check(self, prior: DiffusionPrior) -> None:
@@ -25,14 +41,18 @@ class Distillation(ABC):
         """
 
     @abstractmethod
-    def __call__(
+    def param_groups(self, learning_rate: float) -> list[dict[str, Any]]:
+        """Return optimizer groups of its own parameters, each with its own ``lr``; of most there are none."""
+
+    @abstractmethod
+    def forward(
         self,
         z: Tensor,
         condition: Condition,
         prior: DiffusionPrior,
         progress: float,
         generator: torch.Generator,
-    ) -> Tensor:
+    ) -> DistillationLoss:
         """Return the loss of B encoded views.
 
         Args:
@@ -43,7 +63,7 @@ class Distillation(ABC):
             generator: source of every draw.
 
         Returns:
-            Scalar, a mean over views.
+            Scalars, each a mean over views.
         """
 
 

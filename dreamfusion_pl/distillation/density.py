@@ -18,7 +18,7 @@ two scores of step 3, grad log p - grad log q, not the score of q alone.
 
 from __future__ import annotations
 
-from typing import final
+from typing import Any, final
 
 import torch
 from torch import Tensor
@@ -26,7 +26,7 @@ from torch import Tensor
 from dreamfusion_pl.diffusion.closed_form import GaussianPrior
 from dreamfusion_pl.diffusion.noise import Weighting
 from dreamfusion_pl.diffusion.prior import DiffusionPrior
-from dreamfusion_pl.distillation.base import Distillation, TimeRange
+from dreamfusion_pl.distillation.base import Distillation, DistillationLoss, TimeRange
 from dreamfusion_pl.schedule import Schedule
 from dreamfusion_pl.types import Condition
 
@@ -47,6 +47,7 @@ class DensityDistillation(Distillation):
     """
 
     def __init__(self, weighting: Weighting, t_min: float = 0.02, t_max: Schedule | float = 0.98) -> None:
+        super().__init__()
         self.weighting, self.times = weighting, TimeRange(t_min, t_max)
 
     def check(self, prior: DiffusionPrior) -> None:
@@ -61,17 +62,21 @@ class DensityDistillation(Distillation):
                 "in closed form: take a GaussianPrior, or ScoreDistillation, whose gradient is the same"
             )
 
-    def __call__(
+    def param_groups(self, learning_rate: float) -> list[dict[str, Any]]:
+        return []
+
+    def forward(
         self,
         z: Tensor,
         condition: Condition,
         prior: DiffusionPrior,
         progress: float,
         generator: torch.Generator,
-    ) -> Tensor:
+    ) -> DistillationLoss:
         assert isinstance(prior, GaussianPrior)
         if condition.negatives is not None:
             raise ValueError("DensityDistillation has no guidance to put negatives into: leave perp_neg out")
         t = self.times.draw(len(z), progress, generator).to(z.device)
         alpha, sigma = prior.schedule.alpha(t), prior.schedule.sigma(t)
-        return (self.weighting(alpha, sigma) * sigma / alpha * prior.divergence(z, t, condition.text)).mean()
+        weight = self.weighting(alpha, sigma) * sigma / alpha
+        return DistillationLoss((weight * prior.divergence(z, t, condition.text)).mean())

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from typing import final
+from typing import Any, final
 
 import torch
 from torch import Tensor
 
 from dreamfusion_pl.diffusion.noise import Weighting
 from dreamfusion_pl.diffusion.prior import DiffusionPrior
-from dreamfusion_pl.distillation.base import Distillation, TimeRange, check_guidance, draw_noise
+from dreamfusion_pl.distillation.base import (
+    Distillation,
+    DistillationLoss,
+    TimeRange,
+    check_guidance,
+    draw_noise,
+)
 from dreamfusion_pl.schedule import Schedule
 from dreamfusion_pl.types import Condition
 
@@ -34,6 +40,7 @@ class ParameterSpaceSampling(Distillation):
     def __init__(
         self, guidance_scale: float, weighting: Weighting, t_min: float = 0.02, t_max: Schedule | float = 0.98
     ) -> None:
+        super().__init__()
         self.guidance_scale, self.weighting = check_guidance(guidance_scale), weighting
         self.times = TimeRange(t_min, t_max)
 
@@ -49,17 +56,21 @@ class ParameterSpaceSampling(Distillation):
                 "no gradients: take --model.distillation ScoreDistillation, or a differentiable prior"
             )
 
-    def __call__(
+    def param_groups(self, learning_rate: float) -> list[dict[str, Any]]:
+        return []
+
+    def forward(
         self,
         z: Tensor,
         condition: Condition,
         prior: DiffusionPrior,
         progress: float,
         generator: torch.Generator,
-    ) -> Tensor:
+    ) -> DistillationLoss:
         t = self.times.draw(len(z), progress, generator).to(z.device)
         eps = draw_noise(z, generator)
         z_t = prior.schedule.diffuse(z, eps, t)
         eps_hat = prior.guided(z_t, t, condition, self.guidance_scale)
         weight = self.weighting(prior.schedule.alpha(t), prior.schedule.sigma(t))
-        return (weight * (eps_hat - eps).square().sum(dim=(1, 2, 3))).mean()  # seed eq. 1
+        loss = (weight * (eps_hat - eps).square().sum(dim=(1, 2, 3))).mean()  # seed eq. 1
+        return DistillationLoss(loss)

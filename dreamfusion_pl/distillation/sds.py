@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from typing import final
+from typing import Any, final
 
 import torch
 from torch import Tensor
 
 from dreamfusion_pl.diffusion.noise import Weighting, per_row
 from dreamfusion_pl.diffusion.prior import DiffusionPrior
-from dreamfusion_pl.distillation.base import Distillation, TimeRange, check_guidance, draw_noise, surrogate
+from dreamfusion_pl.distillation.base import (
+    Distillation,
+    DistillationLoss,
+    TimeRange,
+    check_guidance,
+    draw_noise,
+    surrogate,
+)
 from dreamfusion_pl.schedule import Schedule
 from dreamfusion_pl.types import Condition
 
@@ -31,20 +38,24 @@ class ScoreDistillation(Distillation):
     def __init__(
         self, guidance_scale: float, weighting: Weighting, t_min: float = 0.02, t_max: Schedule | float = 0.98
     ) -> None:
+        super().__init__()
         self.guidance_scale, self.weighting = check_guidance(guidance_scale), weighting
         self.times = TimeRange(t_min, t_max)
 
     def check(self, prior: DiffusionPrior) -> None:
         """Any prior serves: nothing is differentiated but the renderer."""
 
-    def __call__(
+    def param_groups(self, learning_rate: float) -> list[dict[str, Any]]:
+        return []
+
+    def forward(
         self,
         z: Tensor,
         condition: Condition,
         prior: DiffusionPrior,
         progress: float,
         generator: torch.Generator,
-    ) -> Tensor:
+    ) -> DistillationLoss:
         with torch.no_grad():
             t = self.times.draw(len(z), progress, generator).to(z.device)
             eps = draw_noise(z, generator)
@@ -52,4 +63,4 @@ class ScoreDistillation(Distillation):
             eps_hat = prior.guided(z_t, t, condition, self.guidance_scale)
             weight = self.weighting(prior.schedule.alpha(t), prior.schedule.sigma(t))
             gradient = per_row(weight) * (eps_hat - eps)  # seed eq. 2
-        return surrogate(z, gradient)
+        return DistillationLoss(surrogate(z, gradient))

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from pickle import UnpicklingError
+from typing import Any
 
 import torch
 from jsonargparse import ArgumentError
 from torch import Tensor
 
 from dreamfusion_pl.algorithm import DreamFusion
+from dreamfusion_pl.configuration import renames
 from dreamfusion_pl.data.orbit import GRAY, orbit, ring
 from dreamfusion_pl.run_folder.checkpoint_io import is_whole
 from dreamfusion_pl.types import Views
 
 PLACEHOLDER_PRIOR = "dreamfusion_pl.diffusion.placeholder.PlaceholderPrior"
+NOTHING_TO_ASK = {  # what a finished object needs neither of, without weights
+    "prior": {"class_path": PLACEHOLDER_PRIOR},
+    "distillation": {
+        "class_path": "dreamfusion_pl.distillation.sds.ScoreDistillation",
+        "init_args": {
+            "guidance_scale": 0.0,
+            "weighting": {"class_path": "dreamfusion_pl.diffusion.noise.Uniform"},
+        },
+    },
+}
 CHECKPOINT = Path("checkpoints") / "last.ckpt"
 
 
@@ -55,9 +68,10 @@ def load(place: Path) -> DreamFusion:
     if not is_whole(checkpoint):
         raise ValueError(f"{checkpoint} cannot be read as a finished object: it is damaged or no checkpoint")
     try:
-        model = DreamFusion.load_from_checkpoint(
-            checkpoint, map_location="cpu", weights_only=True, prior={"class_path": PLACEHOLDER_PRIOR}
-        )
+        stored = io.BytesIO()
+        torch.save(_object_of(torch.load(checkpoint, map_location="cpu", weights_only=True)), stored)
+        stored.seek(0)
+        model = DreamFusion.load_from_checkpoint(stored, map_location="cpu", weights_only=True)
     except (
         RuntimeError,
         KeyError,
@@ -75,6 +89,16 @@ def load(place: Path) -> DreamFusion:
             f"{checkpoint} holds a {type(model).__name__} and no object: pass the run of a fit with a prompt"
         )
     return model.eval()
+
+
+def _object_of(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """The checkpoint of an object alone: with neither prior nor distillation, in the names of today."""
+    updated = renames.update_checkpoint(checkpoint)
+    weights = updated["state_dict"].items()
+    return updated | {
+        "state_dict": {name: value for name, value in weights if not name.startswith("distillation.")},
+        "hyper_parameters": updated["hyper_parameters"] | NOTHING_TO_ASK,
+    }
 
 
 def judged_views(

@@ -18,7 +18,7 @@ def solid_of(scene: Scene, threshold: float, resolution: int = 64, progress: flo
 
     Args:
         scene: the scene.
-        threshold: density of its surface.
+        threshold: level of its surface, see ``Scene.level``.
         resolution: grid points a side over the cube around the bounding sphere.
         progress: training progress in [0, 1] at which the scene is evaluated.
     """
@@ -26,9 +26,9 @@ def solid_of(scene: Scene, threshold: float, resolution: int = 64, progress: flo
 
     points = cube(scene.radius, resolution)
     device = next(scene.parameters()).device
-    density = torch.cat([scene.density(piece.to(device), progress).cpu() for piece in points.split(1 << 17)])
-    dense = (density > threshold) & (points.norm(dim=-1) <= scene.radius)
-    filled = binary_fill_holes(dense.view(resolution, resolution, resolution).numpy())
+    level = torch.cat([scene.level(piece.to(device), progress).cpu() for piece in points.split(1 << 17)])
+    inside = (level > threshold) & (points.norm(dim=-1) <= scene.radius)
+    filled = binary_fill_holes(inside.view(resolution, resolution, resolution).numpy())
     return Solid(points, torch.from_numpy(filled).reshape(-1))
 
 

@@ -2,9 +2,40 @@
 
 from __future__ import annotations
 
+from typing import final
+
 from torch import Tensor
 
+from dreamfusion_pl.schedule import Schedule, check_not_negative
 from dreamfusion_pl.types import Rendering
+
+
+@final
+class Regularizers:
+    """What is added to the distillation's loss.
+
+    Args:
+        opacity: weight of :func:`opacity` over training.
+        orientation: weight of :func:`orientation` over training.
+
+    Raises:
+        ValueError: a weight is negative at some time.
+    """
+
+    def __init__(self, opacity: Schedule, orientation: Schedule) -> None:
+        check_not_negative(opacity=opacity, orientation=orientation)
+        self.opacity, self.orientation = opacity, orientation
+
+    def __call__(self, rendering: Rendering, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the weighted sum, and every loss by its name, without its weight and without a gradient.
+
+        Args:
+            rendering: of B views.
+            progress: training progress in [0, 1].
+        """
+        filled, backward = opacity(rendering), orientation(rendering)
+        total = self.opacity(progress) * filled + self.orientation(progress) * backward
+        return total, {"opacity": filled.detach(), "orientation": backward.detach()}
 
 
 def orientation(rendering: Rendering) -> Tensor:

@@ -53,9 +53,9 @@ class Renderer(nn.Module):
 
     Args:
         num_samples: samples S on every ray.
-        normals: "exact", the gradient of density at every sample; "finite_difference", six more densities
-            per sample; "surface", six more densities per ray, at its expected depth, and shading of the
-            accumulated albedo (the cheapest).
+        normals: "exact", the gradient of the scene's level function at every sample; "finite_difference",
+            six more evaluations per sample; "surface", six more per ray, at its expected depth, and shading
+            of the accumulated albedo (the cheapest).
         occupancy_resolution: cells along a side of the occupancy grid; 0 spreads samples over the bound.
         num_strata: pieces of every ray that are looked up in the occupancy grid.
         normal_step: distance h of finite differences, in world units.
@@ -176,18 +176,18 @@ class Renderer(nn.Module):
         points = rays.origins[:, None] + distances[..., None] * rays.directions[:, None]
         flat = points.reshape(-1, 3)
         normal = None
-        if not per_sample:
-            density, looks = scene(flat, progress)
-        elif self.normals == "exact":
-            density, looks, normal = exact_normals(scene, flat, progress)
+        if per_sample and self.normals == "exact":
+            matter, normal = exact_normals(scene, flat, progress)
         else:
-            density, looks = scene(flat, progress)
-            normal = finite_difference_normals(lambda p: scene.density(p, progress), flat, self.normal_step)
+            matter = scene(flat, progress)
+        if per_sample and self.normals == "finite_difference":
+            normal = finite_difference_normals(lambda p: scene.level(p, progress), flat, self.normal_step)
+        looks = matter.looks
         shape = distances.shape
         return _Samples(
             points=points,
             distances=distances,
-            weights=compositing_weights(density.reshape(shape), delta),
+            weights=compositing_weights(matter.density.reshape(shape), delta),
             albedo=looks[:, :3].reshape(*shape, 3),
             latent=looks[:, 3:].reshape(*shape, looks.shape[-1] - 3),
             normal=None if normal is None else normal.reshape(*shape, 3),
@@ -206,7 +206,7 @@ class Renderer(nn.Module):
         """Deferred shading with one normal per ray, at the expected depth of what the ray hits."""
         distance = (depth / opacity.clamp_min(1e-4)).detach()
         points = rays.origins + distance[:, None] * rays.directions
-        normal = finite_difference_normals(lambda p: scene.density(p, progress), points, self.normal_step)
+        normal = finite_difference_normals(lambda p: scene.level(p, progress), points, self.normal_step)
         irradiance = lambert(normal, points, lights.position, lights.ambient, lights.diffuse)
         surface = torch.where(lights.textureless[:, None], opacity[:, None], albedo)
         facing = facing_away(normal, rays.directions)[:, None]

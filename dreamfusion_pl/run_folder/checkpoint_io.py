@@ -6,6 +6,7 @@ import io
 import os
 import zipfile
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, final
@@ -16,7 +17,14 @@ from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 
 @final
 class WholeCheckpoints(TorchCheckpointIO):
-    """Saves as ``write_whole`` does, with nothing in the system's folder for temporary files."""
+    """Saves as ``write_whole`` does, with nothing in the system's folder for temporary files.
+
+    Args:
+        update: brings what earlier versions wrote up to date.
+    """
+
+    def __init__(self, update: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+        self._update = update
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Write a checkpoint.
@@ -40,7 +48,7 @@ class WholeCheckpoints(TorchCheckpointIO):
         checkpoint = super().load_checkpoint(path, map_location, weights_only)
         if not {"state_dict", "pytorch-lightning_version"} <= set(checkpoint):
             raise ValueError(f"{path} is no checkpoint of a run: it holds {', '.join(map(str, checkpoint))}")
-        return checkpoint
+        return self._update(checkpoint)
 
 
 def write_whole(content: bytes | memoryview, path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from balls import Balls
+from balls import AnalyticDensity, Balls
 from fakes import SMALL_RUN, small_model
 from pytorch_lightning.demos.boring_classes import BoringModel
 
@@ -20,7 +20,6 @@ from dreamfusion_pl.export.quality import compare, psnr
 from dreamfusion_pl.rendering.premultiplied import render_premultiplied
 from dreamfusion_pl.rendering.renderer import Renderer
 from dreamfusion_pl.scene.background import DirectionBackground
-from dreamfusion_pl.scene.base import Scene
 
 
 def ball(edge: float = 0.005, inside: float = 300.0):
@@ -54,17 +53,14 @@ def test_a_wrong_texture_is_noticed():
 
 
 def test_colours_that_are_not_finite_are_refused():
-    class Colourless(Scene):
+    class Colourless(AnalyticDensity):
         radius = 1.0
 
         def density(self, points, progress):
             return ball().scene.density(points, progress)
 
-        def forward(self, points, progress):
-            return self.density(points, progress), torch.full_like(points, math.nan)
-
-        def param_groups(self, learning_rate):
-            return []
+        def looks(self, points):
+            return torch.full_like(points, math.nan)
 
     with pytest.raises(ValueError, match="colours are not finite"):
         make_asset(Colourless(), SETTINGS._replace(resolution=16, texture_size=16))

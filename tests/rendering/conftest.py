@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, final
+from typing import final
 
 import pytest
 import torch
+from balls import AnalyticDensity
 from torch import Tensor
 
 from dreamfusion_pl.data.cameras import look_at, positions
-from dreamfusion_pl.scene.base import Scene
 from dreamfusion_pl.types import Rays, Views
 
 
 @final
-class SphereScene(Scene):
+class SphereScene(AnalyticDensity):
     """A ball of radius 0.4 with a nearly hard wall; its albedo is a function of position."""
 
     ball = 0.4
@@ -27,15 +27,12 @@ class SphereScene(Scene):
     def density(self, points: Tensor, progress: float) -> Tensor:
         return self.peak * torch.sigmoid((self.ball - points.norm(dim=-1)) / self.wall)
 
-    def forward(self, points: Tensor, progress: float) -> tuple[Tensor, Tensor]:
-        return self.density(points, progress), self.albedo(points)
+    def looks(self, points: Tensor) -> Tensor:
+        return self.albedo(points)
 
     @staticmethod
     def albedo(points: Tensor) -> Tensor:
         return 0.5 + 0.5 * points
-
-    def param_groups(self, learning_rate: float) -> list[dict[str, Any]]:
-        return []
 
     def hit(self, rays: Rays) -> tuple[Tensor, Tensor]:
         """Distance to the ball, and whether a ray comes well inside its silhouette."""

@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from dreamfusion_pl.scene.mlp import MLPScene
+from dreamfusion_pl.scene.triplane import TriplaneScene
 from fakes import ColorPrior, small_model
 from tiny_families import save_tiny_family
 
@@ -11,8 +13,6 @@ from dreamfusion_pl.diffusion.families.pretrained import PretrainedPrior
 from dreamfusion_pl.rendering.renderer import Renderer
 from dreamfusion_pl.scene.background import SolidBackground
 from dreamfusion_pl.scene.latent_colors import LatentColors
-from dreamfusion_pl.scene.mlp import MLPScene
-from dreamfusion_pl.scene.triplane import TriplaneScene
 
 CPU = torch.device("cpu")
 VIEWS = orbit([10.0, 120.0], 10.0, 1.5, 1.1, 8, 8, (0.2, 0.5, 0.9))

@@ -1,9 +1,9 @@
 import pytest
 import torch
+from dreamfusion_pl.scene.triplane import TriplaneScene
 
 from dreamfusion_pl.scene.base import LinearBias
-from dreamfusion_pl.scene.mlp import MLPScene, truncated_exp
-from dreamfusion_pl.scene.triplane import TriplaneScene
+from dreamfusion_pl.scene.density import truncated_exp
 from dreamfusion_pl.schedule import Constant
 
 SCENES = (MLPScene, TriplaneScene)

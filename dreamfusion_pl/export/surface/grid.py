@@ -1,4 +1,4 @@
-"""A field's density on a grid, in bounded memory; where its surface lies, and whether it has one."""
+"""A field on a grid, in bounded memory; where its surface lies, and whether it has one."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class FullFieldError(ValueError):
     """The scene has no surface: all of its bounding sphere is opaque."""
 
 
-def density_grid(scene: Scene, start: Tensor, spacing: float, shape: list[int], progress: float) -> Tensor:
-    """Evaluate a scene on a regular grid, on the scene's device, a chunk of points at a time.
+def level_grid(scene: Scene, start: Tensor, spacing: float, shape: list[int], progress: float) -> Tensor:
+    """Evaluate ``Scene.level`` on a regular grid, on the scene's device, a chunk of points at a time.
 
     Args:
         scene: the field.
@@ -33,7 +33,7 @@ def density_grid(scene: Scene, start: Tensor, spacing: float, shape: list[int], 
         progress: training progress in [0, 1] at which the scene is evaluated.
 
     Returns:
-        Density on the CPU, of that shape; 0 outside of the bounding sphere.
+        ``Scene.level`` on the CPU, of that shape; the level of empty space outside of the bounding sphere.
 
     Raises:
         ValueError: it is not finite, or the grid does not fit into memory.
@@ -49,9 +49,9 @@ def density_grid(scene: Scene, start: Tensor, spacing: float, shape: list[int], 
             [torch.div(plane, sizes[1], rounding_mode="floor"), plane % sizes[1], index % sizes[2]]
         )
         points = start.to(device) + spacing * place.T
-        density = scene.density(points, progress).float()
+        level = scene.level(points, progress).float()
         inside = points.square().sum(-1) <= scene.radius**2
-        values[first : first + CHUNK] = torch.where(inside, density, 0.0).cpu()
+        values[first : first + CHUNK] = torch.where(inside, level, scene.empty_level).cpu()
     if not bool(values.isfinite().all()):
         raise ValueError(
             "the scene's density is not finite (NaN or infinity) and has no surface: training diverged; "

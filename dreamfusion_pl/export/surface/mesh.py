@@ -1,4 +1,4 @@
-"""From a density field to a coloured triangle mesh."""
+"""From a field to a coloured triangle mesh."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dreamfusion_pl.export.surface.grid import blur, check_level, density_grid, empty, surface_density
+from dreamfusion_pl.export.surface.grid import blur, check_level, empty, level_grid, surface_density
 from dreamfusion_pl.export.surface.visible_albedo import seen_albedo
 from dreamfusion_pl.scene.base import Scene
 
@@ -35,18 +35,21 @@ def extract(
     progress: float = 1.0,
     smoothing: float = 0.01,
 ) -> Mesh:
-    """Extract the surface at which the scene becomes opaque, coloured with its albedo.
+    """Extract the surface of the scene, coloured with its albedo.
 
-    A coarse grid over the bounding sphere finds threshold and bounds, a fine one inside the bounds goes to
-    marching cubes. Floaters (components with little area) and cavities (which nobody sees) are dropped.
+    A coarse grid over the bounding sphere finds bounds, and the threshold where the scene does not know its
+    surface; a fine one inside the bounds goes to marching cubes. Floaters (components with little area) and
+    cavities (which nobody sees) are dropped.
 
     Args:
         scene: the field, evaluated on the device it is on.
         resolution: points of the fine grid along the object's longest side, at least 8.
         threshold: density of the surface in inverse world units; None finds it (see :func:`surface_density`).
+            A scene that knows its surface takes none.
         progress: training progress in [0, 1] at which the scene is evaluated.
         smoothing: standard deviation, in world units, of the Gaussian that removes from the field what is
-            finer than the training's pixels, at least half a cell of the fine grid; 0 for none.
+            finer than the training's pixels, at least half a cell of the fine grid; 0 for none. A scene that
+            knows its surface is not smoothed.
 
     Raises:
         EmptyFieldError: nothing in the scene reaches the threshold.
@@ -57,17 +60,26 @@ def extract(
     check_surface(resolution, threshold)
     if not smoothing >= 0.0:
         raise ValueError(f"the mesh's smoothing is a length >= 0 in world units; got {smoothing}")
-    coarse, cell = _coarse_density(scene, progress, smoothing)
-    level = surface_density(coarse, cell) if threshold is None else threshold
+    if threshold is not None and scene.surface is not None:
+        raise ValueError("this scene knows where its surface is: leave the threshold out")
+    coarse, cell = _coarse_level(scene, progress, smoothing)
+    level = _surface_level(scene, coarse, cell) if threshold is None else threshold
     check_level(coarse, level, cell, scene.radius)
-    near_surface = (coarse > 0.25 * level).nonzero()
+    near_surface = (coarse > (0.25 * level if scene.surface is None else level - cell)).nonzero()
     start = cell * (near_surface.amin(0) - 2) - scene.radius
     extent = cell * (near_surface.amax(0) - near_surface.amin(0) + 4)
     spacing = float(extent.max()) / (resolution - 1)
     shape = [math.ceil(side / spacing) + 1 for side in extent.tolist()]
-    fine = density_grid(scene, start, spacing, shape, progress)
-    deviation = max(smoothing / spacing, 0.5) if smoothing > 0.0 else 0.0
-    vertices, faces = _visible_parts(*_marching_cubes(fine, level, deviation))
+    fine = level_grid(scene, start, spacing, shape, progress)
+    if scene.surface is None:
+        # Opacity, 0.5 at the level: bounded, so that a steep edge stays where it is when it is blurred.
+        opacity = 1.0 - torch.exp(-math.log(2.0) / level * fine)
+        solid = blur(opacity, max(smoothing / spacing, 0.5) if smoothing > 0.0 else 0.0)
+    else:
+        solid = (0.5 + (fine - level) / (4.0 * spacing)).clamp(0.0, 1.0)
+    if not float(solid.max()) > 0.5:
+        raise empty(float(fine.max()), level)
+    vertices, faces = _visible_parts(*_marching_cubes(solid))
     points = torch.from_numpy(vertices).float() * spacing + start
     return _colored(points, torch.from_numpy(faces), scene, progress)
 
@@ -171,26 +183,26 @@ def _colored(vertices: Tensor, faces: Tensor, scene: Scene, progress: float) -> 
 
 @torch.no_grad()
 def surface_threshold(scene: Scene, progress: float = 1.0, smoothing: float = 0.01) -> float:
-    """Return the density at which :func:`extract` puts a scene's surface; arguments and errors as there."""
-    return surface_density(*_coarse_density(scene, progress, smoothing))
+    """Return the level at which :func:`extract` puts a scene's surface; arguments and errors as there."""
+    return _surface_level(scene, *_coarse_level(scene, progress, smoothing))
 
 
-def _coarse_density(scene: Scene, progress: float, smoothing: float) -> tuple[Tensor, float]:
-    """Smoothed density on a grid over the bounding sphere, and the distance of its points."""
+def _surface_level(scene: Scene, coarse: Tensor, cell: float) -> float:
+    return surface_density(coarse, cell) if scene.surface is None else scene.surface
+
+
+def _coarse_level(scene: Scene, progress: float, smoothing: float) -> tuple[Tensor, float]:
+    """The scene's level on a grid over the bounding sphere, smoothed, and the distance of its points."""
     cell = 2.0 * scene.radius / (COARSE - 1)
-    density = density_grid(scene, torch.full((3,), -scene.radius), cell, [COARSE] * 3, progress)
-    return blur(density, smoothing / cell), cell
+    level = level_grid(scene, torch.full((3,), -scene.radius), cell, [COARSE] * 3, progress)
+    return (blur(level, smoothing / cell) if scene.surface is None else level), cell
 
 
-def _marching_cubes(density: Tensor, level: float, deviation: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return vertices [V, 3] in grid indices and faces [F, 3], closed and outward, after a blur."""
+def _marching_cubes(solid: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Return vertices [V, 3] in grid indices and faces [F, 3] at 0.5, closed and outward."""
     from skimage.measure import marching_cubes
 
-    # Opacity, 0.5 at the level: bounded, so that a steep edge stays where it is when it is blurred.
-    opacity = blur(1.0 - torch.exp(-math.log(2.0) / level * density), deviation)
-    volume = F.pad(opacity, (1, 1, 1, 1, 1, 1)).numpy()
-    if not volume.max() > 0.5:
-        raise empty(float(density.max()), level)
+    volume = F.pad(solid, (1, 1, 1, 1, 1, 1)).numpy()
     vertices, faces, _, _ = marching_cubes(volume, 0.5, gradient_direction="ascent")
     return vertices - 1.0, faces.astype(np.int64)
 

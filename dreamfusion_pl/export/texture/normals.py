@@ -96,10 +96,10 @@ def _local_normals(scene: Scene, charts: Charts, tangent: Tensor, texels: Texels
 
 
 def _normals(scene: Scene, points: Tensor, progress: float) -> Tensor:
-    def density(places: Tensor) -> Tensor:
-        return scene.density(places, progress)
+    def level(places: Tensor) -> Tensor:
+        return scene.level(places, progress)
 
-    return finite_difference_normals(density, points.to(device_of(scene)), STEP).float().cpu()
+    return finite_difference_normals(level, points.to(device_of(scene)), STEP).float().cpu()
 
 
 def _across(normals: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from balls import Balls
+from balls import AnalyticDensity, Balls
 from torch import Tensor
 
 from dreamfusion_pl.export.surface import grid
@@ -103,17 +103,14 @@ def test_floaters_go_and_second_objects_stay():
 
 
 def test_a_cavity_is_filled():
-    class Shell(Scene):
+    class Shell(AnalyticDensity):
         radius = 1.0
 
         def density(self, points, progress):
             return 80.0 * ((points.norm(dim=-1) - 0.45).abs() < 0.1)
 
-        def forward(self, points, progress):
-            return self.density(points, progress), torch.ones_like(points)
-
-        def param_groups(self, learning_rate):
-            return []
+        def looks(self, points):
+            return torch.ones_like(points)
 
     assert _volume(extract(Shell())) == pytest.approx(4 / 3 * np.pi * 0.55**3, rel=0.05)
 
@@ -133,7 +130,7 @@ def test_a_full_field_is_explained():
 
 
 def test_a_grid_is_filled_in_chunks_and_says_where_its_points_are(monkeypatch):
-    class Place(Scene):
+    class Place(AnalyticDensity):
         radius = 9.0
         asked = []
 
@@ -141,11 +138,8 @@ def test_a_grid_is_filled_in_chunks_and_says_where_its_points_are(monkeypatch):
             self.asked.append(len(points))
             return points @ torch.tensor([100.0, 10.0, 1.0])
 
-        def forward(self, points, progress):
-            return self.density(points, progress), torch.ones_like(points)
-
-        def param_groups(self, learning_rate):
-            return []
+        def looks(self, points):
+            return torch.ones_like(points)
 
     monkeypatch.setattr(grid, "CHUNK", 7)
     values = density_grid(Place(), torch.tensor([1.0, 2.0, 3.0]), 0.5, [2, 3, 4], 1.0)
@@ -188,18 +182,15 @@ def test_arguments_out_of_range_are_refused(arguments):
 
 
 def test_smoothing_removes_noise_and_keeps_the_size():
-    class Noisy(Scene):
+    class Noisy(AnalyticDensity):
         radius = 1.0
 
         def density(self, points, progress):
             noise = torch.sin(160.0 * points).prod(-1)  # a wavelength of 0.04
             return 40.0 * torch.sigmoid((0.4 - points.norm(dim=-1)) / 0.02) * (1.0 + 0.6 * noise)
 
-        def forward(self, points, progress):
-            return self.density(points, progress), torch.ones_like(points)
-
-        def param_groups(self, learning_rate):
-            return []
+        def looks(self, points):
+            return torch.ones_like(points)
 
     scene = Noisy()
     rough, smooth = (extract(scene, smoothing=smoothing) for smoothing in (0.0, 0.02))

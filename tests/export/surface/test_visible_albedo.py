@@ -1,11 +1,12 @@
 """The colour of a surface, against colours that are known at every depth."""
 
 import math
-from typing import Any, final
+from typing import final
 
 import pytest
 import torch
 import torch.nn.functional as F
+from balls import AnalyticDensity
 from torch import Tensor
 
 from dreamfusion_pl.export.surface.visible_albedo import aslant, seen_albedo
@@ -13,7 +14,7 @@ from dreamfusion_pl.scene.base import Scene
 
 
 @final
-class Layers(Scene):
+class Layers(AnalyticDensity):
     """Uniform density below the plane z = 0, red down to 0.05 and blue below; thin green air above."""
 
     radius = 1.0
@@ -26,13 +27,10 @@ class Layers(Scene):
         assert bool((points.norm(dim=-1) <= 1.0 + 1e-6).all()), "asked outside of the bounding sphere"
         return torch.where(points[:, 2] < 0.0, self.inside, self.air)
 
-    def forward(self, points: Tensor, progress: float) -> tuple[Tensor, Tensor]:
+    def looks(self, points: Tensor) -> Tensor:
         red, green, blue = torch.eye(3)
         z = points[:, 2:]
-        return self.density(points, progress), torch.where(z > 0.0, green, torch.where(z > -0.05, red, blue))
-
-    def param_groups(self, learning_rate: float) -> list[dict[str, Any]]:
-        return []
+        return torch.where(z > 0.0, green, torch.where(z > -0.05, red, blue))
 
 
 def look(scene: Scene, height: float = -0.001) -> list[float]:

@@ -1,10 +1,11 @@
 """Unrolling and baking on surfaces where every texel's colour is known."""
 
 import math
-from typing import Any, final
+from typing import final
 
 import pytest
 import torch
+from balls import AnalyticDensity
 from torch import Tensor
 
 from dreamfusion_pl.export.asset import Settings, make_asset
@@ -12,11 +13,10 @@ from dreamfusion_pl.export.surface.mesh import extract, simplify
 from dreamfusion_pl.export.surface.visible_albedo import aslant, seen_albedo
 from dreamfusion_pl.export.texture import atlas
 from dreamfusion_pl.export.texture.atlas import Charts, bake, surface_texels, unwrap
-from dreamfusion_pl.scene.base import Scene
 
 
 @final
-class Colorful(Scene):
+class Colorful(AnalyticDensity):
     """A ball whose albedo is its position."""
 
     radius = 1.0
@@ -24,11 +24,8 @@ class Colorful(Scene):
     def density(self, points: Tensor, progress: float) -> Tensor:
         return 60.0 * torch.sigmoid((0.5 - points.norm(dim=-1)) / 0.01)
 
-    def forward(self, points: Tensor, progress: float) -> tuple[Tensor, Tensor]:
-        return self.density(points, progress), (0.5 + 0.9 * points).clamp(0.0, 1.0)
-
-    def param_groups(self, learning_rate: float) -> list[dict[str, Any]]:
-        return []
+    def looks(self, points: Tensor) -> Tensor:
+        return (0.5 + 0.9 * points).clamp(0.0, 1.0)
 
 
 def square() -> Charts:

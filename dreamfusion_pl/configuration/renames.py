@@ -1,0 +1,244 @@
+"""Names of version 0.1, which this version still reads, with a warning; the next one will not.
+
+Configuration files, words of the command line and checkpoints pass through here; nothing else knows old
+names.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import yaml
+
+CLASSES = {
+    "dreamfusion_pl.callbacks.live.LiveView": "dreamfusion_pl.callbacks.previews.live.LiveView",
+    "dreamfusion_pl.callbacks.renders.Renders": "dreamfusion_pl.callbacks.previews.renders.Renders",
+    "dreamfusion_pl.callbacks.trajectory.Trajectory": (
+        "dreamfusion_pl.callbacks.previews.trajectory.Trajectory"
+    ),
+    "dreamfusion_pl.callbacks.turntable.Turntable": "dreamfusion_pl.callbacks.previews.turntable.Turntable",
+    "dreamfusion_pl.diffusion.denoising.DenoiserTraining": (
+        "dreamfusion_pl.diffusion.training.denoiser.DenoiserTraining"
+    ),
+    "dreamfusion_pl.diffusion.perp_neg.PerpNeg": "dreamfusion_pl.diffusion.text.perp_neg.PerpNeg",
+    "dreamfusion_pl.diffusion.pretrained.PretrainedPrior": (
+        "dreamfusion_pl.diffusion.families.pretrained.PretrainedPrior"
+    ),
+    "dreamfusion_pl.scene.base.GaussianBias": "dreamfusion_pl.scene.density.GaussianBias",
+    "dreamfusion_pl.scene.base.LinearBias": "dreamfusion_pl.scene.density.LinearBias",
+}
+ARGUMENTS = {  # of DreamFusion; a name that begins with one of these goes with it
+    "opacity_weight": "regularizers.opacity",
+    "orientation_weight": "regularizers.orientation",
+    **{
+        name: f"prompts.{name}"
+        for name in (
+            "negative_prompt",
+            "directions",
+            "overhead_deg",
+            "front_deg",
+            "back_deg",
+            "view_prompts",
+            "view_embedding",
+            "perp_neg",
+        )
+    },
+    **{
+        f"scene.{name}": f"scene.features.{name}"
+        for name in (
+            "resolution",
+            "channels",
+            "width",
+            "initial_noise",
+            "mlp_rate",
+            "num_blocks",
+            "num_frequencies",
+            "covariance",
+        )
+    },
+    "scene.bias": "scene.field.bias",
+    "scene.blob": "scene.field.bias.strength",
+    "scene.offset": "scene.field.offset",
+}
+FIELD_SCENE = "dreamfusion_pl.scene.field_scene.FieldScene"
+SCENES = {  # a scene's class, and the features and the field that make the same one now
+    "dreamfusion_pl.scene.triplane.TriplaneScene": (
+        "dreamfusion_pl.scene.planes.PlaneFeatures",
+        "dreamfusion_pl.scene.density.SoftplusDensity",
+    ),
+    "dreamfusion_pl.scene.mlp.MLPScene": (
+        "dreamfusion_pl.scene.frequencies.FrequencyFeatures",
+        "dreamfusion_pl.scene.density.ExponentialDensity",
+    ),
+}
+WEIGHTS = {  # how names of a checkpoint's tensors begin
+    "scene.planes": "scene.features.planes",
+    "scene.hidden.": "scene.features.hidden.",
+    "scene.output.": "scene.head.",
+    "scene.network.": "scene.features.network.",
+}
+_CLASS = re.compile("|".join(rf"\b{re.escape(name)}\b" for name in CLASSES))
+
+
+def update_tree(tree: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return a configuration in the names of today, and which old names it had, with the new ones.
+
+    Args:
+        tree: what a configuration file or a checkpoint holds.
+    """
+    used: dict[str, str] = {}
+    tree = _update_classes(tree, used)
+    model = tree.get("model")
+    if isinstance(model, dict) and str(model.get("class_path", "DreamFusion")).endswith("DreamFusion"):
+        arguments = model.get("init_args", model)
+        if isinstance(arguments, dict):
+            _update_arguments(arguments, used)
+    return tree, used
+
+
+def update_words(words: list[str]) -> tuple[list[str], dict[str, str]]:
+    """Return words of a command line in the names of today, and the old names they had, with the new ones."""
+    used: dict[str, str] = {}
+    updated: list[str] = []
+    rest = iter(words)
+    for word in rest:
+        if not word.startswith("--"):
+            updated.append(_update_text(word, used))
+            continue
+        flag, equals, value = word.partition("=")
+        flag = _update_flag(flag, used)
+        if flag == "--model.scene":
+            updated += _update_scene_words(value if equals else next(rest, ""), used)
+        else:
+            updated.append(f"{flag}{equals}{_update_text(value, used)}")
+    return updated, used
+
+
+def update_checkpoint(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """Return a checkpoint whose tensors and stored configuration have the names of today."""
+    updated = dict(checkpoint)
+    for name in ("state_dict", "current_model_state"):
+        if name in updated:
+            updated[name] = _update_weights(updated[name])
+    stored = updated.get("hyper_parameters", {})
+    if "_class_path" in stored:
+        own = {key: value for key, value in stored.items() if key.startswith("_")}
+        arguments = {key: value for key, value in stored.items() if key not in own}
+        tree, _ = update_tree({"model": {"class_path": stored["_class_path"], "init_args": arguments}})
+        model = tree["model"]
+        updated["hyper_parameters"] = {**own, "_class_path": model["class_path"], **model["init_args"]}
+    return updated
+
+
+def warning(place: str, used: dict[str, str]) -> str:
+    """Say which old names a place has.
+
+    Args:
+        place: the file, or the command line.
+        used: old names, and the new ones.
+    """
+    names = "; ".join(f"{old} is {new}" for old, new in used.items())
+    return f"{place} has names of version 0.1, which only this version still reads: {names}"
+
+
+def _update_text(text: str, used: dict[str, str]) -> str:
+    def new(match: re.Match[str]) -> str:
+        used[match[0]] = CLASSES[match[0]]
+        return CLASSES[match[0]]
+
+    return _CLASS.sub(new, text)
+
+
+def _update_classes(value: Any, used: dict[str, str]) -> Any:
+    if isinstance(value, dict):
+        return {key: _update_classes(part, used) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_update_classes(part, used) for part in value]
+    if isinstance(value, str) and value in CLASSES:
+        return _update_text(value, used)
+    return value
+
+
+def _update_arguments(arguments: dict[str, Any], used: dict[str, str]) -> None:
+    if "scene" in arguments:
+        arguments["scene"] = _update_scene(arguments["scene"], used)
+    for old, new in ARGUMENTS.items():
+        if old in arguments:
+            used[f"model.{old}"] = f"model.{new}"
+            group, _, name = new.partition(".")
+            arguments.setdefault(group, {})[name] = arguments.pop(old)
+
+
+def _update_scene(scene: Any, used: dict[str, str]) -> Any:
+    """A scene in the names of today; ``scene`` is a class path, or a mapping with or without one."""
+    if isinstance(scene, str):
+        scene = {"class_path": scene}
+    if not isinstance(scene, dict):
+        return scene
+    before = dict(scene.get("init_args") or {})
+    parts: dict[str, dict[str, Any]] = {"features": {}, "field": {}}
+    if scene.get("class_path") in SCENES:
+        for part, path in zip(parts.values(), SCENES[scene["class_path"]], strict=True):
+            part |= {"class_path": path, "init_args": {}}
+        used[scene["class_path"]] = FIELD_SCENE
+        scene = {**scene, "class_path": FIELD_SCENE}
+    blob = before.pop("blob", None)
+    if blob is not None and before.get("bias") is None:
+        before["bias"] = {"init_args": {"strength": blob}}
+        if parts["field"]:
+            before["bias"] = {
+                "class_path": "dreamfusion_pl.scene.density.LinearBias",
+                "init_args": {"strength": blob, "extent": 0.6},
+            }
+    kept = {}
+    for name, value in before.items():
+        new = ARGUMENTS.get(f"scene.{name}")
+        if new is None:
+            kept[name] = value
+            continue
+        used[f"model.scene.{name}"] = f"model.{new}"
+        parts[new.split(".")[1]].setdefault("init_args", {})[name] = value
+    for name, part in parts.items():
+        if part:
+            kept[name] = part | kept.get(name, {})
+    return {**scene, "init_args": kept} if kept or "init_args" in scene else scene
+
+
+def _update_flag(flag: str, used: dict[str, str]) -> str:
+    """``--model.directions`` and ``--model.init_args.directions`` become ``--model.prompts.directions``."""
+    plain = flag.replace(".init_args", "")
+    for old, new in ARGUMENTS.items():
+        if plain == f"--model.{old}" or plain.startswith(f"--model.{old}."):
+            used[f"--model.{old}"] = f"--model.{new}"
+            return f"--model.{new}{plain.removeprefix(f'--model.{old}')}"
+    return flag
+
+
+def _update_scene_words(value: str, used: dict[str, str]) -> list[str]:
+    """The words for ``--model.scene VALUE``; of a class of before also those for features and field."""
+    if value in SCENES or value.rpartition(".")[2] in {path.rpartition(".")[2] for path in SCENES}:
+        (path,) = [path for path in SCENES if path.endswith(value)] or [value]
+        features, field = SCENES[path]
+        used[value] = f"{FIELD_SCENE} with {features} and {field}"
+        return [
+            f"--model.scene={FIELD_SCENE}",
+            f"--model.scene.features={features}",
+            f"--model.scene.field={field}",
+        ]
+    if value.startswith("{"):
+        scene = _update_scene(_update_classes(yaml.safe_load(value), used), used)
+        value = yaml.safe_dump(scene, default_flow_style=True)
+    return [f"--model.scene={value}"]
+
+
+def _update_weights(tensors: dict[str, Any]) -> dict[str, Any]:
+    layers = [name.split(".")[2] for name in tensors if name.startswith("scene.network.")]
+    last = f"scene.network.{max(map(int, layers), default=0)}."
+    renamed = {last: "scene.head.", **WEIGHTS}
+
+    def new(name: str) -> str:
+        old = next((start for start in renamed if name.startswith(start)), "")
+        return f"{renamed[old]}{name.removeprefix(old)}" if old else name
+
+    return {new(name): value for name, value in tensors.items()}

@@ -1,0 +1,60 @@
+"""The paper's network: a residual MLP on the integrated positional encoding (seed 4; paper 3.1, A.2)."""
+
+from __future__ import annotations
+
+from typing import Any, final
+
+from torch import Tensor, nn
+
+from dreamfusion_pl.scene.encoding import encode_points
+from dreamfusion_pl.scene.features import Features
+from dreamfusion_pl.schedule import Linear, Schedule
+
+
+class _ResidualBlock(nn.Module):
+    """``x + W2 silu(W1 layernorm(x))``."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.branch = nn.Sequential(
+            nn.LayerNorm(width), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.branch(x)
+
+
+@final
+class FrequencyFeatures(Features):
+    """A residual MLP on the integrated positional encoding of a point, in world units.
+
+    Args:
+        width: hidden width.
+        num_blocks: residual blocks.
+        num_frequencies: frequencies L of the positional encoding.
+        covariance: the encoding's variance lambda_Sigma over training; None is the paper's, linear from 5e-2
+            to 2e-3 over the first third.
+    """
+
+    def __init__(
+        self,
+        width: int = 128,
+        num_blocks: int = 5,
+        num_frequencies: int = 8,
+        covariance: Schedule | None = None,
+    ) -> None:
+        super().__init__()
+        self.width, self.num_frequencies = width, num_frequencies
+        self.covariance = covariance or Linear(5e-2, 2e-3, end=1.0 / 3.0)
+        self.network = nn.Sequential(
+            nn.Linear(6 * num_frequencies, width),
+            *[_ResidualBlock(width) for _ in range(num_blocks)],
+            nn.LayerNorm(width),
+            nn.SiLU(),
+        )
+
+    def forward(self, points: Tensor, radius: float, progress: float) -> Tensor:
+        return self.network(encode_points(points, self.covariance(progress), self.num_frequencies)).T
+
+    def param_groups(self, learning_rate: float) -> list[dict[str, Any]]:
+        return [{"params": list(self.parameters()), "lr": learning_rate}]

@@ -1,0 +1,54 @@
+"""Three feature planes and a small MLP: features for CPUs."""
+
+from __future__ import annotations
+
+from typing import Any, final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dreamfusion_pl.scene.features import Features
+
+
+@final
+class PlaneFeatures(Features):
+    """Summed features of three axis-aligned planes (a triplane), then a hidden layer.
+
+    Everything runs with channels first, [C, P], the layout in which ``grid_sample`` answers.
+
+    Args:
+        resolution: cells along a side of every plane; the planes span [-radius, radius].
+        channels: features of every plane.
+        width: width of the hidden layer.
+        initial_noise: standard deviation of the planes at the start.
+        mlp_rate: learning rate of the layers after the planes, as a fraction of the planes'.
+    """
+
+    def __init__(
+        self,
+        resolution: int = 64,
+        channels: int = 8,
+        width: int = 32,
+        initial_noise: float = 0.1,
+        mlp_rate: float = 0.1,
+    ) -> None:
+        super().__init__()
+        self.width, self.mlp_rate = width, mlp_rate
+        self.planes = nn.Parameter(initial_noise * torch.randn(3, channels, resolution, resolution))
+        self.hidden = nn.Linear(channels, width)
+
+    def forward(self, points: Tensor, radius: float, progress: float) -> Tensor:
+        samples = self.sample(points / radius)
+        return torch.relu_(torch.addmm(self.hidden.bias[:, None], self.hidden.weight, samples))
+
+    def param_groups(self, learning_rate: float) -> list[dict[str, Any]]:
+        return [
+            {"params": [self.planes], "lr": learning_rate},
+            {"params": list(self.hidden.parameters()), "lr": learning_rate * self.mlp_rate},
+        ]
+
+    def sample(self, points: Tensor) -> Tensor:
+        """Sum of the three planes' features at points [P, 3] in [-1, 1]: [C, P]."""
+        grid = torch.stack([points[:, :2], points[:, ::2], points[:, 1:]])[:, None]
+        return F.grid_sample(self.planes, grid, padding_mode="border", align_corners=True).sum(0)[:, 0]
