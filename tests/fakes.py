@@ -10,16 +10,18 @@ from typing import Self, final
 
 import torch
 from pytorch_lightning import Callback
+from scenes import plane_scene
 from torch import Tensor
 
 from dreamfusion_pl.algorithm import DreamFusion
 from dreamfusion_pl.diffusion.noise import SigmaSquared, VariancePreserving, per_row
 from dreamfusion_pl.diffusion.prior import DiffusionPrior
+from dreamfusion_pl.diffusion.text.prompts import ViewDependentPrompts
 from dreamfusion_pl.distillation.base import Distillation
 from dreamfusion_pl.distillation.sds import ScoreDistillation
+from dreamfusion_pl.rendering.regularizers import Regularizers
 from dreamfusion_pl.rendering.renderer import Renderer
 from dreamfusion_pl.scene.background import SolidBackground
-from dreamfusion_pl.scene.triplane import TriplaneScene
 from dreamfusion_pl.schedule import Constant, Schedule
 from dreamfusion_pl.types import TextEmbedding
 
@@ -113,8 +115,8 @@ def small_model(
     seed: int = 0,
     prior: DiffusionPrior | None = None,
     distillation: Distillation | None = None,
-    opacity_weight: Schedule = SMALL_WEIGHT,
-    orientation_weight: Schedule = SMALL_WEIGHT,
+    opacity: Schedule = SMALL_WEIGHT,
+    orientation: Schedule = SMALL_WEIGHT,
     latents: int = 0,
     latent_until: float = 0.0,
 ) -> DreamFusion:
@@ -122,13 +124,13 @@ def small_model(
     torch.manual_seed(seed)
     return DreamFusion(
         prompt="a red ball",
-        scene=TriplaneScene(resolution=8, channels=4, width=8, latents=latents),
+        scene=plane_scene(resolution=8, channels=4, width=8, latents=latents),
         background=SolidBackground(),
         renderer=Renderer(num_samples=8, occupancy_resolution=8, num_strata=16),
         prior=prior or ColorPrior(),
         distillation=distillation or ScoreDistillation(4.0, SigmaSquared()),
-        opacity_weight=opacity_weight,
-        orientation_weight=orientation_weight,
+        regularizers=Regularizers(opacity, orientation),
+        prompts=ViewDependentPrompts(),
         learning_rate=0.03,
         warmup=Constant(1.0),
         decay=Constant(1.0),

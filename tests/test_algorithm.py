@@ -68,7 +68,7 @@ def test_what_is_logged():
 def run(folder, steps, callbacks=(), ckpt_path=None):
     model = small_model()
     if ckpt_path:  # nothing of a fresh model may survive the checkpoint
-        torch.nn.init.zeros_(model.scene.planes)
+        torch.nn.init.zeros_(model.scene.features.planes)
     fitted = trainer(steps, callbacks=[WeightAverage(0.9), *callbacks], default_root_dir=folder)
     fitted.fit(model, datamodule=views(), ckpt_path=ckpt_path)
     return model
@@ -95,7 +95,7 @@ def test_seeds_differ_and_repeat():
         model = small_model(0)
         model.seed = seed
         trainer(2, enable_checkpointing=False).fit(model, datamodule=views(seed))
-        states.append(model.state_dict()["scene.planes"])
+        states.append(model.state_dict()["scene.features.planes"])
     assert torch.equal(states[0], states[1])
     assert not torch.equal(states[0], states[2])
 

@@ -73,9 +73,9 @@ def one_process_gradient(folder: Path, step: int, ranks: tuple[int, int]) -> dic
             model.prior.encode(rendering.rgb, progress),
             rng.generator(0, "distillation", rank, step),
         )
-        loss = model.distillation(z, model.prompts(views), model.prior, progress, generator)
-        loss = loss + model.opacity_weight(progress) * regularizers.opacity(rendering)
-        loss = loss + model.orientation_weight(progress) * regularizers.orientation(rendering)
+        loss = model.distillation(z, model.prompts(views), model.prior, progress, generator).total
+        loss = loss + model.regularizers.opacity(progress) * regularizers.opacity(rendering)
+        loss = loss + model.regularizers.orientation(progress) * regularizers.orientation(rendering)
         (0.5 * loss).backward()
     return {name: parameter.grad for name, parameter in model.named_parameters()}
 

@@ -12,7 +12,7 @@ OVERLAYS = ["stable_diffusion", "stable_diffusion_xl", "deepfloyd", "stable_diff
 SMALL = {
     "model": {
         "init_args": {
-            "scene": {"init_args": {"resolution": 8, "channels": 4, "width": 8}},
+            "scene": {"init_args": {"features": {"init_args": {"resolution": 8, "channels": 4, "width": 8}}}},
             "renderer": {"num_samples": 8, "occupancy_resolution": 8, "num_strata": 16},
             "prior": {"init_args": {"dtype": "float32", "resolution": 8}},
         }

@@ -30,7 +30,7 @@ def test_a_negative_weight_is_refused():
         check_not_negative(opacity_weight=Constant(1.0), orientation_weight=Linear(1.0, -1.0))
 
 
-@pytest.mark.parametrize("name", ["opacity_weight", "orientation_weight"])
+@pytest.mark.parametrize("name", ["opacity", "orientation"])
 def test_an_object_is_not_fitted_with_a_negative_weight(name):
     with pytest.raises(ValueError, match=name):
         small_model(**{name: Linear(1.0, -1.0)})

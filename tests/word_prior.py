@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import zlib
-from typing import Self, final
+from typing import Any, Self, final
 
 import torch
 from torch import Tensor
 
 from dreamfusion_pl.diffusion.noise import VariancePreserving
 from dreamfusion_pl.diffusion.prior import DiffusionPrior
+from dreamfusion_pl.diffusion.text.prompts import EmbeddedPrompts, ViewDependentPrompts
 from dreamfusion_pl.types import TextEmbedding, Views
 
 NUM_TOKENS = 8
@@ -48,6 +49,11 @@ class WordPrior(DiffusionPrior):
         self.calls += 1
         waves = text.tokens.to(z_t).flatten(1)[:, : z_t[0].numel()].view_as(z_t)
         return torch.sin(z_t + waves) + t.to(z_t)[:, None, None, None] * waves
+
+
+def embedded(prior: DiffusionPrior, prompt: str, *args: Any, **settings: Any) -> EmbeddedPrompts:
+    """A prompt, embedded with settings of ``ViewDependentPrompts``."""
+    return ViewDependentPrompts(*args, **settings).embed(prior, prompt)
 
 
 def views_at(elevation_deg: list[float], azimuth_deg: list[float]) -> Views:

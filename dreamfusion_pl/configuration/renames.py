@@ -57,11 +57,15 @@ ARGUMENTS = {  # of DreamFusion; a name that begins with one of these goes with 
             "covariance",
         )
     },
+    "scene.bias.extent": "scene.field.shape.radius",
     "scene.bias": "scene.field.bias",
     "scene.blob": "scene.field.bias.strength",
     "scene.offset": "scene.field.offset",
 }
 FIELD_SCENE = "dreamfusion_pl.scene.field_scene.FieldScene"
+LINEAR_BIAS = "dreamfusion_pl.scene.density.LinearBias"
+BALL = "dreamfusion_pl.scene.initial_shape.Ball"
+OLD_EXTENT = 0.5  # what a LinearBias had by default
 SCENES = {  # a scene's class, and the features and the field that make the same one now
     "dreamfusion_pl.scene.triplane.TriplaneScene": (
         "dreamfusion_pl.scene.planes.PlaneFeatures",
@@ -103,15 +107,15 @@ def update_words(words: list[str]) -> tuple[list[str], dict[str, str]]:
     updated: list[str] = []
     rest = iter(words)
     for word in rest:
-        if not word.startswith("--"):
-            updated.append(_update_text(word, used))
-            continue
-        flag, equals, value = word.partition("=")
-        flag = _update_flag(flag, used)
-        if flag == "--model.scene":
-            updated += _update_scene_words(value if equals else next(rest, ""), used)
+        old, equals, value = word.partition("=")
+        flag = _update_flag(old, used)
+        if flag in ("--model.scene", "--model.scene.field.bias"):
+            value = _update_text(value if equals else next(rest, ""), used)
+            updated += _scene_words(value, used) if flag == "--model.scene" else [f"{flag}={value}"]
+            if old != flag and value.endswith("LinearBias"):
+                updated.append(f"--model.scene.field.shape.radius={OLD_EXTENT}")
         else:
-            updated.append(f"{flag}{equals}{_update_text(value, used)}")
+            updated.append(_update_text(f"{flag}{equals}{value}", used))
     return updated, used
 
 
@@ -178,19 +182,18 @@ def _update_scene(scene: Any, used: dict[str, str]) -> Any:
         return scene
     before = dict(scene.get("init_args") or {})
     parts: dict[str, dict[str, Any]] = {"features": {}, "field": {}}
-    if scene.get("class_path") in SCENES:
+    is_old = scene.get("class_path") in SCENES
+    if is_old:
         for part, path in zip(parts.values(), SCENES[scene["class_path"]], strict=True):
-            part |= {"class_path": path, "init_args": {}}
+            part["class_path"] = path
         used[scene["class_path"]] = FIELD_SCENE
         scene = {**scene, "class_path": FIELD_SCENE}
-    blob = before.pop("blob", None)
-    if blob is not None and before.get("bias") is None:
-        before["bias"] = {"init_args": {"strength": blob}}
-        if parts["field"]:
-            before["bias"] = {
-                "class_path": "dreamfusion_pl.scene.density.LinearBias",
-                "init_args": {"strength": blob, "extent": 0.6},
-            }
+    bias, blob = before.pop("bias", None), before.pop("blob", None)
+    if bias is not None or blob is not None:
+        used["model.scene.bias"] = "model.scene.field.bias"
+        parts["field"]["init_args"] = _bias_and_shape(
+            bias if bias is not None else _bias_of_blob(blob, is_old)
+        )
     kept = {}
     for name, value in before.items():
         new = ARGUMENTS.get(f"scene.{name}")
@@ -205,6 +208,24 @@ def _update_scene(scene: Any, used: dict[str, str]) -> Any:
     return {**scene, "init_args": kept} if kept or "init_args" in scene else scene
 
 
+def _bias_of_blob(strength: float, is_whole: bool) -> dict[str, Any]:
+    """The density bias that ``blob`` stood for; of a scene that is not whole only what was said of it."""
+    if not is_whole:
+        return {"init_args": {"strength": strength}}
+    return {"class_path": LINEAR_BIAS, "init_args": {"strength": strength, "extent": 0.6}}
+
+
+def _bias_and_shape(bias: Any) -> dict[str, Any]:
+    """The arguments of a field for a density bias of before, of which the linear one had an extent."""
+    bias = {"class_path": bias} if isinstance(bias, str) else bias
+    arguments = dict(bias.get("init_args") or {})
+    extent = arguments.pop("extent", OLD_EXTENT if bias.get("class_path") == LINEAR_BIAS else None)
+    field: dict[str, Any] = {"bias": {**bias, "init_args": arguments}}
+    if extent is not None:
+        field["shape"] = {"class_path": BALL, "init_args": {"radius": extent}}
+    return field
+
+
 def _update_flag(flag: str, used: dict[str, str]) -> str:
     """``--model.directions`` and ``--model.init_args.directions`` become ``--model.prompts.directions``."""
     plain = flag.replace(".init_args", "")
@@ -215,7 +236,7 @@ def _update_flag(flag: str, used: dict[str, str]) -> str:
     return flag
 
 
-def _update_scene_words(value: str, used: dict[str, str]) -> list[str]:
+def _scene_words(value: str, used: dict[str, str]) -> list[str]:
     """The words for ``--model.scene VALUE``; of a class of before also those for features and field."""
     if value in SCENES or value.rpartition(".")[2] in {path.rpartition(".")[2] for path in SCENES}:
         (path,) = [path for path in SCENES if path.endswith(value)] or [value]
@@ -227,7 +248,7 @@ def _update_scene_words(value: str, used: dict[str, str]) -> list[str]:
             f"--model.scene.field={field}",
         ]
     if value.startswith("{"):
-        scene = _update_scene(_update_classes(yaml.safe_load(value), used), used)
+        scene = _update_scene(yaml.safe_load(value), used)
         value = yaml.safe_dump(scene, default_flow_style=True)
     return [f"--model.scene={value}"]
 

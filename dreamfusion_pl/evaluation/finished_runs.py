@@ -68,6 +68,8 @@ def load(place: Path) -> DreamFusion:
     if not is_whole(checkpoint):
         raise ValueError(f"{checkpoint} cannot be read as a finished object: it is damaged or no checkpoint")
     try:
+        import dreamfusion_pl.optimizers  # noqa: F401 - lets torch read the state of Shampoo
+
         stored = io.BytesIO()
         torch.save(_object_of(torch.load(checkpoint, map_location="cpu", weights_only=True)), stored)
         stored.seek(0)

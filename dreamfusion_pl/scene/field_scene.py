@@ -42,9 +42,9 @@ class FieldScene(Scene):
         self.head = nn.Linear(features.width, 1 + (latents or 3))
 
     def forward(self, points: Tensor, progress: float) -> Matter:
-        raw = self._read(self.features(points, self.radius, progress))
-        level = self.field.level(raw[0], points)
-        return Matter(self.field.density(level, progress), self._looks(raw[1:].T), level)
+        first, rest = self._read(self.features(points, self.radius, progress))
+        level = self.field.level(first, points)
+        return Matter(self.field.density(level, progress), self._looks(rest), level)
 
     def density(self, points: Tensor, progress: float) -> Tensor:
         return self.field.density(self.level(points, progress), progress)
@@ -54,7 +54,7 @@ class FieldScene(Scene):
         if features.is_contiguous():
             raw = (self.head.weight[:1] @ features)[0] + self.head.bias[0]
         else:
-            raw = self._read(features)[0]
+            raw, _ = self._read(features)
         return self.field.level(raw, points)
 
     def param_groups(self, learning_rate: float) -> list[dict[str, Any]]:
@@ -63,11 +63,13 @@ class FieldScene(Scene):
         own = list(self.field.parameters())
         return [*groups, {"params": own, "lr": learning_rate}] if own else groups
 
-    def _read(self, features: Tensor) -> Tensor:
-        """Raw numbers [1 + C, P] of features [F, P], in the layout that they are in: no copy is made."""
+    def _read(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """The first raw number [P] and the rest [P, C] of features [F, P], computed in their layout."""
         if features.is_contiguous():
-            return torch.addmm(self.head.bias[:, None], self.head.weight, features)
-        return F.linear(features.T, self.head.weight, self.head.bias).T
+            raw = torch.addmm(self.head.bias[:, None], self.head.weight, features)
+            return raw[0], raw[1:].T
+        raw = F.linear(features.T, self.head.weight, self.head.bias)
+        return raw[:, 0], raw[:, 1:]
 
     def _looks(self, raw: Tensor) -> Tensor:
         """Albedo in [0, 1], [P, 3], or albedo and latents, [P, 3 + L], of raw numbers [P, 3] or [P, L]."""

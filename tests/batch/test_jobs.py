@@ -83,8 +83,8 @@ def test_only_a_newline_ends_a_prompt(tmp_path, separator):
 
 def test_a_value_that_looks_like_an_option_stays_a_value(tmp_path):
     table = tmp_path / "prompts.csv"
-    table.write_text("prompt,model.negative_prompt\na mug,--blurry\n", encoding="utf-8")
-    assert read_requests(str(table)) == [Request("a mug", ("--model.negative_prompt=--blurry",))]
+    table.write_text("prompt,model.prompts.negative_prompt\na mug,--blurry\n", encoding="utf-8")
+    assert read_requests(str(table)) == [Request("a mug", ("--model.prompts.negative_prompt=--blurry",))]
 
 
 def test_the_run_of_another_prompt_is_not_taken_for_ones_own(tmp_path):

@@ -108,7 +108,7 @@ def weighting(where: Study) -> str:
 def ablation(where: Study) -> str:
     """(e) Figure 6: wide views, view-dependent prompts, lighting, textureless renders, each added in turn."""
     scale = ("--model.distillation.guidance_scale", "6")
-    narrow, nameless = ("--data.elevation_deg", "[0, 30]"), ("--model.directions", "0")
+    narrow, nameless = ("--data.elevation_deg", "[0, 30]"), ("--model.prompts.directions", "0")
     unlit, white = ("--data.shaded_probability", "0"), ("--data.textureless_probability", "0.5")
     variants = {
         "narrow views, albedo only": (*scale, *narrow, *nameless, *unlit),

@@ -55,7 +55,7 @@ def descend(
         start = time.perf_counter()
         optimizer.zero_grad()
         draws = generator(seed, "distillation", step=step)
-        distillation(prior.encode(generate(), 0.0), condition, prior, step / steps, draws).backward()
+        distillation(prior.encode(generate(), 0.0), condition, prior, step / steps, draws).total.backward()
         optimizer.step()
         times.append(time.perf_counter() - start)
     return statistics.median(times[steps // 10 :])

@@ -72,15 +72,15 @@ def test_sheet_by_hand():
 def test_previews_show_averaged_weights(tmp_path):
     class Probe(Callback):
         def on_validation_batch_end(self, trainer, pl_module, outputs, batch, *_):
-            self.shown = pl_module.scene.planes.detach().clone()
+            self.shown = pl_module.scene.features.planes.detach().clone()
 
         def on_train_batch_end(self, trainer, pl_module, *_):
-            self.raw = pl_module.scene.planes.detach().clone()
+            self.raw = pl_module.scene.features.planes.detach().clone()
 
     probe, average = Probe(), WeightAverage(decay=0.5)
     model = fit(tmp_path, [average, probe, Renders()], val_check_interval=4)
     assert not torch.equal(probe.shown, probe.raw)
-    assert torch.equal(probe.shown, model.scene.planes)  # which training ends with
+    assert torch.equal(probe.shown, model.scene.features.planes)  # which training ends with
     assert (tmp_path / layout.RENDERS / "step_000004.png").exists()
 
 
@@ -101,7 +101,7 @@ def test_the_turntable_shows_the_scene_as_it_ended(tmp_path):
 def test_mesh_of_an_empty_scene_is_a_warning(tmp_path, capsys):
     class Emptied(Callback):
         def on_train_end(self, trainer, pl_module):
-            torch.nn.init.constant_(pl_module.scene.output.bias, -100.0)
+            torch.nn.init.constant_(pl_module.scene.head.bias, -100.0)
 
     fit(tmp_path, [Emptied(), MeshExport(resolution=16)], val_check_interval=100)
     assert "no mesh was written" in capsys.readouterr().err

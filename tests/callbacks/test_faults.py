@@ -215,7 +215,7 @@ class Poison(Callback):
 
     def on_after_backward(self, trainer, pl_module):
         if trainer.global_step in self.steps:
-            pl_module.scene.planes.grad[0, 0, 0, 0] = self.value
+            pl_module.scene.features.planes.grad[0, 0, 0, 0] = self.value
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -229,7 +229,7 @@ def test_a_bad_gradient_is_skipped(tmp_path, value, capsys):
 def test_many_bad_gradients_send_the_run_back(tmp_path, capsys):
     class Watch(Callback):
         def on_train_batch_end(self, trainer, pl_module, *_):
-            planes[trainer.global_step] = pl_module.scene.planes.detach().clone()
+            planes[trainer.global_step] = pl_module.scene.features.planes.detach().clone()
 
     planes, model, safety = {}, small_model(), Safety(every=5, patience=3)
     fit(model, [Poison(range(11, 15)), safety, Watch()], tmp_path, steps=20)
@@ -243,7 +243,7 @@ def test_the_average_leaves_out_weights_that_are_not_finite(tmp_path, capsys):
         @torch.no_grad()
         def on_train_batch_end(self, trainer, pl_module, *_):
             if trainer.global_step == 12:
-                pl_module.scene.planes[0, 0, 0, 0] = float("nan")
+                pl_module.scene.features.planes[0, 0, 0, 0] = float("nan")
 
     model = small_model()
     fit(model, [Spoil(), WeightAverage(0.5), Safety(every=5)], tmp_path, steps=20)
@@ -279,7 +279,7 @@ def test_a_hopeless_run_ends_with_advice(tmp_path):
 
 def test_a_vanished_object_is_reported_once(tmp_path, capsys):
     model, safety = small_model(), Safety(every=5, lost=0)
-    torch.nn.init.constant_(model.scene.output.bias, -100.0)
+    torch.nn.init.constant_(model.scene.head.bias, -100.0)
     fit(model, [safety], tmp_path)
     assert len(safety.notes) == 1 and "vanished" in safety.notes[0]
     assert capsys.readouterr().err.count("vanished") == 1
@@ -292,9 +292,9 @@ def test_a_lost_object_ends_the_run(tmp_path, bias, what):
             steps.append(trainer.global_step)
 
     steps, model = [], small_model()
-    torch.nn.init.constant_(model.scene.output.bias, bias)
+    torch.nn.init.constant_(model.scene.head.bias, bias)
     model.scene.requires_grad_(False)
-    model.scene.planes.requires_grad_()
+    model.scene.features.planes.requires_grad_()
     views = RandomViews(views_per_step=2, look_resolution=8, distance=(0.8, 0.8), focal=(2.0, 2.0))
     with pytest.raises(DivergedError, match=what):
         fit(model, [Safety(every=5, lost=3), Watch()], tmp_path, steps=40, views=views)

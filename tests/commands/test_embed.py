@@ -64,7 +64,7 @@ def test_a_fit_without_a_text_encoder_and_an_object_without_its_prior(here, caps
 
 
 def test_many_prompts_into_the_cache(here, capsys):
-    Path("prompts.csv").write_text("prompt,model.directions\na red chair,\na blue ball,0\n")
+    Path("prompts.csv").write_text("prompt,model.prompts.directions\na red chair,\na blue ball,0\n")
     assert run("embed", "--prompts", "prompts.csv") == 0
     assert "tiny: 6 texts in " in capsys.readouterr().out
     (cache,) = Path("cache/dreamfusion_pl/embeddings").iterdir()

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from balls import AnalyticDensity, Balls
 from fakes import SMALL_RUN, small_model
 from pytorch_lightning.demos.boring_classes import BoringModel
+from scenes import AnalyticDensity, Balls
 
 from dreamfusion_pl.cli import main
 from dreamfusion_pl.commands import export as command
@@ -119,7 +119,7 @@ def damaged(whole: bytes, how: str) -> bytes:
         parameters["_class_path"] = "pytorch_lightning.demos.boring_classes.BoringModel"
         checkpoint["hyper_parameters"] = {name: parameters[name] for name in ("_class_path", "_instantiator")}
     elif how == "of another scene":
-        checkpoint["state_dict"]["scene.planes"] = torch.zeros(3, 2, 4, 4)
+        checkpoint["state_dict"]["scene.features.planes"] = torch.zeros(3, 2, 4, 4)
     buffer = io.BytesIO()
     torch.save(checkpoint, buffer)
     return buffer.getvalue()

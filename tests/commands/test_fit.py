@@ -125,8 +125,8 @@ def test_a_folder_is_used_again_for_the_same_object_only(folder, capsys):
     assert "go on with --resume lightning_logs/x" in capsys.readouterr().err
     assert (run / "checkpoints" / "last.ckpt").exists()
     (run / "status.json").write_text(status)
-    bias = "--model.scene.bias"
-    empty = [bias, "dreamfusion_pl.scene.base.GaussianBias", f"{bias}.strength=-99", f"{bias}.width=9"]
+    bias = "--model.scene.field.bias"
+    empty = [bias, "dreamfusion_pl.scene.density.GaussianBias", f"{bias}.strength=-99", f"{bias}.width=9"]
     assert main(["fit", *here, "--prompt", "a red ball", *empty, "--trainer.max_steps", "2"]) == 0
     assert "no mesh was written" in capsys.readouterr().err
     assert not (run / "object.glb").exists() and not (run / "object.report.json").exists()
@@ -176,7 +176,7 @@ def test_a_checkpoint_alone_is_enough(finished, monkeypatch, folder):
     model = DreamFusion.load_from_checkpoint(alone)
     assert model.prompt == "a red ball" and model.progress == 1.0
     stored = torch.load(alone, weights_only=True)["state_dict"]
-    assert torch.equal(model.scene.planes, stored["scene.planes"])
+    assert torch.equal(model.scene.features.planes, stored["scene.features.planes"])
 
 
 def test_options_win_over_what_the_checkpoint_was_made_with(finished, monkeypatch, capsys):
@@ -198,7 +198,7 @@ def test_a_finished_run_goes_on(finished, monkeypatch, capsys):
 def test_generate_is_the_same_path(finished, folder):
     result = generate("a red ball", steps=5, configs=SMALL[1:])
     same = torch.load(finished / RUN / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
-    assert torch.equal(result.model.scene.planes, same["scene.planes"])
+    assert torch.equal(result.model.scene.features.planes, same["scene.features.planes"])
     assert result.turntable.read_bytes()[:6] == b"GIF89a"
     assert result.save("ball.obj").read_text().count("\nf ") > 10
     with pytest.raises(ValueError, match="empty"):
@@ -212,10 +212,17 @@ def test_generate_is_the_same_path(finished, folder):
 def test_what_is_said_of_views_reaches_the_model_and_its_checkpoint(folder):
     (folder / "views.yaml").write_text("model: {init_args: {directions: 4, view_prompts: {front: a nose}}}")
     options = [
-        *("--model.view_prompts.back", "a tail"),
-        *("--model.overhead_deg", "50", "--model.front_deg", "30", "--model.back_deg", "140"),
-        *("--model.view_embedding", "interpolated", "--model.perp_neg", "PerpNeg"),
-        *("--model.perp_neg.side_behind", "[2, 1, 0]"),
+        *("--model.prompts.view_prompts.back", "a tail"),
+        *(
+            "--model.prompts.overhead_deg",
+            "50",
+            "--model.prompts.front_deg",
+            "30",
+            "--model.prompts.back_deg",
+            "140",
+        ),
+        *("--model.prompts.view_embedding", "interpolated", "--model.prompts.perp_neg", "PerpNeg"),
+        *("--model.prompts.perp_neg.side_behind", "[2, 1, 0]"),
     ]
     model = generate("a cat", steps=2, configs=[SMALL[1], "views.yaml"], options=options).model
     prompts = model.prompts
@@ -240,7 +247,7 @@ BAD = [
     (["--prompt", "a ball", "--config", "null.yaml"], "'feild' is not accepted"),
     (
         ["--prompt", "a ball", "--config", "type.yaml"],
-        "model.scene.resolution: Expected a int. Got value: big",
+        "model.scene.features.resolution: Expected a int. Got value: big",
     ),
     (["--config", "number.yaml"], "prompt: Expected a str"),
     (["--prompt", "a ball", "--config", "list.yaml"], "mapping"),
@@ -248,14 +255,17 @@ BAD = [
     (["--prompt", "a ball", "--trainer.max_steps", "many"], "trainer.max_steps: Expected a int"),
     (["--prompt", "a ball", "--trainer.max_steps", "-1"], "max_steps"),
     (["--prompt", "a ball", "--model.learning_rate", "-1"], "learning_rate"),
-    (["--prompt", "a ball", "--model.overhead_deg", "120"], "overhead_deg must be in [0, 90]"),
-    (["--prompt", "a ball", "--model.view_embedding", "mean"], "view_embedding"),
+    (["--prompt", "a ball", "--model.prompts.overhead_deg", "120"], "overhead_deg must be in [0, 90]"),
+    (["--prompt", "a ball", "--model.prompts.view_embedding", "mean"], "view_embedding"),
     (
-        ["--prompt", "a ball", "--model.view_prompts.left", "a side"],
+        ["--prompt", "a ball", "--model.prompts.view_prompts.left", "a side"],
         "those of 8: front, front_left, left_side",
     ),
-    (["--prompt", "a ball", "--model.view_prompts.front", ""], "view_prompts.front: the prompt is empty"),
-    (["--prompt", "a ball", "--model.perp_neg.side_ahead", "[-1, 1, 0]"], "perp_neg.side_ahead"),
+    (
+        ["--prompt", "a ball", "--model.prompts.view_prompts.front", ""],
+        "view_prompts.front: the prompt is empty",
+    ),
+    (["--prompt", "a ball", "--model.prompts.perp_neg.side_ahead", "[-1, 1, 0]"], "perp_neg.side_ahead"),
     (["--prompt", "a ball", "--trainer.logger.init_args.save_dir", "taken"], "cannot be written"),
     (["--prompt", "a ball", "--bogus"], "bogus"),
     (["--prompt", "a ball", "--ckpt_path", "nowhere"], "no checkpoint"),

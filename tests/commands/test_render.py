@@ -4,9 +4,9 @@ import math
 
 import pytest
 import torch
-from balls import Balls
 from fakes import small_model
 from PIL import Image
+from scenes import Balls
 
 from dreamfusion_pl.commands import render as command
 from dreamfusion_pl.data.orbit import orbit

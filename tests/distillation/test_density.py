@@ -26,7 +26,7 @@ def gradient(distillation, prior, x, seed=0):
     mean = TextEmbedding(MEAN.expand(len(x), 1, 4))
     condition = Condition(mean, mean.rows(slice(1)).each(torch.zeros_like))
     generator = torch.Generator().manual_seed(seed)
-    distillation(z, condition, prior, 0.0, generator).backward()
+    distillation(z, condition, prior, 0.0, generator).total.backward()
     return z.grad
 
 
@@ -54,7 +54,7 @@ def test_its_gradient_is_that_of_its_own_value():
 
     def value(point):
         condition = Condition(TextEmbedding(MEAN.expand(1, 1, 4)), TextEmbedding(torch.zeros(1, 1, 4)))
-        return distillation(point, condition, prior, 0.0, torch.Generator().manual_seed(0))
+        return distillation(point, condition, prior, 0.0, torch.Generator().manual_seed(0)).total
 
     for i, step in enumerate(1e-5 * torch.eye(4, dtype=torch.float64)):
         step = step.view(1, 1, 2, 2)

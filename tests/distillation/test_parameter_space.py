@@ -23,7 +23,7 @@ def prior() -> GaussianPrior:
 def loss_of(distillation, prior, z, seed=0):
     mean = TextEmbedding(torch.tensor([[MEAN]], dtype=z.dtype))
     condition = Condition(mean.expand(len(z)), mean.each(torch.zeros_like))
-    return distillation(z, condition, prior, 0.0, torch.Generator().manual_seed(seed))
+    return distillation(z, condition, prior, 0.0, torch.Generator().manual_seed(seed)).total
 
 
 def points(count=6) -> torch.Tensor:

@@ -28,7 +28,7 @@ def _condition(prior: GaussianPrior, count: int) -> Condition:
 def _gradient(distillation, prior, z, seed=0, progress=0.0):
     z = z.clone().requires_grad_()
     generator = torch.Generator().manual_seed(seed)
-    distillation(z, _condition(prior, len(z)), prior, progress, generator).backward()
+    distillation(z, _condition(prior, len(z)), prior, progress, generator).total.backward()
     return z.grad
 
 

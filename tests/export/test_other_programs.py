@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from balls import Balls
 from PIL import Image
+from scenes import Balls
 
 from dreamfusion_pl.export.asset import Settings, make_asset
 from dreamfusion_pl.export.files.meshes import write_asset

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 import trimesh
-from balls import Balls, Torus
+from scenes import Balls, Torus
 
 from dreamfusion_pl.export.asset import Settings, make_asset
 from dreamfusion_pl.export.files.meshes import FORMATS, write_asset

@@ -111,7 +111,7 @@ def another_configuration(folder: Path) -> Tally:
         "fit",
         "--resume",
         str(finished_run(folder)),
-        "--model.scene.resolution=16",
+        "--model.scene.features.resolution=16",
         "--trainer.max_steps=9",
     ]
     return Tally(1, int(ends(folder, words, 2, "size mismatch")))

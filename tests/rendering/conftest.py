@@ -7,7 +7,7 @@ from typing import final
 
 import pytest
 import torch
-from balls import AnalyticDensity
+from scenes import AnalyticDensity
 from torch import Tensor
 
 from dreamfusion_pl.data.cameras import look_at, positions

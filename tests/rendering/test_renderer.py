@@ -1,12 +1,11 @@
 import pytest
 import torch
+from scenes import frequency_scene, plane_scene
 
 from dreamfusion_pl.rendering.rays import pixel_rays
 from dreamfusion_pl.rendering.renderer import Renderer
 from dreamfusion_pl.rendering.shading import lambert
 from dreamfusion_pl.scene.background import DirectionBackground, SolidBackground
-from dreamfusion_pl.scene.mlp import MLPScene
-from dreamfusion_pl.scene.triplane import TriplaneScene
 
 MODES = ("exact", "finite_difference", "surface")
 
@@ -61,7 +60,7 @@ def test_the_occupancy_grid_gives_the_same_picture_with_fewer_samples(sphere, ma
 @pytest.mark.parametrize("mode", MODES)
 def test_shapes_ranges_and_gradients(make_views, mode):
     views = make_views(size=6)
-    scene, background = TriplaneScene(), DirectionBackground()
+    scene, background = plane_scene(), DirectionBackground()
     rendering = Renderer(8, mode, 8)(scene, background, views, 0.0)
     assert rendering.rgb.shape == rendering.albedo.shape == rendering.normal.shape == (2, 6, 6, 3)
     assert rendering.opacity.shape == rendering.depth.shape == (2, 6, 6)
@@ -76,7 +75,7 @@ def test_shapes_ranges_and_gradients(make_views, mode):
 @pytest.mark.parametrize("mode", MODES)
 def test_without_normals_the_picture_is_lit_by_ambient_light(make_views, mode):
     views = make_views(diffuse=0.0)
-    renderer, scene = Renderer(8, mode, 0), TriplaneScene()
+    renderer, scene = Renderer(8, mode, 0), plane_scene()
     full = renderer(scene, SolidBackground(), views, 0.0)
     short = renderer(scene, SolidBackground(), views, 0.0, needs_normals=False)
     torch.testing.assert_close(full.rgb, short.rgb)
@@ -84,7 +83,7 @@ def test_without_normals_the_picture_is_lit_by_ambient_light(make_views, mode):
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("scene_class", [MLPScene, TriplaneScene])
+@pytest.mark.parametrize("scene_class", [frequency_scene, plane_scene])
 def test_a_picture_without_gradients_is_the_same(make_views, mode, scene_class):
     views, scene, renderer = make_views(size=4), scene_class(), Renderer(8, mode, 0)
     trained = renderer(scene, SolidBackground(), views, 0.5)
@@ -97,15 +96,15 @@ def test_a_picture_without_gradients_is_the_same(make_views, mode, scene_class):
 
 def test_shading_gradients_reach_the_geometry_through_exact_normals(make_views):
     views = make_views(size=4)
-    scene = TriplaneScene()
+    scene = plane_scene()
     rendering = Renderer(8, "exact", 0)(scene, SolidBackground(), views, 0.0)
-    (through_normals,) = torch.autograd.grad(rendering.facing.sum(), scene.planes)
+    (through_normals,) = torch.autograd.grad(rendering.facing.sum(), scene.features.planes)
     assert through_normals.isfinite().all() and through_normals.any()
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_few_views_at_once_give_the_same_pictures_and_gradients(make_views, mode):
-    views, scene = make_views(size=4), TriplaneScene()
+    views, scene = make_views(size=4), plane_scene()
     views = type(views)(*(torch.cat([field, field[:1]]) for field in views))  # three: an odd one at the end
     gradients = []
     for views_at_once in (0, 1, 2):
@@ -123,7 +122,7 @@ def test_a_few_views_at_once_keep_less(make_views):
         sizes = []
         with torch.autograd.graph.saved_tensors_hooks(lambda x: sizes.append(x.numel()) or x, lambda x: x):
             Renderer(8, "surface", 0, views_at_once=views_at_once)(
-                TriplaneScene(), SolidBackground(), make_views(size=8), 0.0
+                plane_scene(), SolidBackground(), make_views(size=8), 0.0
             )
         return sum(sizes)
 

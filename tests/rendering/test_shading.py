@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+from scenes import frequency_scene
 
 from dreamfusion_pl.rendering import shading
 from dreamfusion_pl.rendering.shading import (
@@ -11,8 +12,8 @@ from dreamfusion_pl.rendering.shading import (
     lambert,
     outward,
 )
-from dreamfusion_pl.scene.base import GaussianBias, LinearBias
-from dreamfusion_pl.scene.mlp import MLPScene
+from dreamfusion_pl.scene.density import GaussianBias, LinearBias
+from dreamfusion_pl.scene.initial_shape import Ball
 
 
 @pytest.fixture
@@ -23,7 +24,7 @@ def wall_points(sphere):
 
 def test_normals_of_a_sphere_point_outwards(sphere, wall_points):
     expected = wall_points / sphere.ball
-    _, _, exact = exact_normals(sphere, wall_points, 0.0)
+    _, exact = exact_normals(sphere, wall_points, 0.0)
     torch.testing.assert_close(exact, expected, atol=1e-4, rtol=0.0)
     near = finite_difference_normals(lambda p: sphere.density(p, 0.0), wall_points, 0.0005)
     torch.testing.assert_close(near, expected, atol=1e-2, rtol=0.0)
@@ -36,7 +37,11 @@ def test_a_step_wider_than_the_wall_still_finds_the_direction(sphere, wall_point
 
 def test_finite_differences_converge_to_the_gradient_with_the_square_of_the_step():
     points = 0.3 * torch.randn(40, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    field = GaussianBias(5.0, 0.3)
+    ball, bias = Ball(0.4), GaussianBias(5.0, 0.3)
+
+    def field(points):
+        return bias(ball(points), ball.size)
+
     truth = points / points.norm(dim=-1, keepdim=True)
     errors = [(finite_difference_normals(field, points, h) - truth).norm(dim=-1).mean() for h in (0.08, 0.04)]
     assert errors[1] < 0.3 * errors[0] < 0.02
@@ -44,25 +49,25 @@ def test_finite_differences_converge_to_the_gradient_with_the_square_of_the_step
 
 def test_exact_normals_work_without_gradients_and_leave_no_graph(sphere, wall_points):
     with torch.no_grad():
-        density, albedo, normal = exact_normals(sphere, wall_points, 0.0)
+        matter, normal = exact_normals(sphere, wall_points, 0.0)
     torch.testing.assert_close(normal, wall_points / sphere.ball, atol=1e-4, rtol=0.0)
-    assert not (density.requires_grad or albedo.requires_grad or normal.requires_grad)
+    assert not any(field.requires_grad for field in (*matter, normal))
 
 
 def test_exact_normals_in_pieces_are_those_of_the_whole(monkeypatch):
     torch.manual_seed(0)
-    scene, points = MLPScene(width=16, num_blocks=1), 0.4 * torch.randn(50, 3)
+    scene, points = frequency_scene(width=16, num_blocks=1), 0.4 * torch.randn(50, 3)
 
     def look() -> list[torch.Tensor]:
         scene.zero_grad()
-        seen = exact_normals(scene, points, 0.5)
-        (seen[0].sum() + seen[1].square().sum() + seen[2][:, 0].sum()).backward()
-        return [*seen, *(p.grad for p in scene.parameters())]
+        matter, normal = exact_normals(scene, points, 0.5)
+        (matter.density.sum() + matter.looks.square().sum() + normal[:, 0].sum()).backward()
+        return [*matter, normal, *(p.grad for p in scene.parameters())]
 
     whole = look()
     monkeypatch.setattr(shading, "POINTS_AT_ONCE", 7)
     torch.testing.assert_close(look(), whole, rtol=1e-4, atol=1e-5)
-    assert len(exact_normals(scene, points[:0], 0.5)[0]) == 0
+    assert len(exact_normals(scene, points[:0], 0.5)[1]) == 0
 
 
 def test_a_vanishing_gradient_gives_a_finite_normal_with_a_finite_gradient():
@@ -88,5 +93,9 @@ def test_facing_away_counts_back_faces_only():
 def test_density_biases_by_hand():
     points = torch.tensor([[0.0, 0.0, 0.0], [0.2, 0.0, 0.0], [0.0, 0.3, 0.4]])
     gaussian = [5.0, 5.0 * math.exp(-0.5), 5.0 * math.exp(-0.5 * 6.25)]
-    torch.testing.assert_close(GaussianBias()(points), torch.tensor(gaussian))
-    torch.testing.assert_close(LinearBias()(points), torch.tensor([10.0, 6.0, 0.0]), atol=1e-4, rtol=0.0)
+    for ball in (Ball(0.5), Ball(0.2)):  # the Gaussian does not depend on the ball
+        bias = GaussianBias()(ball(points), ball.size)
+        torch.testing.assert_close(bias, torch.tensor(gaussian), atol=1e-4, rtol=0.0)
+    ball = Ball(0.5)
+    cone = LinearBias()(ball(points), ball.size)
+    torch.testing.assert_close(cone, torch.tensor([10.0, 6.0, 0.0]), atol=1e-4, rtol=0.0)

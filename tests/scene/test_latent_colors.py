@@ -2,9 +2,8 @@
 
 import pytest
 import torch
-from dreamfusion_pl.scene.mlp import MLPScene
-from dreamfusion_pl.scene.triplane import TriplaneScene
 from fakes import ColorPrior, small_model
+from scenes import frequency_scene, plane_scene
 from tiny_families import save_tiny_family
 
 from dreamfusion_pl.data.orbit import orbit
@@ -50,13 +49,13 @@ def test_the_latents_of_a_pixel_space_prior_are_its_pixels():
     torch.testing.assert_close(colors.to_latent[-1], -torch.ones(3), rtol=0.0, atol=1e-5)
 
 
-@pytest.mark.parametrize("scene_class", [TriplaneScene, MLPScene])
+@pytest.mark.parametrize("scene_class", [plane_scene, frequency_scene])
 def test_a_scene_emits_colours_and_the_latents_that_they_are_of(scene_class):
     torch.manual_seed(0)
     scene = scene_class(latents=4)
     scene.latent_colors.load_state_dict(fitted().state_dict())
     points = 0.4 * torch.randn(20, 3).clamp(-1, 1)
-    density, looks = scene(points, 0.3)
+    density, looks, _ = scene(points, 0.3)
     assert looks.shape == (20, 7)
     torch.testing.assert_close(looks[:, :3], scene.latent_colors.colors(looks[:, 3:]))
     torch.testing.assert_close(scene.density(points, 0.3), density)
@@ -66,14 +65,14 @@ def test_a_scene_emits_colours_and_the_latents_that_they_are_of(scene_class):
 @pytest.mark.parametrize("normals", ["surface", "exact", "finite_difference"])
 def test_latents_are_composited_as_colours_are(normals):
     torch.manual_seed(0)
-    scene = TriplaneScene(resolution=8, channels=4, width=8, latents=3)
+    scene = plane_scene(resolution=8, channels=4, width=8, latents=3)
     scene.latent_colors.fit(*encoded_colors(ColorPrior(), CPU))
     renderer = Renderer(num_samples=8, normals=normals, occupancy_resolution=0)
     rendering = renderer(scene, SolidBackground(), VIEWS, 0.0)
     assert rendering.latent.shape == (2, 8, 8, 3)
     # an affine map of colours commutes with compositing over a background
     torch.testing.assert_close(0.5 * rendering.latent + 0.5, rendering.albedo, rtol=0.0, atol=1e-4)
-    plain = renderer(TriplaneScene(resolution=8, channels=4, width=8), SolidBackground(), VIEWS, 0.0)
+    plain = renderer(plane_scene(resolution=8, channels=4, width=8), SolidBackground(), VIEWS, 0.0)
     assert plain.latent.shape == (2, 8, 8, 0)
 
 

@@ -1,12 +1,12 @@
 import pytest
 import torch
-from dreamfusion_pl.scene.triplane import TriplaneScene
+from scenes import frequency_scene, plane_scene
 
-from dreamfusion_pl.scene.base import LinearBias
 from dreamfusion_pl.scene.density import truncated_exp
+from dreamfusion_pl.scene.planes import PlaneFeatures
 from dreamfusion_pl.schedule import Constant
 
-SCENES = (MLPScene, TriplaneScene)
+SCENES = (frequency_scene, plane_scene)
 
 
 def points_in(scene, count=200):
@@ -19,10 +19,12 @@ def points_in(scene, count=200):
 def test_density_and_albedo_are_in_range_and_agree(scene_class):
     scene = scene_class()
     points = points_in(scene)
-    density, albedo = scene(points, 0.3)
+    density, albedo, level = scene(points, 0.3)
     assert density.shape == (200,) and albedo.shape == (200, 3)
     assert (density >= 0).all() and (albedo >= 0).all() and (albedo <= 1).all()
     torch.testing.assert_close(scene.density(points, 0.3), density)
+    torch.testing.assert_close(scene.level(points, 0.3), level)
+    assert scene.surface is None and torch.equal(level, density)
 
 
 @pytest.mark.parametrize("scene_class", SCENES)
@@ -43,7 +45,10 @@ def test_parameter_groups_cover_every_parameter_once(scene_class):
 
 @pytest.mark.parametrize(
     "scene",
-    [MLPScene(width=8, num_blocks=1, num_frequencies=3), TriplaneScene(resolution=4, channels=2, width=4)],
+    [
+        frequency_scene(width=8, num_blocks=1, num_frequencies=3),
+        plane_scene(resolution=4, channels=2, width=4),
+    ],
 )
 def test_first_and_second_derivatives(scene):
     scene = scene.double()
@@ -58,7 +63,10 @@ def test_first_and_second_derivatives(scene):
 
 @pytest.mark.parametrize(
     "scene",
-    [MLPScene(width=8, num_blocks=1, num_frequencies=3), TriplaneScene(resolution=4, channels=2, width=4)],
+    [
+        frequency_scene(width=8, num_blocks=1, num_frequencies=3),
+        plane_scene(resolution=4, channels=2, width=4),
+    ],
 )
 def test_the_gradient_of_a_normal_reaches_the_parameters(scene):
     scene = scene.double()
@@ -74,17 +82,17 @@ def test_the_gradient_of_a_normal_reaches_the_parameters(scene):
 
 
 def test_the_triplane_interpolates_between_its_features_linearly():
-    scene = TriplaneScene(resolution=5, bias=LinearBias(0.0, 1.0))
+    scene = PlaneFeatures(resolution=5)
     line = torch.tensor([[x, 0.2, -0.1] for x in (0.01, 0.05, 0.09)])
-    features = scene.features(line)
+    features = scene.sample(line)
     torch.testing.assert_close(features[:, 1], features[:, [0, 2]].mean(1))
 
 
 def test_the_mlp_sees_less_detail_early():
     points = torch.tensor([[0.1, 0.0, 0.0], [0.1 + 3.14159 / 128, 0.0, 0.0]])
-    scene = MLPScene(covariance=Constant(1.0))
+    scene = frequency_scene(covariance=Constant(1.0))
     blurred = (scene(points, 0.0)[1][0] - scene(points, 0.0)[1][1]).abs().max()
-    scene.covariance = Constant(0.0)
+    scene.features.covariance = Constant(0.0)
     sharp = (scene(points, 0.0)[1][0] - scene(points, 0.0)[1][1]).abs().max()
     assert blurred < 0.2 * sharp
 
@@ -103,9 +111,9 @@ def test_an_impossible_radius_is_refused(scene_class):
         scene_class(radius=0.0)
 
 
-@pytest.mark.parametrize(("blob", "seen"), [(3.0, 0.121), (10.0, 0.00225)])
-def test_how_much_of_the_background_a_ray_through_the_blob_sees(blob, seen):
-    scene = TriplaneScene(radius=0.6, resolution=4, channels=2, width=4, blob=blob)
+@pytest.mark.parametrize(("strength", "seen"), [(3.0, 0.121), (10.0, 0.00225)])
+def test_how_much_of_the_background_a_ray_through_the_blob_sees(strength, seen):
+    scene = plane_scene(radius=0.6, resolution=4, channels=2, width=4, strength=strength)
     for parameter in scene.parameters():
         torch.nn.init.zeros_(parameter)
     x = torch.linspace(-0.6, 0.6, 2001)

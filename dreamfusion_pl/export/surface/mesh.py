@@ -57,11 +57,13 @@ def extract(
         ValueError: the scene's density is not finite, the grid does not fit into memory, or an argument is
             out of range.
     """
-    check_surface(resolution, threshold)
     if not smoothing >= 0.0:
         raise ValueError(f"the mesh's smoothing is a length >= 0 in world units; got {smoothing}")
-    if threshold is not None and scene.surface is not None:
-        raise ValueError("this scene knows where its surface is: leave the threshold out")
+    if scene.surface is not None:
+        if threshold not in (None, scene.surface):
+            raise ValueError("this scene knows where its surface is: leave the threshold out")
+        threshold = None
+    check_surface(resolution, threshold)
     coarse, cell = _coarse_level(scene, progress, smoothing)
     level = _surface_level(scene, coarse, cell) if threshold is None else threshold
     check_level(coarse, level, cell, scene.radius)

@@ -5,14 +5,13 @@ import threading
 
 import pytest
 import torch
-from word_prior import WordPrior, views_at
+from word_prior import WordPrior, embedded, views_at
 
 from dreamfusion_pl.diffusion.closed_form import GaussianPrior, MixturePrior, Mode
 from dreamfusion_pl.diffusion.noise import Uniform
 from dreamfusion_pl.diffusion.prior import perpendicular
 from dreamfusion_pl.diffusion.shared import Meeting
 from dreamfusion_pl.diffusion.text.perp_neg import PerpNeg
-from dreamfusion_pl.diffusion.text.prompts import ViewDependentPrompts
 from dreamfusion_pl.distillation.density import DensityDistillation
 from dreamfusion_pl.distillation.parameter_space import ParameterSpaceSampling
 from dreamfusion_pl.types import Condition, Negatives
@@ -33,7 +32,7 @@ def weights_by_hand(azimuth_deg: float) -> tuple[float, float]:
 
 @pytest.mark.parametrize("directions", [4, 8])
 def test_weights_and_texts_of_the_negatives(directions):
-    prompts = ViewDependentPrompts(WordPrior(), "a ball", directions=directions, perp_neg=PerpNeg())
+    prompts = embedded(WordPrior(), "a ball", directions=directions, perp_neg=PerpNeg())
     negatives = prompts(views_at(ELEVATIONS, AZIMUTHS)).negatives
     expected = torch.tensor([weights_by_hand(azimuth) for azimuth in AZIMUTHS]).T
     expected[:, -1] = 0.0  # from above
@@ -48,7 +47,7 @@ def test_weights_do_not_jump_and_fade_towards_overhead():
     weight = weigh(torch.linspace(0.0, 2.0, 2001))
     assert weight.diff(dim=1).abs().max() < 3e-3 and bool((weight >= 0.0).all())
     assert weight[0, 0] < 1e-3 and weight[1, 1000] < 1e-3  # nothing is its own negative
-    prompts = ViewDependentPrompts(
+    prompts = embedded(
         WordPrior(), "a ball", view_embedding="interpolated", perp_neg=weigh, overhead_deg=60.0
     )
     fading = prompts(views_at([50.0, 60.0, 65.0, 70.0], [90.0] * 4)).negatives.weight
@@ -114,7 +113,7 @@ def draw(prior, count: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
 @pytest.mark.parametrize("kind", ["nearest", "interpolated"])
 def test_guidance_is_what_a_slow_loop_computes(kind, make, count, omega):
     prior = make()
-    prompts = ViewDependentPrompts(prior, "a side", "back", 4, view_embedding=kind, perp_neg=PerpNeg())
+    prompts = embedded(prior, "a side", "back", 4, view_embedding=kind, perp_neg=PerpNeg())
     condition = prompts(views_at(ELEVATIONS[-count:], AZIMUTHS[-count:]))
     z_t, t = draw(prior, count)
     expected = guided_by_a_loop(prior, z_t, t, condition, omega)
@@ -125,7 +124,7 @@ def test_guidance_is_what_a_slow_loop_computes(kind, make, count, omega):
 
 def test_all_texts_are_asked_in_one_call():
     prior = WordPrior()
-    condition = ViewDependentPrompts(prior, "a ball", perp_neg=PerpNeg())(views_at(ELEVATIONS, AZIMUTHS))
+    condition = embedded(prior, "a ball", perp_neg=PerpNeg())(views_at(ELEVATIONS, AZIMUTHS))
     prior.guided(*draw(prior, 9), condition, 4.0)
     assert prior.calls == 1
 
@@ -133,7 +132,7 @@ def test_all_texts_are_asked_in_one_call():
 @pytest.mark.parametrize("omega", [0.0, 3.0, 99.0])
 def test_without_negatives_nothing_changes_to_the_last_bit(omega):
     prior = WordPrior()
-    condition = ViewDependentPrompts(prior, "a ball")(views_at(ELEVATIONS, AZIMUTHS))
+    condition = embedded(prior, "a ball")(views_at(ELEVATIONS, AZIMUTHS))
     z_t, t = draw(prior, 9)
     z_t = z_t.float()
     assert condition.negatives is None
@@ -145,7 +144,7 @@ def test_without_negatives_nothing_changes_to_the_last_bit(omega):
 
 def test_a_negative_along_the_text_itself_does_nothing():
     prior = WordPrior()
-    condition = ViewDependentPrompts(prior, "a ball")(views_at([0.0] * 3, [0.0, 90.0, 180.0]))
+    condition = embedded(prior, "a ball")(views_at([0.0] * 3, [0.0, 90.0, 180.0]))
     with_itself = condition._replace(negatives=Negatives(condition.text, torch.full((1, 3), 2.0)))
     z_t, t = draw(prior, 3)
     torch.testing.assert_close(
@@ -168,11 +167,11 @@ def test_projection_is_per_view_and_in_single_precision():
 
 def test_a_gradient_flows_through_the_projection():
     prior, distillation = modes(), ParameterSpaceSampling(2.0, Uniform())
-    prompts = ViewDependentPrompts(prior, "a ball", view_embedding="interpolated", perp_neg=PerpNeg())
+    prompts = embedded(prior, "a ball", view_embedding="interpolated", perp_neg=PerpNeg())
     condition = prompts(views_at([0.0, 0.0], [70.0, 140.0]))
 
     def value(z):
-        return distillation(z, condition, prior, 0.0, torch.Generator().manual_seed(3))
+        return distillation(z, condition, prior, 0.0, torch.Generator().manual_seed(3)).total
 
     z = draw(prior, 2)[0].requires_grad_()
     (slope,) = torch.autograd.grad(value(z), z)
@@ -190,7 +189,7 @@ def test_fits_with_and_without_negatives_share_a_prior():
         count = seat + 1
         with meeting.turn:
             prior = meeting.share(seat, one)
-            prompts = ViewDependentPrompts(prior, f"a {seat}", "blue", **options[seat])
+            prompts = embedded(prior, f"a {seat}", "blue", **options[seat])
             condition = prompts(views_at(ELEVATIONS[:count], AZIMUTHS[1 : count + 1]))
             alone[seat] = WordPrior().guided(*draw(one, count, seat), condition, 4.0)
             shared[seat] = prior.guided(*draw(one, count, seat), condition, 4.0)

@@ -3,13 +3,12 @@
 import pytest
 import torch
 from tiny_pipeline import save_tiny_pipeline
-from word_prior import WordPrior, assert_same, views_at
+from word_prior import WordPrior, assert_same, embedded, views_at
 
 from dreamfusion_pl.data.world.captions import view_words
 from dreamfusion_pl.diffusion.families.pretrained import PretrainedPrior
 from dreamfusion_pl.diffusion.text.perp_neg import PerpNeg
 from dreamfusion_pl.diffusion.text.prompt_check import check_prompt, unknown_words_warning
-from dreamfusion_pl.diffusion.text.prompts import ViewDependentPrompts
 from dreamfusion_pl.diffusion.text.view_names import VIEW_NAMES, octant_index, view_index
 
 
@@ -48,13 +47,13 @@ def test_eight_directions_are_named_as_in_the_worlds_captions(prior):
     names = [VIEW_NAMES[8][i] for i in index.tolist()]
     assert names == [view_words(e, a) for e, a in zip(elevations, azimuths, strict=True)]
     assert names[3:6] == ["front left view", "left side view", "back left view"] and len(set(names)) == 9
-    prompts = ViewDependentPrompts(prior, "a ball", directions=8)
+    prompts = embedded(prior, "a ball", directions=8)
     text = prompts(views_at([0.0, 80.0], [91.0, 0.0])).text
     assert_same(text, prior.embed(["a ball, left side view", "a ball, overhead view"]))
 
 
 def test_each_view_gets_the_embedding_of_its_prompt(prior):
-    prompts = ViewDependentPrompts(prior, " a red chair ", negative_prompt="blue")
+    prompts = embedded(prior, " a red chair ", negative_prompt="blue")
     condition = prompts(views_at([0.0, 80.0, 10.0], [180.0, 0.0, 90.0]))
     expected = prior.embed(["a red chair, back view", "a red chair, overhead view", "a red chair, side view"])
     assert_same(condition.text, expected)
@@ -62,13 +61,13 @@ def test_each_view_gets_the_embedding_of_its_prompt(prior):
 
 
 def test_without_view_dependence_all_views_get_the_prompt(prior):
-    condition = ViewDependentPrompts(prior, "a ball", directions=0)(views_at([0.0, 80.0], [180.0, 0.0]))
+    condition = embedded(prior, "a ball", directions=0)(views_at([0.0, 80.0], [180.0, 0.0]))
     assert_same(condition.text, prior.embed(["a ball"]).expand(2))
 
 
 def test_thresholds_out_of_order_are_refused(prior):
     with pytest.raises(ValueError, match="front_deg <= back_deg"):
-        ViewDependentPrompts(prior, "a ball", front_deg=100.0, back_deg=80.0)
+        embedded(prior, "a ball", front_deg=100.0, back_deg=80.0)
 
 
 @pytest.mark.parametrize(
@@ -88,11 +87,11 @@ def test_thresholds_out_of_order_are_refused(prior):
 )
 def test_what_is_said_of_views_must_make_sense(options, message):
     with pytest.raises(ValueError, match=message):
-        ViewDependentPrompts(WordPrior(), "a ball", **options)
+        embedded(WordPrior(), "a ball", **options)
 
 
 def test_thresholds_move_the_names():
-    prompts = ViewDependentPrompts(WordPrior(), "a ball", overhead_deg=30.0, front_deg=20.0, back_deg=100.0)
+    prompts = embedded(WordPrior(), "a ball", overhead_deg=30.0, front_deg=20.0, back_deg=100.0)
     text = prompts(views_at([0.0, 0.0, 0.0, 31.0], [20.0, 21.0, 100.0, 0.0])).text
     names = ("front", "side", "back", "overhead")
     assert_same(text, WordPrior().embed([f"a ball, {name} view" for name in names]))
@@ -101,7 +100,7 @@ def test_thresholds_move_the_names():
 @pytest.mark.parametrize("directions", [4, 8])
 def test_a_direction_may_have_a_text_of_its_own(directions):
     own = {"back": " the back of a chair ", "overhead": "a seat from above"}
-    prompts = ViewDependentPrompts(WordPrior(), "a chair", directions=directions, view_prompts=own)
+    prompts = embedded(WordPrior(), "a chair", directions=directions, view_prompts=own)
     text = prompts(views_at([0.0, 0.0, 80.0], [0.0, 180.0, 0.0])).text
     expected = WordPrior().embed(["a chair, front view", "the back of a chair", "a seat from above"])
     assert_same(text, expected)
@@ -116,7 +115,7 @@ def test_at_the_centre_of_a_direction_both_embeddings_are_the_same_to_the_last_d
     elevations = [0.0] * len(CENTRES[directions]) + [90.0, 75.0]
     views = views_at(elevations, azimuths)
     nearest, interpolated = (
-        ViewDependentPrompts(WordPrior(), "a ball", directions=directions, view_embedding=kind)(views)
+        embedded(WordPrior(), "a ball", directions=directions, view_embedding=kind)(views)
         for kind in ("nearest", "interpolated")
     )
     assert_same(interpolated.text, nearest.text, atol=0.0, rtol=0.0)
@@ -128,7 +127,7 @@ def test_at_the_centre_of_a_direction_both_embeddings_are_the_same_to_the_last_d
 )
 def test_interpolated_embeddings_are_continuous_and_nearest_to_the_nearest_ones(directions, angles):
     prompts, nearest = (
-        ViewDependentPrompts(WordPrior(), "a ball", directions=directions, view_embedding=kind, **angles)
+        embedded(WordPrior(), "a ball", directions=directions, view_embedding=kind, **angles)
         for kind in ("interpolated", "nearest")
     )
     step = 0.05
@@ -144,7 +143,7 @@ def test_interpolated_embeddings_are_continuous_and_nearest_to_the_nearest_ones(
 
 
 def test_a_mixture_is_what_a_loop_says():
-    prompts = ViewDependentPrompts(WordPrior(), "a ball", view_embedding="interpolated")
+    prompts = embedded(WordPrior(), "a ball", view_embedding="interpolated")
     elevations, azimuths = [0.0, 0.0, 55.0, 60.0, 68.0], [30.0, -100.0, 0.0, 45.0, 170.0]
     text = prompts(views_at(elevations, azimuths)).text
     front, side, back, above = (WordPrior().embed([words]) for words in prompts.texts)
@@ -163,7 +162,7 @@ def test_a_mixture_is_what_a_loop_says():
 
 def test_the_masks_of_what_takes_part_are_united():
     own = {"side": "a ball as it is seen from a side"}  # 9 words where others have 4
-    prompts = ViewDependentPrompts(WordPrior(), "a ball", view_prompts=own, view_embedding="interpolated")
+    prompts = embedded(WordPrior(), "a ball", view_prompts=own, view_embedding="interpolated")
     text = prompts(views_at([0.0, 0.0, 0.0, 0.0], [0.0, 1.0, 90.0, 180.0])).text
     assert text.mask.sum(dim=1).tolist() == [4, 8, 8, 4] and text.mask.dtype == torch.long
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 import trimesh
-from balls import Balls
 from PIL import Image
+from scenes import Balls
 
 from dreamfusion_pl.export.asset import Asset, Settings, make_asset
 from dreamfusion_pl.export.files.meshes import check_formats, write_asset

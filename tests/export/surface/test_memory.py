@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from balls import Balls
+from scenes import Balls
 
 from dreamfusion_pl.export import asset
 from dreamfusion_pl.export.asset import Settings, make_asset

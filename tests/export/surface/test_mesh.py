@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from balls import AnalyticDensity, Balls
+from scenes import AnalyticDensity, Balls
 from torch import Tensor
 
 from dreamfusion_pl.export.surface import grid

@@ -6,7 +6,7 @@ from typing import final
 import pytest
 import torch
 import torch.nn.functional as F
-from balls import AnalyticDensity
+from scenes import AnalyticDensity
 from torch import Tensor
 
 from dreamfusion_pl.export.surface.visible_albedo import aslant, seen_albedo

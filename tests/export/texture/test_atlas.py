@@ -5,7 +5,7 @@ from typing import final
 
 import pytest
 import torch
-from balls import AnalyticDensity
+from scenes import AnalyticDensity
 from torch import Tensor
 
 from dreamfusion_pl.export.asset import Settings, make_asset

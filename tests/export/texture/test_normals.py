@@ -6,7 +6,7 @@ import struct
 import pytest
 import torch
 import torch.nn.functional as F
-from balls import Balls
+from scenes import Balls
 
 from dreamfusion_pl.export.asset import Settings, make_asset
 from dreamfusion_pl.export.files.meshes import write_asset

@@ -1,4 +1,4 @@
-"""Scenes that are known exactly."""
+"""Scenes that are known exactly, and learned ones in one call."""
 
 from __future__ import annotations
 
@@ -9,6 +9,22 @@ import torch
 from torch import Tensor
 
 from dreamfusion_pl.scene.base import Matter, Scene
+from dreamfusion_pl.scene.density import ExponentialDensity, LinearBias, SoftplusDensity
+from dreamfusion_pl.scene.field_scene import FieldScene
+from dreamfusion_pl.scene.frequencies import FrequencyFeatures
+from dreamfusion_pl.scene.planes import PlaneFeatures
+
+
+def plane_scene(
+    radius: float = 0.75, latents: int = 0, strength: float = 10.0, **features: Any
+) -> FieldScene:
+    """A triplane with a softplus density."""
+    return FieldScene(PlaneFeatures(**features), SoftplusDensity(bias=LinearBias(strength)), radius, latents)
+
+
+def frequency_scene(radius: float = 1.4, latents: int = 0, **features: Any) -> FieldScene:
+    """The paper's MLP with an exponential density."""
+    return FieldScene(FrequencyFeatures(**features), ExponentialDensity(), radius, latents)
 
 
 class AnalyticDensity(Scene):

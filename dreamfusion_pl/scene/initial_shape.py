@@ -1,0 +1,39 @@
+"""Where a scene begins: a solid, given by its signed distance."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import final
+
+import torch
+from torch import Tensor
+
+
+class InitialShape(ABC):
+    """A solid around the origin. A density field turns its distance into a bias, a distance field adds it."""
+
+    size: float  # radius of the largest ball inside, in world units, > 0
+
+    @abstractmethod
+    def __call__(self, points: Tensor) -> Tensor:
+        """Return signed distances, negative inside, in world units: [P, 3] -> [P]."""
+
+
+@final
+class Ball(InitialShape):
+    """A ball around the origin.
+
+    Args:
+        radius: in world units.
+
+    Raises:
+        ValueError: the radius is not positive.
+    """
+
+    def __init__(self, radius: float = 0.6) -> None:
+        if not radius > 0.0:
+            raise ValueError(f"the initial ball's radius must be > 0, in world units; got {radius}")
+        self.size = radius
+
+    def __call__(self, points: Tensor) -> Tensor:
+        return torch.sqrt(points.square().sum(-1) + 1e-12) - self.size
