@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # One prompt on the GPUs of one or several nodes:   sbatch docs/slurm.sh "a red chair" [options of fit]
-# The job saves and queues itself again when its time ends or it is preempted, and goes on where it was.
+# When its time ends or it is preempted, the job saves, requeues itself and later continues from there.
 #SBATCH --job-name=dreamfusion
 #SBATCH --nodes=1
 #SBATCH --ntasks-per-node=4
@@ -14,7 +14,7 @@ set -u
 prompt=$1
 shift
 runs=${RUNS:-runs}
-run=$runs/job_$SLURM_JOB_ID # a job that was queued again keeps its number
+run=$runs/job_$SLURM_JOB_ID # a requeued job keeps its number
 words=(--trainer.num_nodes "${SLURM_JOB_NUM_NODES:-1}" --trainer.devices "${SLURM_NTASKS_PER_NODE:-1}")
 if [ "${SLURM_NTASKS:-1}" -gt 1 ]; then
   words+=(--trainer.strategy ddp)
@@ -29,6 +29,6 @@ fi
 status=0
 srun --kill-on-bad-exit=1 python -m dreamfusion_pl fit "${words[@]}" || status=$?
 case $status in
-  138 | 143) scontrol requeue "$SLURM_JOB_ID" ;; # it was stopped by SIGUSR1 or SIGTERM, and has saved
+  138 | 143) scontrol requeue "$SLURM_JOB_ID" ;; # stopped by SIGUSR1 or SIGTERM, and saved
 esac
 exit "$status"
