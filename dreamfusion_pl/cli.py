@@ -1,6 +1,6 @@
 """The command line: ``python -m dreamfusion_pl COMMAND ...``.
 
-Nothing heavy is imported before it is known that the command needs it, so that ``--help`` answers at once.
+Heavy modules are imported only by the commands that need them, so that ``--help`` answers at once.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dreamfusion_pl.version import VERSION
 class Command(NamedTuple):
     """A command and the function that runs it."""
 
-    function: str  # "module:function", called with the words after the command, returns an exit status
+    function: str  # "module:function"; takes the arguments after the command, returns an exit status
     help: str
 
 
@@ -81,10 +81,10 @@ def main(args: Sequence[str] | None = None) -> int:
     """Run a command.
 
     Args:
-        args: the words after the program's name; None takes the process's own.
+        args: command-line arguments without the program's name; None reads ``sys.argv``.
 
     Returns:
-        The exit status: 0 done, 1 failed, 2 wrong usage, 130 stopped by Ctrl-C.
+        Exit status: 0 success, 1 failure, 2 usage error, 130 interrupted by Ctrl-C.
     """
     words = list(sys.argv[1:] if args is None else args)
     if not words or words[0] in ("-h", "--help"):
@@ -103,11 +103,11 @@ def main(args: Sequence[str] | None = None) -> int:
             print(usage())
             return 0
         rest = ["--help"] if rest == ["--help", "all"] else rest
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # no advice; read at the first import
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # hides its advice; read at the first import
     module, function = COMMANDS[name].function.split(":")
     try:
         return getattr(importlib.import_module(module), function)(rest)
-    except KeyboardInterrupt as stop:  # with a note where another command goes on better than this one
+    except KeyboardInterrupt as stop:  # a note holds the command to continue with, if it is not this one
         again = getattr(stop, "__notes__", [f"python -m dreamfusion_pl {shlex.join(words)}"])[0]
         print(f"stopped by Ctrl-C; go on with: {again}", file=sys.stderr)
         return 130

@@ -19,7 +19,7 @@ from dreamfusion_pl.atomic import replacing
 from dreamfusion_pl.batch.driver import run_all
 from dreamfusion_pl.batch.jobs import SEED, Job, Request, is_done, jobs_of, read_requests
 from dreamfusion_pl.batch.machines import Resources
-from dreamfusion_pl.batch.worker import Outcome, place
+from dreamfusion_pl.batch.worker import Outcome, run_folder_options
 from dreamfusion_pl.configuration.layers import PACKAGED, arrange
 from dreamfusion_pl.evaluation.gallery_cards import card_of
 from dreamfusion_pl.export.pages.gallery import write_gallery
@@ -122,7 +122,9 @@ def check_options(jobs: list[Job], fit_options: list[str]) -> dict[Job, Outcome]
     for name in (word.split("=")[0] for word in fit_options):
         if name in ("--prompt", f"--{SEED}"):
             raise ValueError(f"{name} is no option of a batch: it has --prompts FILE and --seeds K")
-    read_configuration([*fit_options, *place(jobs[0])])  # a fit with another logger cannot be put there
+    read_configuration(
+        [*fit_options, *run_folder_options(jobs[0])]
+    )  # a fit with another logger cannot be put there
     reasons: dict[tuple[str, ...], str] = {(): ""}
     for job in jobs:
         own = job.request.options

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple, TextIO, final
 from pytorch_lightning import LightningModule, Trainer
 
 from dreamfusion_pl.algorithm import DreamFusion
-from dreamfusion_pl.callbacks.signals import ORDERLY, Signals
+from dreamfusion_pl.callbacks.signals import HANDLED_SIGNALS, Signals
 from dreamfusion_pl.diffusion.shared import Meeting
 from dreamfusion_pl.runs import fit_in_memory
 from dreamfusion_pl.terminal import FAILED, guarded
@@ -119,7 +119,7 @@ def _passed_on(listeners: list[Signals], received: list[int]) -> Iterator[None]:
             listener.notice(number)
 
     is_main = threading.current_thread() is threading.main_thread()
-    before = {number: signal.signal(number, notice) for number in ORDERLY} if is_main else {}
+    before = {number: signal.signal(number, notice) for number in HANDLED_SIGNALS} if is_main else {}
     try:
         yield
     finally:
