@@ -24,7 +24,7 @@ from pytorch_lightning import LightningModule, Trainer
 
 from dreamfusion_pl.algorithm import DreamFusion
 from dreamfusion_pl.callbacks.signals import HANDLED_SIGNALS, Signals
-from dreamfusion_pl.diffusion.shared import Meeting
+from dreamfusion_pl.diffusion.shared import PriorBatcher
 from dreamfusion_pl.runs import fit_in_memory
 from dreamfusion_pl.terminal import FAILED, guarded
 
@@ -56,12 +56,12 @@ def fit_together(fits: Sequence[Fit]) -> list[int]:
         fits: their configurations may differ in everything but the prior; one whose prior is not that of
             the first to be built ends with the status of wrong usage.
     """
-    meeting, signals, received = Meeting(len(fits)), list[Signals](), list[int]()
+    batcher, signals, received = PriorBatcher(len(fits)), list[Signals](), list[int]()
     priors: list[Any] = []  # settings of the first one
     codes = [FAILED] * len(fits)
 
-    def attend(seat: int) -> None:
-        def join(model: LightningModule, trainer: Trainer) -> None:
+    def run_fit(index: int) -> None:
+        def share_prior(model: LightningModule, trainer: Trainer) -> None:
             if not isinstance(model, DreamFusion):
                 raise ValueError(f"only fits of a prompt can share a prior, {type(model).__name__} is none")
             prior = model.hparams.get("prior")
@@ -74,19 +74,19 @@ def fit_together(fits: Sequence[Fit]) -> list[int]:
             signals.extend(one for one in trainer.callbacks if isinstance(one, Signals))
             if received:  # all are to end, this one before it begins; a later signal finds its listeners
                 raise SystemExit(128 + received[0])
-            model.prior = meeting.share(seat, model.prior)
+            model.prior = batcher.share(index, model.prior)
             model.distillation.check(model.prior)
 
-        with meeting.turn:
+        with batcher.lock:
             try:
-                with output.into(fits[seat].log):
-                    codes[seat] = _code(lambda: fit_in_memory(fits[seat].words, join))
+                with output.redirect(fits[index].log):
+                    codes[index] = _exit_status(lambda: fit_in_memory(fits[index].words, share_prior))
             finally:
-                meeting.leave(seat)
+                batcher.leave(index)
 
-    output = _Output(sys.stdout)
-    with _passed_on(signals, received), redirect_stdout(output), redirect_stderr(output):
-        threads = [threading.Thread(target=attend, args=(seat,)) for seat in range(len(fits))]
+    output = _PerThreadOutput(sys.stdout)
+    with _forward_signals(signals, received), redirect_stdout(output), redirect_stderr(output):
+        threads = [threading.Thread(target=run_fit, args=(index,)) for index in range(len(fits))]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -94,7 +94,7 @@ def fit_together(fits: Sequence[Fit]) -> list[int]:
     return codes
 
 
-def _code(fit: Callable[[], object]) -> int:
+def _exit_status(fit: Callable[[], object]) -> int:
     try:
         return guarded(fit, "fit")
     except Exception:  # what would end a process of its own must not end the others' fits
@@ -103,7 +103,7 @@ def _code(fit: Callable[[], object]) -> int:
 
 
 @contextmanager
-def _passed_on(listeners: list[Signals], received: list[int]) -> Iterator[None]:
+def _forward_signals(listeners: list[Signals], received: list[int]) -> Iterator[None]:
     """Pass signals, which only the main thread gets, on to every fit; a second one ends the process.
 
     Args:
@@ -128,14 +128,14 @@ def _passed_on(listeners: list[Signals], received: list[int]) -> Iterator[None]:
 
 
 @final
-class _Output(io.TextIOBase):
+class _PerThreadOutput(io.TextIOBase):
     """Sends what a thread prints to that thread's file."""
 
     def __init__(self, other: TextIO) -> None:
         self._other, self._local = other, threading.local()
 
     @contextmanager
-    def into(self, path: str) -> Iterator[None]:
+    def redirect(self, path: str) -> Iterator[None]:
         """Append what the current thread prints to a file while the block runs."""
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         with Path(path).open("a", buffering=1, encoding="utf-8", errors="replace") as file:
@@ -146,10 +146,10 @@ class _Output(io.TextIOBase):
                 del self._local.file
 
     def write(self, text: str, /) -> int:
-        return self._now().write(text)
+        return self._target().write(text)
 
     def flush(self) -> None:
-        self._now().flush()
+        self._target().flush()
 
-    def _now(self) -> Any:
+    def _target(self) -> Any:
         return getattr(self._local, "file", self._other)

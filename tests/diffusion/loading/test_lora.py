@@ -84,7 +84,7 @@ def test_a_file_that_does_not_fit_is_one_message(tmp_path, caplog):
             prior_of(folder, lora=str(file))
     assert not caplog.records
     file.write_bytes(b"half")
-    with pytest.raises(ValueError, match="no whole safetensors file.*pickled"):
+    with pytest.raises(ValueError, match="not a complete safetensors file.*pickled"):
         prior_of(folder, lora=str(file))
     with pytest.raises(ValueError, match="no LoRA 'nowhere': give a safetensors file"):
         prior_of(folder, lora="nowhere")
