@@ -97,7 +97,7 @@ def _explain(error: Exception, command: str) -> tuple[str, int] | None:
     if isinstance(error, ValueError):
         return plain(error), WRONG_USAGE
     if isinstance(error, UnpicklingError):
-        return f"the checkpoint holds more than numbers, and is not opened: {error}", WRONG_USAGE
+        return f"the checkpoint contains more than tensors and plain data: {error}", WRONG_USAGE
     if isinstance(error, OSError):
         return f"{error}\nIs there space left, and may this folder be written?", FAILED
     if isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error):

@@ -142,14 +142,14 @@ def _from_jsonl(text: str, source: str) -> list[Request]:
 def _request(row: dict[Any, Any], where: str) -> Request:
     prompt = row.get("prompt")
     if not isinstance(prompt, str) or not prompt.strip() or None in row:
-        raise ValueError(f"{where}: needs a prompt, a text that is not empty, and no cell without a name")
+        raise ValueError(f"{where}: needs a prompt that is not empty, and a column name for every cell")
     options = {
         name: value if isinstance(value, str) else json.dumps(value)
         for name, value in row.items()
         if name != "prompt" and value not in (None, "")
     }
     if "\0" in "".join([prompt, *options, *options.values()]):
-        raise ValueError(f"{where}: a character with the number 0 cannot be passed on")
+        raise ValueError(f"{where}: the null character is not allowed")
     if SEED in options:
-        raise ValueError(f"{where}: {SEED} is no option of a prompt, every prompt gets its seeds: --seeds K")
+        raise ValueError(f"{where}: {SEED} cannot be set for a single prompt: use --seeds K")
     return Request(prompt.strip(), tuple(f"--{name}={value}" for name, value in options.items()))

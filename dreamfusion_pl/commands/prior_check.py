@@ -159,7 +159,11 @@ def _cached(repository: str, file: str) -> Path | None:
 
 def _sizes(source: sources.Source, adapter: type[Adapter], parts: list[str]) -> dict[str, Any]:
     """Return the size in GB of network with autoencoder, and of text encoders, for every precision."""
-    numbers = {name: files.num_weights(source.folder / name) for name in parts if not name.startswith(WITHOUT_WEIGHTS)}
+    numbers = {
+        name: files.num_weights(source.folder / name)
+        for name in parts
+        if not name.startswith(WITHOUT_WEIGHTS)
+    }
     texts = sum(number for name, number in numbers.items() if name in adapter.text_encoders)
     rest = sum(numbers.values()) - texts
     if source.checkpoint is not None:
@@ -201,5 +205,5 @@ def device() -> torch.device:
 
 
 def _name(settings: dict[str, Any], device: torch.device) -> str:
-    """Return the name of the prior's dtype on a device; raise ValueError if the device does not support it."""
+    """Return the name of the prior's dtype on a device; raise ValueError if it is not supported there."""
     return str(resolve_dtype(settings["dtype"], device)).removeprefix("torch.")

@@ -162,9 +162,7 @@ def x0_from_flow(velocity: Tensor, z_s: Tensor, s: Tensor) -> Tensor:
     return z_s - s * velocity
 
 
-Prediction = Literal[
-    "epsilon", "v_prediction", "sample", "flow"
-]  # diffusers' names of the prediction types
+Prediction = Literal["epsilon", "v_prediction", "sample", "flow"]  # diffusers' names of the prediction types
 
 
 def eps_from(kind: Prediction, output: Tensor, z_t: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:

@@ -62,9 +62,7 @@ class TextEncoders:
     def unknown_words(self, prompt: str) -> list[str]:
         """Return the words of a prompt that the tokenizer does not know, in order, without duplicates."""
         tokenizer, _ = self._tokenizers[0]
-        if (
-            tokenizer.unk_token_id in tokenizer("").input_ids
-        ):  # CLIP: end of text is also the unknown token
+        if tokenizer.unk_token_id in tokenizer("").input_ids:  # CLIP: end of text is also the unknown token
             return []
         words = dict.fromkeys(_words(prompt))
         return [word for word in words if tokenizer.unk_token_id in tokenizer(word).input_ids]

@@ -40,7 +40,9 @@ def missing_files(part: Path) -> list[Path]:
         needed = [part / "scheduler_config.json"]
     elif part.name.startswith("tokenizer"):
         found = [names for names in VOCABULARIES if all((part / name).is_file() for name in names)]
-        names = found[0] if found else VOCABULARIES[0]  # if none exists, transformers would invent a vocabulary
+        names = (
+            found[0] if found else VOCABULARIES[0]
+        )  # if none exists, transformers would invent a vocabulary
         needed = [part / "tokenizer_config.json", *(part / name for name in names)]
     else:
         needed = [part / "config.json", *weight_files(part)]
