@@ -194,17 +194,17 @@ class RandomViews(LightningDataModule):
     def val_dataloader(self) -> ViewLoader:
         """Return a loader with one batch: the views of a validation."""
         azimuths = ring(self.num_val_views)
-        return ViewLoader(lambda _: self._look(azimuths), lambda: range(1))
+        return ViewLoader(lambda _: self._orbit(azimuths), lambda: range(1))
 
     def test_dataloader(self) -> ViewLoader:
         """Return a loader of the turntable's views, ``views_per_step`` per batch."""
         batches = ring(self.num_test_views).split(self.views_per_step)
-        return ViewLoader(lambda index: self._look(batches[index]), lambda: range(len(batches)))
+        return ViewLoader(lambda index: self._orbit(batches[index]), lambda: range(len(batches)))
 
     def predict_dataloader(self) -> ViewLoader:
         """Return the same loader as ``test_dataloader``."""
         return self.test_dataloader()
 
-    def _look(self, azimuths_deg: Tensor) -> Views:
+    def _orbit(self, azimuths_deg: Tensor) -> Views:
         side = self.look_resolution
         return orbit(azimuths_deg, self.look_elevation_deg, self.look_distance, self.look_focal, side, side)

@@ -73,7 +73,7 @@ def make_asset(scene: Scene, settings: Settings | None = None, progress: float =
             "rate or start again from an earlier checkpoint"
         )
     charts = charts._replace(normals=field_normals(scene, charts, progress))
-    relief = bake_normals(scene, charts, settings.texture_size, progress) if settings.normal_map else None
+    normal_map = bake_normals(scene, charts, settings.texture_size, progress) if settings.normal_map else None
     longest = float((surface.vertices.amax(0) - surface.vertices.amin(0)).max())
     scale = 1.0 if settings.size_m is None else settings.size_m / longest
     return Asset(
@@ -81,5 +81,5 @@ def make_asset(scene: Scene, settings: Settings | None = None, progress: float =
         charts._replace(vertices=charts.vertices * scale),
         texture,
         scale,
-        relief,
+        normal_map,
     )

@@ -55,7 +55,7 @@ def overlap(solid: Solid, truth: Distance, alignment: Alignment) -> float:
     return float((solid.inside & other).sum() / union.clamp_min(1))
 
 
-def _start(solid: Solid, truth: Solid, yaw: float) -> Alignment:
+def _initial_alignment(solid: Solid, truth: Solid, yaw: float) -> Alignment:
     """Match the bounding boxes: their centres, and the geometric mean of their sides."""
     mine, theirs = solid.points[solid.inside], truth.points[truth.inside]
     turn = Alignment(yaw, 1.0, (0.0, 0.0, 0.0))
@@ -93,10 +93,10 @@ def align(solid: Solid, truth: Distance, half: float = 0.6, yaws: int = 24) -> A
     known = Solid(reference, truth(reference) < 0.0)
     if not (bool(solid.inside.any()) and bool(known.inside.any())):
         raise ValueError("an empty solid cannot be aligned")
-    starts = [_start(solid, known, 2.0 * math.pi * i / yaws) for i in range(yaws)]
-    coarse = _thin(solid, 8_000)
+    starts = [_initial_alignment(solid, known, 2.0 * math.pi * i / yaws) for i in range(yaws)]
+    coarse = _subsample(solid, 8_000)
     ranked = sorted(starts, key=lambda start: -overlap(coarse, truth, start))[:4]
-    fine = _thin(solid, 16_000)
+    fine = _subsample(solid, 16_000)
 
     def cost(x: np.ndarray) -> float:
         return -_soft_overlap(fine, truth, _from_vector(x))
@@ -114,7 +114,7 @@ def align(solid: Solid, truth: Distance, half: float = 0.6, yaws: int = 24) -> A
     return max(winners, key=lambda candidate: overlap(solid, truth, candidate))
 
 
-def _thin(solid: Solid, count: int) -> Solid:
+def _subsample(solid: Solid, count: int) -> Solid:
     step = max(1, len(solid.points) // count) | 1  # odd: no aliasing with the rows of an even grid
     return Solid(solid.points[::step], solid.inside[::step])
 

@@ -29,7 +29,7 @@ class _Plan(NamedTuple):
     """Properties of a video that an encoder needs before the first frame."""
 
     num_frames: int
-    some: np.ndarray  # evenly spaced frames, stacked vertically, [n H, W, 3] uint8; for the GIF palette
+    sample: np.ndarray  # evenly spaced frames, stacked vertically, [n H, W, 3] uint8; for the GIF palette
     height: int
     width: int
     fps: int
@@ -116,7 +116,7 @@ def _gif(temporary: Path, name: Path, plan: _Plan) -> Iterator[Put]:
     from PIL import Image
     from PIL.GifImagePlugin import getdata, getheader
 
-    palette = Image.fromarray(plan.some).quantize(256)
+    palette = Image.fromarray(plan.sample).quantize(256)
     duration_ms = max(2, round(100 / plan.fps)) * 10
     before: list[np.ndarray] = []  # palette indices of the previous frame
 

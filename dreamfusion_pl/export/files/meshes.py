@@ -97,11 +97,11 @@ def _glb(asset: Asset) -> Any:
     from trimesh.visual import TextureVisuals
     from trimesh.visual.material import PBRMaterial
 
-    charts, relief = asset.charts, asset.normal_map
+    charts, normal_map = asset.charts, asset.normal_map
     material = PBRMaterial(
         name="albedo",
         baseColorTexture=_picture(asset.texture),
-        normalTexture=None if relief is None else _picture(relief),
+        normalTexture=None if normal_map is None else _picture(normal_map),
         metallicFactor=0.0,
         roughnessFactor=1.0,
         doubleSided=not is_closed(asset.mesh.faces.numpy()),  # an open surface shows its inside
@@ -113,7 +113,7 @@ def _glb(asset: Asset) -> Any:
         visual=TextureVisuals(uv=charts.uv.numpy(), material=material),
         process=False,
     )
-    if relief is not None:
+    if normal_map is not None:
         tangent = tangents(charts)
         turned = torch.cat([y_up(tangent[:, :3]), tangent[:, 3:]], dim=-1)
         solid.vertex_attributes["_TANGENT"] = turned.numpy()

@@ -25,7 +25,7 @@ def available_memory(cgroups: Path = CGROUPS) -> int | None:
 
     None if the system does not report it.
     """
-    known = [physical_memory(), *(_left(cgroups, *layout) for layout in LAYOUTS)]
+    known = [physical_memory(), *(_cgroup_memory(cgroups, *layout) for layout in LAYOUTS)]
     return min((amount for amount in known if amount is not None), default=None)
 
 
@@ -37,7 +37,7 @@ def physical_memory() -> int | None:
         return None
 
 
-def _left(cgroups: Path, limit: str, use: str, statistics: str, cached: str) -> int | None:
+def _cgroup_memory(cgroups: Path, limit: str, use: str, statistics: str, cached: str) -> int | None:
     """Return the bytes left under a control group's limit; None if there is no limit or no such group."""
     try:
         allowed, used = (int((cgroups / name).read_text()) for name in (limit, use))

@@ -11,11 +11,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dreamfusion_pl.export.surface.grid import blur, check_level, density_grid, empty, surface_density
-from dreamfusion_pl.export.surface.visible_albedo import seen_albedo
+from dreamfusion_pl.export.surface.visible_albedo import visible_albedo
 from dreamfusion_pl.scene.base import Scene
 
 COARSE = 64  # grid points per side of the coarse grid, which finds threshold and bounds
-HASTE = (7, 5, 3, 4, 6)  # aggressiveness of fast-simplification; each value collapses edges in another order
+AGGRESSIVENESS = (
+    7,
+    5,
+    3,
+    4,
+    6,
+)  # aggressiveness of fast-simplification; each value collapses edges in another order
 FLOATER = 0.02  # a component with less than this share of the largest one's area is a floater
 
 
@@ -97,11 +103,14 @@ def simplify(mesh: Mesh, max_faces: int, scene: Scene, progress: float = 1.0) ->
         return mesh
     import fast_simplification
 
-    for haste in HASTE:
+    for aggressiveness in AGGRESSIVENESS:
         vertices, faces = fast_simplification.simplify(
-            mesh.vertices.numpy(), mesh.faces.numpy().astype(np.int32), target_count=max_faces, agg=haste
+            mesh.vertices.numpy(),
+            mesh.faces.numpy().astype(np.int32),
+            target_count=max_faces,
+            agg=aggressiveness,
         )
-        vertices, faces = separate(vertices, without_flat_pairs(faces))
+        vertices, faces = split_non_manifold(vertices, without_flat_pairs(faces))
         if is_closed(faces):
             break
     points = torch.from_numpy(vertices.astype(np.float32))
@@ -121,7 +130,7 @@ def without_flat_pairs(faces: np.ndarray) -> np.ndarray:
     return faces[count[place.reshape(-1)] % 2 == 1]
 
 
-def separate(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def split_non_manifold(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Split non-manifold edges and vertices, so that sheets that touch there no longer share them.
 
     Triangle corners stay one vertex only if they are connected through edges shared by exactly two triangles.
@@ -166,7 +175,7 @@ def vertex_normals(vertices: Tensor, faces: Tensor) -> Tensor:
 
 def _colored(vertices: Tensor, faces: Tensor, scene: Scene, progress: float) -> Mesh:
     normals = vertex_normals(vertices, faces)
-    return Mesh(vertices, faces, seen_albedo(scene, vertices, normals, progress))
+    return Mesh(vertices, faces, visible_albedo(scene, vertices, normals, progress))
 
 
 @torch.no_grad()

@@ -16,7 +16,7 @@ STEP = 0.02
 
 
 @torch.no_grad()
-def seen_albedo(scene: Scene, points: Tensor, towards: Tensor, progress: float) -> Tensor:
+def visible_albedo(scene: Scene, points: Tensor, towards: Tensor, progress: float) -> Tensor:
     """Albedo of surface points as seen by a ray, composited over a short segment around the surface.
 
     The albedo at the surface point itself is not used: in a soft field the isosurface is in thin density,
@@ -32,10 +32,10 @@ def seen_albedo(scene: Scene, points: Tensor, towards: Tensor, progress: float) 
         Albedo [P, 3] in [0, 1] on the CPU.
     """
     pieces = zip(points.split(CHUNK), towards.split(CHUNK), strict=True)
-    return torch.cat([_look(scene, *piece, progress) for piece in pieces])
+    return torch.cat([_composited_albedo(scene, *piece, progress) for piece in pieces])
 
 
-def aslant(normals: Tensor, turn: Tensor) -> Tensor:
+def oblique_directions(normals: Tensor, turn: Tensor) -> Tensor:
     """Return oblique view directions, 55 degrees off the surface normal, from above if possible.
 
     For turns of 0, 90, 180 and 270 degrees they are diagonals of a cube that stands on the surface.
@@ -58,7 +58,7 @@ def aslant(normals: Tensor, turn: Tensor) -> Tensor:
     return torch.where(is_seen, above, towards)
 
 
-def _look(scene: Scene, points: Tensor, towards: Tensor, progress: float) -> Tensor:
+def _composited_albedo(scene: Scene, points: Tensor, towards: Tensor, progress: float) -> Tensor:
     densities, albedos = [], []
     for depth in DEPTHS:
         at = points - depth * towards

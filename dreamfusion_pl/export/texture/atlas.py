@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dreamfusion_pl.export.surface.mesh import Mesh, vertex_normals
-from dreamfusion_pl.export.surface.visible_albedo import aslant, seen_albedo
+from dreamfusion_pl.export.surface.visible_albedo import oblique_directions, visible_albedo
 from dreamfusion_pl.export.texture.pixels import covered_pixels
 from dreamfusion_pl.scene.base import Scene
 
@@ -65,7 +65,7 @@ def unwrap(mesh: Mesh, size: int) -> Charts:
 
 @torch.no_grad()
 def bake(scene: Scene, charts: Charts, size: int, progress: float = 1.0, supersample: int = 2) -> Tensor:
-    """Bake the albedo of every texel, seen from several directions (:func:`seen_albedo`).
+    """Bake the albedo of every texel, seen from several directions (:func:`visible_albedo`).
 
     In a soft field the visible colour depends on the view direction. Each sample point of a texel is
     therefore viewed from another oblique direction, and the texel is their mean.
@@ -86,8 +86,8 @@ def bake(scene: Scene, charts: Charts, size: int, progress: float = 1.0, supersa
         count = min(rows, size - first)
         texels = surface_texels(charts, size * supersample, first * supersample, count * supersample)
         normals = F.normalize(texels.interpolate(charts, charts.normals), dim=-1)
-        towards = aslant(normals, _turns(texels, size * supersample, supersample))
-        seen = seen_albedo(scene, texels.interpolate(charts, charts.vertices), towards, progress)
+        towards = oblique_directions(normals, _direction_turns(texels, size * supersample, supersample))
+        seen = visible_albedo(scene, texels.interpolate(charts, charts.vertices), towards, progress)
         colors = torch.zeros(len(texels.face), 4)
         colors[texels.covered] = F.pad(seen, (0, 1), value=1.0)
         picture = colors.view(1, count * supersample, size * supersample, 4).permute(0, 3, 1, 2)
@@ -97,7 +97,7 @@ def bake(scene: Scene, charts: Charts, size: int, progress: float = 1.0, supersa
     return dilate(texture, known)
 
 
-def _turns(texels: Texels, size: int, supersample: int) -> Tensor:
+def _direction_turns(texels: Texels, size: int, supersample: int) -> Tensor:
     """Angles of the view directions about the normal in radians, [N], evenly spaced within each texel."""
     place = texels.covered.nonzero()[:, 0]
     row, column = torch.div(place, size, rounding_mode="floor") % supersample, place % size % supersample

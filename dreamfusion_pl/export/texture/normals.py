@@ -12,7 +12,7 @@ from dreamfusion_pl.scene.base import Scene, device_of
 
 CHUNK = 1 << 16  # points whose normals are computed at once
 STEP = 0.02  # step of the finite differences in world units, as in the renderer
-LEAST = 0.3  # minimum cosine between the normals of field and mesh; below it the field's is noise
+MIN_COSINE = 0.3  # minimum cosine between the normals of field and mesh; below it the field's is noise
 
 
 def tangents(charts: Charts) -> Tensor:
@@ -34,7 +34,7 @@ def tangents(charts: Charts) -> Tensor:
     )
     flat = total_right - (total_right * charts.normals).sum(-1, keepdim=True) * charts.normals
     is_lost = flat.norm(dim=-1, keepdim=True) < 1e-12
-    tangent = F.normalize(torch.where(is_lost, _across(charts.normals), flat), dim=-1, eps=1e-20)
+    tangent = F.normalize(torch.where(is_lost, _any_perpendicular(charts.normals), flat), dim=-1, eps=1e-20)
     handed = (torch.linalg.cross(charts.normals, tangent) * total_up).sum(-1, keepdim=True)
     return torch.cat([tangent, torch.where(handed < 0.0, -1.0, 1.0)], dim=-1)
 
@@ -52,7 +52,7 @@ def field_normals(scene: Scene, charts: Charts, progress: float = 1.0) -> Tensor
         Unit normals [V, 3]; the mesh's normal where the field has no gradient or deviates too much from it.
     """
     field = torch.cat([_normals(scene, chunk, progress) for chunk in charts.vertices.split(CHUNK)])
-    is_noise = (field * charts.normals).sum(-1, keepdim=True) < LEAST
+    is_noise = (field * charts.normals).sum(-1, keepdim=True) < MIN_COSINE
     return torch.where(is_noise, charts.normals, F.normalize(field, dim=-1))
 
 
@@ -92,7 +92,7 @@ def _local_normals(scene: Scene, charts: Charts, tangent: Tensor, texels: Texels
     field = torch.cat([_normals(scene, chunk, progress) for chunk in points.split(CHUNK)])
     up = sign * torch.linalg.cross(normal, right)
     local = torch.stack([(field * axis).sum(-1) for axis in (right, up, normal)], dim=-1)
-    return torch.where(local[:, 2:] < LEAST, torch.tensor([0.0, 0.0, 1.0]), F.normalize(local, dim=-1))
+    return torch.where(local[:, 2:] < MIN_COSINE, torch.tensor([0.0, 0.0, 1.0]), F.normalize(local, dim=-1))
 
 
 def _normals(scene: Scene, points: Tensor, progress: float) -> Tensor:
@@ -102,7 +102,7 @@ def _normals(scene: Scene, points: Tensor, progress: float) -> Tensor:
     return finite_difference_normals(density, points.to(device_of(scene)), STEP).float().cpu()
 
 
-def _across(normals: Tensor) -> Tensor:
+def _any_perpendicular(normals: Tensor) -> Tensor:
     """Return an arbitrary direction perpendicular to every normal, [V, 3]; not normalized."""
     axis = F.one_hot(normals.abs().argmin(-1), 3).to(normals)
     return torch.linalg.cross(normals, axis)
