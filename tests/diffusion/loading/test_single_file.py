@@ -58,7 +58,7 @@ def test_doctor_says_whether_all_is_there(file, config, tmp_path, capsys):
     half = shutil.copytree(config, tmp_path / "half")
     shutil.rmtree(half / "tokenizer")
     assert main([*words, str(half)]) == 1
-    assert "no tokenizer" in capsys.readouterr().out
+    assert "missing: tokenizer" in capsys.readouterr().out
 
 
 def test_what_cannot_be_loaded_is_explained(file, config, tmp_path, monkeypatch):
