@@ -35,7 +35,7 @@ def test_a_half_downloaded_folder(capsys, tmp_path):
     (folder / "unet" / "diffusion_pytorch_model.safetensors").unlink()
     status, report = diagnose(capsys, "--model.prior.model", str(folder))
     assert status == 1 and report["prior"]["missing"] == ["unet/diffusion_pytorch_model.safetensors"]
-    assert "download it again" in report["prior"]["problem"]
+    assert "Download it again" in report["prior"]["problem"]
 
 
 def test_an_unsupported_pipeline(capsys, tmp_path):

@@ -158,7 +158,7 @@ def test_pickled_weights_are_not_loaded(tmp_path, folder):
 def test_damaged_weights_are_explained(tmp_path, folder):
     broken = shutil.copytree(folder, tmp_path / "broken")
     (broken / "unet" / "diffusion_pytorch_model.safetensors").write_bytes(b"half")
-    with pytest.raises(ValueError, match="(?s)could not be loaded.*whole"):
+    with pytest.raises(ValueError, match="(?s)could not be loaded.*complete"):
         PretrainedPrior(str(broken))
 
 
