@@ -1,4 +1,4 @@
-"""DreamFusion in PyTorch Lightning: a sentence becomes a 3D object."""
+"""DreamFusion in PyTorch Lightning: text to 3D by score distillation."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def generate(
     configs: Sequence[str] = (),
     options: Sequence[str] = (),
 ) -> Result:
-    """Make a 3D object from a sentence, exactly as ``python -m dreamfusion_pl fit`` does.
+    """Generate a 3D object from a prompt, exactly as ``python -m dreamfusion_pl fit`` does.
 
     Example::
 
@@ -30,18 +30,18 @@ def generate(
         generate("a red chair").save("chair.glb")
 
     Args:
-        prompt: what to make.
-        steps: training steps; None takes the configuration's.
-        seed: seed of everything random.
-        configs: YAML files over the default configuration, as after ``--config``.
-        options: further words of the command line, as in ``["--model.learning_rate", "0.01"]``.
+        prompt: text that describes the object.
+        steps: number of training steps; None uses the configuration's.
+        seed: random seed of the run.
+        configs: YAML files on top of the default configuration, as with ``--config``.
+        options: further command-line arguments, such as ``["--model.learning_rate", "0.01"]``.
 
     Returns:
-        The finished object with its run folder.
+        The finished object and its run folder.
 
     Raises:
-        ValueError: the prompt, a file or an option is wrong; the message says how to put it right.
+        ValueError: the prompt, a file or an option is invalid; the message says how to fix it.
     """
-    from dreamfusion_pl import result  # here, so that importing the package stays quick
+    from dreamfusion_pl import result  # imported here to keep the package's import fast
 
     return result.generate(prompt, steps, seed, configs, options)

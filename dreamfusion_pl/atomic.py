@@ -1,4 +1,4 @@
-"""Files that are either whole or not there."""
+"""Atomic file writes: a file is either complete or absent."""
 
 from __future__ import annotations
 
@@ -11,19 +11,24 @@ from pathlib import Path
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Hand out a temporary path beside ``path`` (same suffix) and move it there when the block succeeds.
+    """Yield a temporary path next to ``path`` (same suffix) and rename it to ``path`` if the block succeeds.
 
-    What was at ``path`` before stays until then, and stays if the block fails. The bytes are on the disk
-    before they get the name. Folders are made as needed.
+    An existing file at ``path`` stays in place until the rename, and stays if the block fails. The data is
+    flushed to disk before the rename. Parent folders are created as needed.
 
     Args:
         path: the file to write.
 
+    Yields:
+        The temporary path to write to.
+
     Raises:
-        OSError: the folder cannot be made or written.
+        OSError: the folder cannot be created or written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}")  # machines may share it
+    temporary = path.with_name(
+        f".{path.stem}.{secrets.token_hex(4)}{path.suffix}"
+    )  # several machines may write here
     try:
         yield temporary
         with temporary.open("rb+") as written:

@@ -1,6 +1,6 @@
 """The command line: ``python -m dreamfusion_pl COMMAND ...``.
 
-Nothing heavy is imported before it is known that the command needs it, so that ``--help`` answers at once.
+Heavy modules are imported only by the commands that need them, so that ``--help`` answers at once.
 """
 
 from __future__ import annotations
@@ -18,36 +18,38 @@ from dreamfusion_pl.version import VERSION
 class Command(NamedTuple):
     """A command and the function that runs it."""
 
-    function: str  # "module:function", called with the words after the command, returns an exit status
+    function: str  # "module:function"; takes the arguments after the command, returns an exit status
     help: str
 
 
 COMMANDS = {
     "fit": Command(
-        "dreamfusion_pl.runs:fit", "make a 3D object from a sentence (or train a prior: denoiser.yaml)"
+        "dreamfusion_pl.runs:fit", "generate a 3D object from a prompt (or train a prior: denoiser.yaml)"
     ),
     "validate": Command("dreamfusion_pl.runs:validate", "render the preview sheet of a fit"),
-    "test": Command("dreamfusion_pl.runs:test", "film the turntable of a fit"),
-    "predict": Command("dreamfusion_pl.runs:predict", "render the turntable's views as pictures"),
+    "test": Command("dreamfusion_pl.runs:test", "render the turntable video of a fit"),
+    "predict": Command("dreamfusion_pl.runs:predict", "render the turntable's views as images"),
     "batch": Command("dreamfusion_pl.commands.batch:main", "many prompts on many cores, GPUs or machines"),
     "export": Command(
         "dreamfusion_pl.commands.export:main", "write a finished object as glb, obj, ply, stl, usdz"
     ),
-    "render": Command("dreamfusion_pl.commands.render:main", "film a finished object, or take stills of it"),
-    "gallery": Command("dreamfusion_pl.commands.gallery:main", "write a page that shows many runs"),
+    "render": Command("dreamfusion_pl.commands.render:main", "render videos or stills of a finished object"),
+    "gallery": Command("dreamfusion_pl.commands.gallery:main", "write a page of many runs"),
     "together": Command(
         "dreamfusion_pl.commands.together:main", "several fits in one process (batch --together)"
     ),
     "evaluate": Command("dreamfusion_pl.commands.evaluate:main", "score finished runs and write a table"),
-    "embed": Command("dreamfusion_pl.commands.embed:main", "embed the texts of fits as a step of its own"),
-    "doctor": Command("dreamfusion_pl.commands.doctor:main", "say whether the prior can be loaded here"),
-    "world": Command("dreamfusion_pl.data.world.sheet:main", "draw what the embedded prior knows"),
+    "embed": Command("dreamfusion_pl.commands.embed:main", "embed the texts of fits in advance"),
+    "doctor": Command("dreamfusion_pl.commands.doctor:main", "check whether the prior can be loaded"),
+    "world": Command(
+        "dreamfusion_pl.data.world.sheet:main", "draw the objects that the embedded prior knows"
+    ),
 }
 
 _USAGE = """\
 usage: python -m dreamfusion_pl COMMAND [options]
 
-A sentence becomes a 3D object.
+Text to 3D by score distillation.
 
   python -m dreamfusion_pl fit --prompt "a red chair"
   python -m dreamfusion_pl test --ckpt_path lightning_logs/version_0
@@ -62,7 +64,7 @@ Options of fit, validate, test and predict:
   --prompt TEXT         what to make
   --config FILE         YAML over the default configuration; may be repeated, later ones win
   --resume RUN          run folder, checkpoint, or "last", to continue or to look at (also --ckpt_path)
-  --seed_everything N   seed of everything random
+  --seed_everything N   random seed
   --print_config        show the whole configuration and stop
   --trainer.max_steps N, --model.learning_rate X, ...   any constructor argument
   --help all            every option of the command
@@ -81,10 +83,10 @@ def main(args: Sequence[str] | None = None) -> int:
     """Run a command.
 
     Args:
-        args: the words after the program's name; None takes the process's own.
+        args: command-line arguments without the program's name; None reads ``sys.argv``.
 
     Returns:
-        The exit status: 0 done, 1 failed, 2 wrong usage, 130 stopped by Ctrl-C.
+        Exit status: 0 success, 1 failure, 2 usage error, 130 interrupted by Ctrl-C.
     """
     words = list(sys.argv[1:] if args is None else args)
     if not words or words[0] in ("-h", "--help"):
@@ -103,11 +105,11 @@ def main(args: Sequence[str] | None = None) -> int:
             print(usage())
             return 0
         rest = ["--help"] if rest == ["--help", "all"] else rest
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # no advice; read at the first import
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # hides its advice; read at the first import
     module, function = COMMANDS[name].function.split(":")
     try:
         return getattr(importlib.import_module(module), function)(rest)
-    except KeyboardInterrupt as stop:  # with a note where another command goes on better than this one
+    except KeyboardInterrupt as stop:  # a note holds the command to continue with, if it is not this one
         again = getattr(stop, "__notes__", [f"python -m dreamfusion_pl {shlex.join(words)}"])[0]
         print(f"stopped by Ctrl-C; go on with: {again}", file=sys.stderr)
         return 130

@@ -12,7 +12,8 @@ from pytorch_optimizer.optimizer.utils.partition import BlockPartitioner, PreCon
 from pytorch_optimizer.optimizer.utils.preconditioner import PreConditioner
 from torch.optim import Optimizer
 
-# Shampoo's state holds these objects, and checkpoints are read with weights_only: only named classes pass.
+# Shampoo's state holds these objects, and checkpoints are read with weights_only=True, which only loads
+# classes that are registered here.
 torch.serialization.add_safe_globals([PreConditioner, BlockPartitioner, SQRTNGraft, PreConditionerType])
 
 
@@ -27,19 +28,20 @@ copyreg.pickle(PreConditionerType, _by_value)  # Python 3.11.0 to 3.11.3 would s
 class Shampoo(ScalableShampoo):
     """Shampoo with the paper's settings (A.2), from the library pytorch-optimizer (Apache-2.0).
 
-    Of the well-kept libraries it alone has what the paper's Distributed Shampoo has: blocks, an exponent of
-    its own, a decaying second moment and grafting. The step's length is that of sign descent (the SQRT_N
-    graft of the reference implementation). The library's inverse roots start from a draw of the global random
-    state, which is seeded with the step's number before every step, so that a resumed run goes on exactly.
+    Of the maintained libraries it is the only one with all features of the paper's Distributed Shampoo:
+    blocking, an exponent override, a decaying second moment and grafting. The step size is grafted from sign
+    descent (SQRT_N in the reference implementation). The library computes inverse roots from a random start
+    vector of the global generator. That generator is seeded with the step number before every step, so that
+    a resumed run continues exactly.
 
     Args:
-        params: parameters or groups of them, each of which may have an ``lr`` of its own.
+        params: parameters or parameter groups; every group may have its own ``lr``.
         lr: learning rate.
         betas: decay of the momentum and of the statistics, each in [0, 1).
         exponent: the preconditioners are the statistics to the power of -1 / ``exponent``.
-        block_size: larger matrices are preconditioned in blocks of this side.
-        epsilon: added to the statistics' diagonal.
-        refresh_every: steps between two computations of the preconditioners.
+        block_size: larger matrices are split into blocks of this side, each with its own preconditioner.
+        epsilon: added to the diagonal of the statistics.
+        refresh_every: steps between two updates of the preconditioners.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The command line's ``fit`` as a function, and what it returns."""
+"""``fit`` as a Python function, and the result that it returns."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class Result:
 
     @property
     def turntable(self) -> Path:
-        """The object turning, an animated GIF; an MP4 lies beside it."""
+        """Path of the turntable, an animated GIF; an MP4 is next to it."""
         return self.run / layout.TURNTABLE_GIF
 
     def save(self, path: str | Path, resolution: int = 96) -> Path:
-        """Write the object as a textured surface.
+        """Write the object as a textured mesh.
 
         Args:
             path: a .glb, .obj, .ply, .stl or .usdz file.
@@ -44,7 +44,7 @@ class Result:
             The path.
 
         Raises:
-            ValueError: the suffix is none of these, or the scene is empty.
+            ValueError: the suffix is not one of these, or the scene is empty.
             OSError: the file cannot be written.
         """
         from dreamfusion_pl.export.asset import Settings, make_asset

@@ -16,10 +16,10 @@ class Schedule(ABC):
 
 
 def check_not_negative(**schedules: Schedule) -> None:
-    """Refuse a weight that is negative at any time; every schedule here runs between its two ends.
+    """Check that weights are never negative. All schedules here are monotonic, so the two ends are enough.
 
     Raises:
-        ValueError: which one, and its values at the start and at the end.
+        ValueError: a schedule is negative; the message has its name and its values at both ends.
     """
     for name, schedule in schedules.items():
         ends = schedule(0.0), schedule(1.0)
@@ -42,7 +42,7 @@ def _check_interval(start: float, end: float) -> None:
 
 @final
 class Constant(Schedule):
-    """The same value throughout.
+    """The same value throughout training.
 
     Args:
         value: the value.
@@ -57,7 +57,7 @@ class Constant(Schedule):
 
 @final
 class Linear(Schedule):
-    """Straight line from ``first`` at ``start`` to ``last`` at ``end``, constant outside.
+    """Linear from ``first`` at ``start`` to ``last`` at ``end``, constant outside.
 
     Args:
         first: value up to ``start``.
@@ -76,7 +76,7 @@ class Linear(Schedule):
 
 @final
 class Cosine(Schedule):
-    """Half a cosine from ``first`` at ``start`` to ``last`` at ``end``, constant outside.
+    """Half a cosine wave from ``first`` at ``start`` to ``last`` at ``end``, constant outside.
 
     Args:
         first: value up to ``start``.

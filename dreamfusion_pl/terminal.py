@@ -1,4 +1,4 @@
-"""Manners of the command line: errors in one message, no noise, all cores."""
+"""Terminal behaviour of all commands: one message per error, quiet libraries, all CPU cores."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from dreamfusion_pl.callbacks.safety import DivergedError
 
-ERROR = "dreamfusion_pl: error: "  # begins every message of what went wrong
-FAILED = 1  # exit status of what may work another time
-WRONG_USAGE = 2  # exit status of what cannot work however often it is repeated
-GPU_SHARE = "DREAMFUSION_PL_GPU_SHARE"  # environment: the part of a GPU that is this process's, in (0, 1)
-HOPELESS = 3  # of a fit of which nothing can come; with another seed it may
+ERROR = "dreamfusion_pl: error: "  # prefix of every error message
+FAILED = 1  # exit status: failed, a retry may succeed
+WRONG_USAGE = 2  # exit status: usage error, a retry fails again
+GPU_SHARE = "DREAMFUSION_PL_GPU_SHARE"  # environment variable: this process's share of a GPU, in (0, 1)
+DIVERGED = 3  # exit status: training diverged; another seed may succeed
 _BOOKKEEPING = re.compile(
     r"Does not validate against|Subtypes: |Errors:|Expected a <class 'NoneType'>|"
     r"Problem with given class_path|Given value|Parser key"
 )
-_USELESS_ADVICE = (  # about the insides of Lightning and jsonargparse, or about what is meant to be so
+_USELESS_ADVICE = (  # on internals of Lightning and jsonargparse, or on intended behaviour
     r"(?s).*isinstance.treespec, LeafSpec.* is deprecated",
     r"\s*By default only one JsonargparseDeprecationWarning",
     r"(?s).* was deprecated in v4\..* and will be removed in v5",
@@ -35,24 +35,24 @@ _USELESS_ADVICE = (  # about the insides of Lightning and jsonargparse, or about
 
 
 def guarded(action: Callable[[], object], command: str) -> int:
-    """Run ``action``; turn what the user can put right into one message with its cause and cure.
+    """Run a command; report errors that the user can fix in one message with cause and cure.
 
     Args:
-        action: what the command does.
+        action: the body of the command.
         command: its name.
 
     Returns:
-        Exit status: 0 done, 1 failed, 2 wrong usage, 3 nothing can come of this run.
+        Exit status: 0 success, 1 failure, 2 usage error, 3 training diverged.
 
     Raises:
-        KeyboardInterrupt: after Ctrl-C, also where Lightning makes another exception of it.
+        KeyboardInterrupt: after Ctrl-C, even if Lightning turned it into SystemExit.
     """
     quieten()
     use_all_cores()
-    keep_to_share()
+    limit_gpu_memory()
     try:
         action()
-    except SystemExit as end:  # --help and --print_config end so
+    except SystemExit as end:  # of --help and --print_config, for example
         if isinstance(end.__context__, KeyboardInterrupt):
             raise end.__context__ from None
         return int(end.code or 0)
@@ -69,23 +69,23 @@ def guarded(action: Callable[[], object], command: str) -> int:
             raise
         return complain(*explained)
     finally:
-        leave_group()
+        destroy_process_group()
     return 0
 
 
-def leave_group() -> None:
-    """Close what connects this process with the others of its run.
+def destroy_process_group() -> None:
+    """Destroy the process group of a distributed run.
 
-    Left open, gloo's threads may outlive the interpreter and abort the process at its very end; Lightning
-    then kills rank 0 as well. Lightning itself closes NCCL's alone.
+    Otherwise gloo's threads may outlive the interpreter and abort the process at exit; Lightning then kills
+    rank 0 as well. Lightning itself destroys the process group for NCCL only.
     """
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
-        gc.collect()  # the trainer is part of cycles that hold on to the group
+        gc.collect()  # reference cycles through the trainer keep the group alive
 
 
 def _explain(error: Exception, command: str) -> tuple[str, int] | None:
-    """Cause, cure and exit status of an error; None for one that only a programmer can put right."""
+    """Return message (cause and cure) and exit status of an error; None if it is a bug."""
     if isinstance(error, ArgumentError):
         options = f"Options: python -m dreamfusion_pl {command} --help all, or --print_config"
         return f"{plain(error)}\n{options}", WRONG_USAGE
@@ -93,11 +93,11 @@ def _explain(error: Exception, command: str) -> tuple[str, int] | None:
         cure = "Is that device in this machine? --trainer.accelerator auto takes what is there"
         return f"{error}\n{cure}", WRONG_USAGE
     if isinstance(error, DivergedError):
-        return str(error), HOPELESS
+        return str(error), DIVERGED
     if isinstance(error, ValueError):
         return plain(error), WRONG_USAGE
     if isinstance(error, UnpicklingError):
-        return f"the checkpoint holds more than numbers, and is not opened: {error}", WRONG_USAGE
+        return f"the checkpoint contains more than tensors and plain data: {error}", WRONG_USAGE
     if isinstance(error, OSError):
         return f"{error}\nIs there space left, and may this folder be written?", FAILED
     if isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error):
@@ -113,13 +113,13 @@ def _explain(error: Exception, command: str) -> tuple[str, int] | None:
 
 
 def complain(message: str, status: int) -> int:
-    """Print an error message; return ``status``."""
+    """Print an error message to stderr; return ``status``."""
     print(f"{ERROR}{message}", file=sys.stderr)
     return status
 
 
 def plain(error: Exception) -> str:
-    """Say what the parser says without its bookkeeping, as in ``model.scene.resolution: Expected a int``."""
+    """Shorten an error of jsonargparse to key and cause, as in ``model.scene.resolution: Expected a int``."""
     lines = [line.strip().removeprefix("- ") for line in str(error).splitlines()]
     keys = [line.split('"')[1] for line in lines if line.startswith('Parser key "')]
     rest = [line for line in lines if line and not _BOOKKEEPING.match(line)]
@@ -131,23 +131,23 @@ def plain(error: Exception) -> str:
 
 
 def use_all_cores() -> None:
-    """Compute on the cores that this process may use, unless OMP_NUM_THREADS says otherwise."""
+    """Use all cores that this process may run on, unless OMP_NUM_THREADS is set."""
     if "OMP_NUM_THREADS" not in os.environ:
         allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
         torch.set_num_threads(allowed or 1)
 
 
-def keep_to_share() -> None:
-    """Take no more of a GPU's memory than this process's share, where several share one (batch --gpus 0.25).
+def limit_gpu_memory() -> None:
+    """Limit GPU memory to this process's share if several processes share a GPU (batch --gpus 0.25).
 
-    A tenth of the share is left for what CUDA itself needs in every process.
+    A tenth of the share is left for the CUDA context, which every process has.
     """
     if GPU_SHARE in os.environ and torch.cuda.is_available():
         torch.cuda.set_per_process_memory_fraction(0.9 * float(os.environ[GPU_SHARE]))
 
 
 def quieten() -> None:
-    """Keep advice that is of no use to the user off the terminal."""
+    """Hide log messages and warnings of libraries that do not help the user."""
     for name in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     for message in _USELESS_ADVICE:

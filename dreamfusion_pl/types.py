@@ -1,4 +1,4 @@
-"""Records that travel through the package, the conventions they share, and the shape legend.
+"""Data types shared by the whole package, their conventions, and the shape legend.
 
 World axes: right-handed, +z up, +x is the object's front. Azimuth 0 looks at the front from +x and grows
 counter-clockwise seen from above; elevation is measured from the xy-plane. Degrees in configuration and in
@@ -7,11 +7,11 @@ names ending in ``_deg``, radians inside functions. Lengths are world units: obj
 
 Camera axes (OpenGL): +x right, +y up, the camera looks along -z. ``rotation`` maps camera to world
 directions.
-Images: float in [0, 1], ``[B, H, W, 3]``, row 0 on top. A prior's own layout and range stay inside the prior.
+Images: float in [0, 1], ``[B, H, W, 3]``, row 0 on top. A prior's own layout and value range are internal.
 
 Shape letters: B views, H W image rows and columns, R rays, S samples on a ray, P points, C channels,
-L channels of latents, T text tokens, D embedding width, N texts or rows, K known view directions of a
-prompt, M negative texts of a view.
+L latent channels, T text tokens, D embedding width, N texts or rows, K view directions of a prompt,
+M negative prompts of a view.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from torch import Tensor
 
 
 class Views(NamedTuple):
-    """Everything random about B pictures: cameras, lights, shading modes, backgrounds, sample offsets."""
+    """Everything random about B images: cameras, lights, shading modes, backgrounds, sample offsets."""
 
     origin: Tensor  # [B, 3] camera position
     rotation: Tensor  # [B, 3, 3] camera-to-world rotation, columns are the camera's right, up and back
@@ -36,7 +36,7 @@ class Views(NamedTuple):
     diffuse: Tensor  # [B] diffuse intensity l_rho
     textureless: Tensor  # [B] bool, albedo replaced by white
     background: Tensor  # [B, 3] solid background colour
-    jitter: Tensor  # [B, H, W] in [0, 1), where in its stratum every sample of a ray lies
+    jitter: Tensor  # [B, H, W] in [0, 1), offset of all samples of a ray within their strata
 
 
 class Rays(NamedTuple):
@@ -56,15 +56,15 @@ class Rendering(NamedTuple):
     normal: Tensor  # [B, H, W, 3] accumulated normal, zero where transparent
     weights: Tensor  # [B, H, W, S] compositing weights w_i
     facing: Tensor  # [B, H, W, S] or [B, H, W, 1], max(0, n . v)^2 of the orientation loss
-    latent: Tensor  # [B, H, W, L] accumulated latents over those of the background; mostly L = 0
+    latent: Tensor  # [B, H, W, L] accumulated latents over the background's; L = 0 if none are rendered
 
 
 class TextEmbedding(NamedTuple):
-    """What text encoders make of N texts. A model that has no use for a part leaves it out."""
+    """Embeddings of N texts. Parts that a model does not use are None."""
 
-    tokens: Tensor  # [N, T, D] one vector for every token
-    pooled: Tensor | None = None  # [N, P] one vector for the whole text
-    mask: Tensor | None = None  # [N, T] 1 where a token is read, 0 where it is padding; None: all are read
+    tokens: Tensor  # [N, T, D] one vector per token
+    pooled: Tensor | None = None  # [N, P] one vector per text
+    mask: Tensor | None = None  # [N, T] attention mask: 1 token, 0 padding; None: no padding
 
     @property
     def num_texts(self) -> int:
@@ -72,20 +72,20 @@ class TextEmbedding(NamedTuple):
         return len(self.tokens)
 
     def each(self, function: Callable[[Tensor], Tensor]) -> TextEmbedding:
-        """Apply a function to every part that there is."""
+        """Apply a function to every part that is not None."""
         rest = (None if part is None else function(part) for part in self[1:])
         return TextEmbedding(function(self.tokens), *rest)
 
     def rows(self, index: Tensor | slice) -> TextEmbedding:
-        """Take texts by their index, int64 [M], or by a slice."""
+        """Select texts by index, int64 [M], or by slice."""
         return self.each(lambda part: part[index])
 
     def expand(self, count: int) -> TextEmbedding:
-        """Repeat the one text that this is, N = 1, ``count`` times, without a copy."""
+        """Repeat a single text (N = 1) ``count`` times, as a view without copying."""
         return self.each(lambda part: part.expand(count, *part.shape[1:]))
 
     def to(self, target: torch.device | torch.dtype) -> TextEmbedding:
-        """Move to a device, or take a precision."""
+        """Move to a device, or convert to a dtype."""
         return self.each(lambda part: part.to(target))
 
     def join(self, other: TextEmbedding) -> TextEmbedding:
@@ -95,11 +95,13 @@ class TextEmbedding(NamedTuple):
         return TextEmbedding(torch.cat([self.tokens, other.tokens]), *rest)
 
     def mix(self, other: TextEmbedding, share: Tensor) -> TextEmbedding:
-        """Convex combination of N pairs of texts; a token is read where a text that takes part reads it.
+        """Interpolate linearly between N pairs of texts.
+
+        The mask is the union of the masks of the texts whose weight is not zero.
 
         Args:
             other: N texts of the same model.
-            share: of the other in the mixture, [N] in [0, 1]. At 0 and 1 it is one of the two, exactly.
+            share: weight of ``other``, [N] in [0, 1]. At 0 and 1 the result equals one of the two exactly.
         """
 
         def blend(ours: Tensor, theirs: Tensor) -> Tensor:
@@ -116,22 +118,22 @@ class TextEmbedding(NamedTuple):
 
 
 class Negatives(NamedTuple):
-    """M texts for each of B views that its picture is to be pushed away from."""
+    """M negative prompts for each of B views, for Perp-Neg."""
 
-    text: TextEmbedding  # of M B texts, the first of every view before the second of any
-    weight: Tensor  # [M, B], >= 0: how much of a negative's perpendicular part is subtracted
+    text: TextEmbedding  # of M B texts, ordered [M, B]: the first negative of all views comes first
+    weight: Tensor  # [M, B], >= 0: weight of the perpendicular component that is subtracted
 
 
 class Condition(NamedTuple):
-    """Text condition of B views: one embedding each, and the unconditional one."""
+    """Text condition of B views: one embedding per view, and the unconditional one."""
 
     text: TextEmbedding  # of B texts
-    null: TextEmbedding  # of one text
+    null: TextEmbedding  # of one text, the empty or negative prompt
     negatives: Negatives | None = None
 
 
 class PictureBatch(NamedTuple):
-    """Pictures with their captions."""
+    """Images with their captions."""
 
     pictures: Tensor  # [B, H, W, 3] in [0, 1]
     captions: list[str]

@@ -1,1 +1,1 @@
-"""Many prompts: jobs on disk, a worker for one of them, Ray for all."""
+"""Batches of prompts: jobs on disk, a worker that runs a job, and Ray to schedule them."""

@@ -1,4 +1,4 @@
-"""All jobs on Ray: a bounded number in flight, on this machine's cores or on a cluster."""
+"""Runs the jobs of a batch on Ray, on this machine or a cluster, with a bounded number in flight."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from typing import Any
 from dreamfusion_pl.batch import worker
 from dreamfusion_pl.batch.jobs import Job, is_done
 from dreamfusion_pl.batch.machines import Resources, connect, machines_of
-from dreamfusion_pl.batch.worker import Outcome, Surroundings, UnfitMachineError
+from dreamfusion_pl.batch.worker import Outcome, ProcessSettings, UnsuitableMachineError
 
-POLL_SECONDS = 5.0  # between looks at jobs that run, here or by another driver
+POLL_SECONDS = 5.0  # interval at which running jobs are polled, this driver's and other drivers'
 
 
 def run_all(
@@ -28,20 +28,20 @@ def run_all(
     report: Callable[[Job, Outcome, int, int], None],
     watch: Callable[[dict[Job, Outcome], int], None] = lambda outcomes, running: None,
 ) -> dict[Job, Outcome]:
-    """Run what is not done; return what came of every job.
+    """Run all jobs that are not finished; return the outcome of every job.
 
     Args:
         jobs: all jobs of the batch.
-        options: words for the command line of every fit.
-        resources: of one process.
-        retries: repetitions of a failed fit.
-        address: a Ray cluster; None starts Ray on this machine.
-        report: is told each job with its outcome, how many are settled, and how many there are.
-        watch: is told what came of those that are settled and how many run, every few seconds.
+        options: command-line arguments of every fit.
+        resources: resources of one process.
+        retries: how often a failed fit is repeated.
+        address: address of a Ray cluster; None starts Ray on this machine.
+        report: called when a job ends with (job, outcome, number of jobs that have ended, number of jobs).
+        watch: called every few seconds with (outcomes so far, number of running jobs).
 
     Raises:
-        ValueError: Ray is not installed, the cluster does not answer, it has no room for a single fit, or a
-            machine of it has not the package or does not see the batch's folder.
+        ValueError: Ray is not installed, the cluster does not answer or is too small for a single fit, or
+            one of its machines lacks the package or cannot see the batch's folder.
     """
     outcomes = {job: Outcome("finished") for job in jobs if is_done(job)}
     waiting = deque(groups([job for job in jobs if job not in outcomes], resources.together))
@@ -51,29 +51,29 @@ def run_all(
     running: dict[Any, tuple[Job, ...]] = {}
     try:
         machines = machines_of(ray)
-        resources = resources.decided(machines)
+        resources = resources.resolved(machines)
         slots = resources.slots(machines)
         if slots < 1:
             raise ValueError(f"no machine has room for one fit: it asks for {resources}")
         task = _task(ray, resources, address)
         limit = resources.in_flight or 2 * slots
-        with _surroundings(resources, jobs[0].folder.parent.parent) as surroundings:
+        with _process_settings(resources, jobs[0].folder.parent.parent) as settings:
             while waiting or running:
                 while waiting and len(running) < limit:
                     group = waiting.popleft()
-                    running[task.remote(group, options, retries, surroundings)] = group
+                    running[task.remote(group, options, retries, settings)] = group
                 ready, _ = ray.wait(list(running), num_returns=1, timeout=POLL_SECONDS)
                 watch(outcomes, sum(len(group) for group in list(running.values())[:slots]))
                 if not ready:
                     continue
                 group = running.pop(ready[0])
-                came = dict(zip(group, _outcomes(ray, ready[0], len(group)), strict=True))
-                for job, outcome in came.items():
+                ended = dict(zip(group, _outcomes(ray, ready[0], len(group)), strict=True))
+                for job, outcome in ended.items():
                     if outcome.state != "busy":
                         outcomes[job] = outcome
                         report(job, outcome, len(outcomes), len(jobs))
                 busy = tuple(job for job in group if job not in outcomes)
-                if busy:  # another driver has them: look again later
+                if busy:  # another driver runs them: check again later
                     waiting.append(busy)
                     time.sleep(POLL_SECONDS if not running else 0.1)
     finally:
@@ -91,19 +91,19 @@ def _task(ray: Any, resources: Resources, address: str | None) -> Any:
         num_gpus=resources.gpus,
         memory=int(1e9 * resources.memory) or None,
         max_retries=3,
-        runtime_env=elsewhere if address and modules else None,  # on this machine Ray inherits it
+        runtime_env=elsewhere if address and modules else None,  # local workers inherit PYTHONPATH
     )(worker.run)
 
 
 @contextmanager
-def _surroundings(resources: Resources, out: Path) -> Iterator[Surroundings]:
-    """What fits are to find around them; a mark is in the batch's folder while the block runs."""
-    with tempfile.NamedTemporaryFile(prefix=".driver-", dir=out) as mark:
-        yield Surroundings(resources.cpus, resources.gpus or 0.0, str(Path.cwd()), mark.name)
+def _process_settings(resources: Resources, out: Path) -> Iterator[ProcessSettings]:
+    """Yield the environment of the fits; a marker file is in the batch's folder while the block runs."""
+    with tempfile.NamedTemporaryFile(prefix=".driver-", dir=out) as marker:
+        yield ProcessSettings(resources.cpus, resources.gpus or 0.0, str(Path.cwd()), marker.name)
 
 
 def groups(jobs: list[Job], size: int) -> list[tuple[Job, ...]]:
-    """Put up to ``size`` jobs into one process; jobs with options of their own only with their like."""
+    """Group up to ``size`` jobs per process; only jobs with the same options share one."""
     alike: dict[tuple[str, ...], list[Job]] = {}
     for job in jobs:
         alike.setdefault(job.request.options, []).append(job)
@@ -115,7 +115,7 @@ def _outcomes(ray: Any, reference: Any, count: int) -> list[Outcome]:
         return [Outcome(*outcome) for outcome in ray.get(reference)]
     except ray.exceptions.RayError as error:
         cause = getattr(error, "cause", None)
-        if isinstance(cause, UnfitMachineError):
+        if isinstance(cause, UnsuitableMachineError):
             raise ValueError(str(cause)) from error
         if "No module named 'dreamfusion_pl" in str(error):
             raise ValueError(

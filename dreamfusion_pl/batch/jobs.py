@@ -1,4 +1,4 @@
-"""What a batch has to do: prompts, seeds, and a folder for each, which says whether it is done."""
+"""Jobs of a batch: a prompt, a seed and a run folder, which records whether the job is finished."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from dreamfusion_pl.data.world.objects.catalog import OBJECT_NAMES
 from dreamfusion_pl.data.world.scenes import Item, WorldScene
 from dreamfusion_pl.run_folder import layout
 
-SEED = "seed_everything"  # what every job has of its own, beside the prompt
+SEED = "seed_everything"  # option that the batch sets for every job
 
 
 class Request(NamedTuple):
     """One line of a prompt file."""
 
     prompt: str
-    options: tuple[str, ...] = ()  # words for the command line of its fit
+    options: tuple[str, ...] = ()  # command-line arguments of its fit
 
 
 class Job(NamedTuple):
-    """One object to make."""
+    """One object to generate."""
 
     request: Request
     seed: int
@@ -35,11 +35,11 @@ class Job(NamedTuple):
 
 
 def jobs_of(requests: list[Request], seeds: int, out: Path) -> list[Job]:
-    """Every request with every seed, each once; all first seeds come first.
+    """Return one job per request and seed; all jobs with the first seed come first.
 
     Args:
-        requests: what to make; a request that is there twice is made once.
-        seeds: seeds 0 ... seeds - 1 of each.
+        requests: prompts with options; duplicates are dropped.
+        seeds: number of seeds per request, 0 to ``seeds`` - 1.
         out: the batch's folder.
     """
     distinct = list(dict.fromkeys(requests))
@@ -47,7 +47,7 @@ def jobs_of(requests: list[Request], seeds: int, out: Path) -> list[Job]:
 
 
 def slug(request: Request) -> str:
-    """A folder's name for a request: readable, and safe and distinct whatever the prompt holds."""
+    """Folder name of a request: readable, unique, and valid whatever the prompt contains."""
     readable = re.sub(r"[^a-z0-9]+", "-", request.prompt.lower()).strip("-")[:40].strip("-")
     key = json.dumps([request.prompt, list(request.options)])
     digest = hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
@@ -55,27 +55,27 @@ def slug(request: Request) -> str:
 
 
 def is_done(job: Job) -> bool:
-    """Whether the job's run has finished.
+    """Return whether the job's run has finished.
 
     Raises:
-        ValueError: the folder has the run of another prompt.
+        ValueError: the folder holds the run of another prompt.
     """
     known = layout.read_status(job.folder)
     prompt = str(known.get("prompt", job.request.prompt))
-    if prompt.split() != job.request.prompt.split():  # a YAML file may take one space for another
+    if prompt.split() != job.request.prompt.split():  # YAML may change whitespace
         raise ValueError(f"{job.folder} has the run of another prompt, {prompt!r}: move it away")
     return known.get("state") == "finished"
 
 
 def read_requests(source: str) -> list[Request]:
-    """Read prompts from a file, or make the built-in list ``world``: one prompt for each object of the world.
+    """Read prompts from a file, or return the built-in list ``world``: one prompt per object of the world.
 
-    ``.txt``: one prompt a line; empty lines and lines that start with # are skipped. ``.csv``: a column
-    ``prompt``, others are options of ``fit`` by name, such as ``trainer.max_steps``; empty cells are skipped.
-    ``.jsonl``: one object a line with the same names.
+    ``.txt``: one prompt per line; empty lines and lines that start with # are skipped. ``.csv``: a column
+    ``prompt``; other columns are options of ``fit``, such as ``trainer.max_steps``; empty cells are skipped.
+    ``.jsonl``: one JSON object per line with the same names.
 
     Raises:
-        ValueError: the file is missing, of another kind or wrong in some line, or holds no prompt.
+        ValueError: the file is missing, has another format or an invalid line, or has no prompt.
     """
     if source == "world":
         return [Request(plain_caption(scene)) for scene in _one_of_each_object()]
@@ -142,14 +142,14 @@ def _from_jsonl(text: str, source: str) -> list[Request]:
 def _request(row: dict[Any, Any], where: str) -> Request:
     prompt = row.get("prompt")
     if not isinstance(prompt, str) or not prompt.strip() or None in row:
-        raise ValueError(f"{where}: needs a prompt, a text that is not empty, and no cell without a name")
+        raise ValueError(f"{where}: needs a prompt that is not empty, and a column name for every cell")
     options = {
         name: value if isinstance(value, str) else json.dumps(value)
         for name, value in row.items()
         if name != "prompt" and value not in (None, "")
     }
     if "\0" in "".join([prompt, *options, *options.values()]):
-        raise ValueError(f"{where}: a character with the number 0 cannot be passed on")
+        raise ValueError(f"{where}: the null character is not allowed")
     if SEED in options:
-        raise ValueError(f"{where}: {SEED} is no option of a prompt, every prompt gets its seeds: --seeds K")
+        raise ValueError(f"{where}: {SEED} cannot be set for a single prompt: use --seeds K")
     return Request(prompt.strip(), tuple(f"--{name}={value}" for name, value in options.items()))

@@ -1,4 +1,4 @@
-"""Ray's machines: this one or a cluster's, and how many processes fit on them."""
+"""Ray and its machines: this machine or a cluster, and how many processes fit on it."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ from typing import Any, NamedTuple
 
 
 class Resources(NamedTuple):
-    """What the process of one fit or several takes, and how many may run or wait at once."""
+    """Resources of one process, which runs one fit or several, and limits of the batch."""
 
     cpus: int = 1
-    gpus: float | None = None  # below 1: a share of one GPU; None: one where the machines have any, else none
-    memory: float = 0.0  # GB of main memory; 0: not counted
-    in_flight: int = 0  # 0: as many as the machines hold, and as many again waiting
-    together: int = 1  # fits in one process, which share the prior and its calls
+    gpus: float | None = None  # below 1: a share of one GPU; None: one GPU if any machine has one, else 0
+    memory: float = 0.0  # main memory in GB; 0: unlimited
+    in_flight: int = 0  # processes submitted at once; 0: twice as many as can run
+    together: int = 1  # fits per process; they share the prior and batch its calls
 
-    def decided(self, machines: list[dict[str, float]]) -> Resources:
-        """The same with a number of GPUs.
+    def resolved(self, machines: list[dict[str, float]]) -> Resources:
+        """Return the same resources with ``gpus`` set to a number.
 
         Args:
-            machines: what each has, by Ray's names: CPU, GPU, memory in bytes.
+            machines: resources of every machine under Ray's names: CPU, GPU, memory in bytes.
         """
         if self.gpus is not None:
             return self
         return self._replace(gpus=float(any(machine.get("GPU", 0.0) >= 1.0 for machine in machines)))
 
     def slots(self, machines: list[dict[str, float]]) -> int:
-        """How many such processes run at once; none is spread over machines, nor a share over GPUs."""
+        """Count the processes that can run at once; each runs on one machine, a share of a GPU on one GPU."""
         return sum(self._slots(machine) for machine in machines)
 
     def _slots(self, machine: dict[str, float]) -> int:
@@ -50,19 +50,19 @@ def _parts(whole: float, part: float) -> int:
 
 
 def machines_of(ray: Any) -> list[dict[str, float]]:
-    """What each machine of a cluster has, whether used or not."""
+    """Return the total resources of every machine of a cluster, free or in use."""
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
 def connect(address: str | None) -> Any:
-    """Start Ray on this machine's cores, or join a cluster; return the module.
+    """Start Ray on this machine, or connect to a cluster; return the module ``ray``.
 
     Raises:
         ValueError: Ray is not installed, or the cluster does not answer.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's own 15 starves fits beside any other process
+    os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's default, 15, starves fits if anything else runs
     try:
         import ray
     except ImportError as error:
@@ -73,7 +73,7 @@ def connect(address: str | None) -> Any:
         else:
             cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
             ray.init(
-                address="local",  # not that of another driver on this machine
+                address="local",  # not the instance of another driver on this machine
                 num_cpus=cores,
                 include_dashboard=False,
                 log_to_driver=False,

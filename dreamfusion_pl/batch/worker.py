@@ -1,4 +1,4 @@
-"""Jobs in a process of their own, ``fit`` or ``together``: once at a time, repeated while it helps."""
+"""Runs jobs in a subprocess (``fit`` or ``together``), under a lock, with retries."""
 
 from __future__ import annotations
 
@@ -20,51 +20,51 @@ from dreamfusion_pl.configuration.layers import flaw_for_fit
 from dreamfusion_pl.run_folder import layout
 from dreamfusion_pl.terminal import GPU_SHARE, WRONG_USAGE
 
-SEED_STEP = 1000  # between the seeds that a hopeless job is tried with
+SEED_STEP = 1000  # added to the seed after a run that diverged
 PROGRAM = (sys.executable, "-m", "dreamfusion_pl")
 State = Literal["finished", "failed", "busy", "unfinished"]
 
 
 class Outcome(NamedTuple):
-    """What came of a job."""
+    """Outcome of a job."""
 
     state: State
     attempts: int = 0
-    reason: str = ""  # of a failure: the last lines that the fit printed
+    reason: str = ""  # of a failure: the last lines of the fit's output
 
 
-class UnfitMachineError(RuntimeError):
-    """Fits cannot run on this machine, whichever they are; the message says why."""
+class UnsuitableMachineError(RuntimeError):
+    """No fit of the batch can run on this machine; the message says why."""
 
 
-class Surroundings(NamedTuple):
-    """What the process of a fit finds around it, whatever machine it is on."""
+class ProcessSettings(NamedTuple):
+    """Environment of the subprocess of a fit, on whatever machine it runs."""
 
-    threads: int = 1  # cores that it may use
-    gpus: float = 0.0  # 0: it sees none; below 1: a share of one, and as much of its memory
-    folder: str = "."  # its working folder, where the machine has it; else that of this process
-    mark: str = ""  # file that is in the batch's folder; "": it need not be seen
+    threads: int = 1  # CPU threads
+    gpus: float = 0.0  # 0: no GPU is visible; below 1: a share of one GPU and of its memory
+    folder: str = "."  # working directory, if this machine has it; otherwise the worker's own is kept
+    marker: str = ""  # marker file in the batch's folder; "": not checked
 
     def check(self) -> None:
-        """See that this machine has the batch's folder.
+        """Check that this machine sees the batch's folder.
 
         Raises:
-            UnfitMachineError: it has not: what it made would be lost.
+            UnsuitableMachineError: it does not, and results would be lost.
         """
-        if self.mark and not Path(self.mark).exists():
-            raise UnfitMachineError(
-                f"{Path(self.mark).parent} on {platform.node()} is not the driver's folder of that name: "
+        if self.marker and not Path(self.marker).exists():
+            raise UnsuitableMachineError(
+                f"{Path(self.marker).parent} on {platform.node()} is not the driver's folder of that name: "
                 "--out has to be on a file system that all machines of the cluster share"
             )
 
     def working_folder(self) -> str | None:
-        """Where to start the process; None: here."""
+        """Working directory of the subprocess; None keeps the worker's."""
         return self.folder if Path(self.folder).is_dir() else None
 
     def environment(self) -> dict[str, str]:
-        """Variables of the process: this one's, and what the fits may use."""
+        """Environment variables of the subprocess: the worker's, with limits on threads and GPUs."""
         variables = {"OMP_NUM_THREADS": str(self.threads), "PYTHONUNBUFFERED": "1"}
-        if self.gpus == 0.0:  # Ray would leave all GPUs in sight, and every fit would take the first
+        if self.gpus == 0.0:  # Ray would leave all GPUs visible, and every fit would use the first
             variables["CUDA_VISIBLE_DEVICES"] = ""
         elif self.gpus < 1.0:
             variables[GPU_SHARE] = str(self.gpus)
@@ -72,57 +72,64 @@ class Surroundings(NamedTuple):
 
 
 def run(
-    jobs: tuple[Job, ...], options: tuple[str, ...], retries: int, surroundings: Surroundings
+    jobs: tuple[Job, ...], options: tuple[str, ...], retries: int, settings: ProcessSettings
 ) -> tuple[Outcome, ...]:
-    """Make the objects of a few jobs in one process, unless they are made or being made by somebody else.
+    """Run a few jobs in one subprocess, except those that are finished or that another worker runs.
 
-    A fit that fails is repeated, from its newest checkpoint if it has one; one that ends with the status for
-    wrong usage is not, and a hopeless one is repeated with another seed.
+    A failed fit is repeated, from its newest checkpoint if it has one. After a usage error it is not
+    repeated; after divergence it is repeated with another seed.
 
     Args:
-        jobs: what to make; several share the prior, which they must have in common.
-        options: words for the command line of every fit; the request's own come later and win.
-        retries: repetitions of a failed fit.
-        surroundings: of the process.
+        jobs: the jobs; if there are several, they share one prior and must all have the same.
+        options: command-line arguments of every fit; those of a request come after them and win.
+        retries: how often a failed fit is repeated.
+        settings: environment of the subprocess.
+
+    Returns:
+        The outcome of every job; "busy" if another worker runs it.
 
     Raises:
-        UnfitMachineError: this machine does not see the batch's folder.
+        UnsuitableMachineError: this machine does not see the batch's folder.
     """
-    surroundings.check()
-    with ExitStack() as claims:
-        locks = {job: claims.enter_context(_claim(job.folder.with_suffix(".lock"))) for job in jobs}
+    settings.check()
+    with ExitStack() as stack:
+        locks = {job: stack.enter_context(_try_lock(job.folder.with_suffix(".lock"))) for job in jobs}
         outcomes = {job: Outcome("finished" if locks[job] is not None else "busy") for job in jobs}
-        open_ = [job for job in jobs if locks[job] is not None and not is_done(job)]
+        pending = [job for job in jobs if locks[job] is not None and not is_done(job)]
         for attempt in range(1, retries + 2):
-            words = {job: command(job, options, _next_seed(job)) for job in open_}
-            codes = _fits(words, surroundings, locks)
-            for job in open_:
+            words = {job: command(job, options, _next_seed(job)) for job in pending}
+            codes = _fits(words, settings, locks)
+            for job in pending:
                 state: State = "finished" if is_done(job) else "failed"
                 outcomes[job] = Outcome(state, attempt, "" if is_done(job) else _last_lines(job))
-            open_ = [
+            pending = [
                 job
-                for job, code in zip(open_, codes, strict=True)
+                for job, code in zip(pending, codes, strict=True)
                 if outcomes[job].state == "failed" and code != WRONG_USAGE
             ]
         return tuple(outcomes[job] for job in jobs)
 
 
 def command(job: Job, options: tuple[str, ...], seed: int) -> list[str]:
-    """The words after ``fit`` of the job's fit, or of going on with it where a checkpoint is whole."""
+    """Return the arguments of ``fit`` that start a job, or resume it if it has an intact checkpoint."""
     checkpoints = job.folder.glob("checkpoints/*.ckpt")
     if (job.folder / "config.yaml").is_file() and not all(map(flaw_for_fit, checkpoints)):
-        return ["--resume", str(job.folder), *place(job)]  # the batch's folder may have been moved
+        return [
+            "--resume",
+            str(job.folder),
+            *run_folder_options(job),
+        ]  # the batch's folder may have been moved
     return [
         *options,
         *job.request.options,
         f"--prompt={job.request.prompt}",
         f"--seed_everything={seed}",
-        *place(job),
+        *run_folder_options(job),
     ]
 
 
-def place(job: Job) -> list[str]:
-    """The words after ``fit`` that put its run into the job's folder."""
+def run_folder_options(job: Job) -> list[str]:
+    """Return the arguments of ``fit`` that make the job's folder its run folder."""
     logger = "--trainer.logger.init_args"
     return [
         f"{logger}.save_dir={job.folder.parent}",
@@ -131,8 +138,8 @@ def place(job: Job) -> list[str]:
     ]
 
 
-def _fits(words: dict[Job, list[str]], surroundings: Surroundings, locks: dict[Job, int | None]) -> list[int]:
-    """Run the fits in one process; return their exit statuses."""
+def _fits(words: dict[Job, list[str]], settings: ProcessSettings, locks: dict[Job, int | None]) -> list[int]:
+    """Run the fits in one subprocess; return their exit statuses."""
     if not words:
         return []
     for job in words:
@@ -140,35 +147,35 @@ def _fits(words: dict[Job, list[str]], surroundings: Surroundings, locks: dict[J
     log = next(iter(words)).folder / layout.LOG
     if len(words) == 1:
         (fit,) = words.values()
-        return [_process(["fit", *fit], surroundings, locks, log).returncode]
+        return [_process(["fit", *fit], settings, locks, log).returncode]
     with tempfile.TemporaryDirectory() as place:
         file = Path(place) / "fits.json"
         fits = [{"words": fit, "log": str(job.folder / layout.LOG)} for job, fit in words.items()]
         file.write_text(json.dumps(fits), encoding="utf-8")
-        done = _process(["together", str(file)], surroundings, locks, log, stdout=subprocess.PIPE)
+        done = _process(["together", str(file)], settings, locks, log, stdout=subprocess.PIPE)
     try:
         codes = json.loads(done.stdout.splitlines()[-1])
-    except (ValueError, IndexError):  # it was killed
+    except (ValueError, IndexError):  # the subprocess was killed
         codes = []
     return codes if len(codes) == len(words) else [done.returncode or 1] * len(words)
 
 
 def _process(
     words: list[str],
-    surroundings: Surroundings,
+    settings: ProcessSettings,
     locks: dict[Job, int | None],
     log: Path,
     stdout: int | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    # The process inherits the locks: should this one be killed, nobody starts a job while that goes on.
+    # The subprocess inherits the locks: if this worker is killed, no other one starts a job that still runs.
     held = tuple(lock for lock in locks.values() if lock is not None)
     with log.open("ab") as file:
         return subprocess.run(
             [*PROGRAM, *words],
             stdout=stdout or file,
             stderr=subprocess.STDOUT if stdout is None else file,
-            cwd=surroundings.working_folder(),
-            env=surroundings.environment(),
+            cwd=settings.working_folder(),
+            env=settings.environment(),
             pass_fds=held,
             text=True,
             errors="replace",
@@ -176,9 +183,9 @@ def _process(
 
 
 def _next_seed(job: Job) -> int:
-    """The seed to go on with: another one after a run of which nothing can come, which is removed.
+    """Return the seed of the next attempt. After divergence it is a new one, and the old run is deleted.
 
-    What it printed stays. A run that nobody tries again stays whole, so that one can see why.
+    The log is kept. After the last attempt nothing is deleted, so that the failure can be inspected.
     """
     last = layout.read_status(job.folder)
     seed = int(last.get("seed", job.seed))
@@ -205,8 +212,12 @@ def _last_lines(job: Job, count: int = 5) -> str:
 
 
 @contextmanager
-def _claim(path: Path) -> Iterator[int | None]:
-    """Hold a lock on a file while the block runs; hand out its descriptor, or None if another has it."""
+def _try_lock(path: Path) -> Iterator[int | None]:
+    """Lock a file while the block runs, without waiting.
+
+    Yields:
+        The descriptor of the locked file, or None if another process holds the lock.
+    """
     import fcntl
 
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,1 +1,1 @@
-"""What happens around training: previews, checkpoints, turntable, mesh, progress."""
+"""Lightning callbacks: previews, weight averaging, checkpoints, safety, export, progress, status."""

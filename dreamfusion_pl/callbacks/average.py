@@ -1,4 +1,4 @@
-"""Averaged weights: what previews show, what is exported and what a checkpoint holds as the result."""
+"""Exponential moving average of the weights, used for previews, export and checkpoints."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from dreamfusion_pl.distillation.base import Distillation
 class WeightAverage(Callback):
     """Exponential moving average of the parameters, but for those that a distillation owns.
 
-    Validation looks at the average, and when training ends the module has it. A checkpoint has it in
-    ``state_dict``, and the weights that training goes on from in ``current_model_state``, as with Lightning's
-    ``EMAWeightAveraging``. That one copies the whole module, and with it all that a module of the command
-    line holds, down to the processes of DDP, which cannot be copied; here only tensors are.
+    Validation uses the average, and the module keeps it when training ends. In a checkpoint the average is in
+    ``state_dict`` and the raw weights, from which training resumes, are in ``current_model_state``, as with
+    Lightning's ``EMAWeightAveraging``. Lightning's class deep-copies the whole module with everything that it
+    refers to, down to the processes of DDP, which cannot be copied; this one copies tensors only.
 
     Args:
-        decay: weight of the old average in every step, in [0, 1).
+        decay: weight of the previous average in every update, in [0, 1).
 
     Raises:
         ValueError: ``decay`` is out of range.
@@ -32,22 +32,22 @@ class WeightAverage(Callback):
             raise ValueError(f"decay must be in [0, 1), got {decay}")
         self.decay = decay
         self._average: dict[str, Tensor] = {}  # by the parameter's name; empty before the first step
-        self._step = 0  # the last one that went into it
+        self._step = 0  # global step of the last update
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Forget an earlier fit."""
+        """Reset the state of an earlier fit."""
         if stage == "fit":
             self._average, self._step = {}, 0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Follow the module: a checkpoint is read before the module moves to its device."""
+        """Move the average to the module's device: a checkpoint is read before the module is moved there."""
         self._average = {name: value.to(pl_module.device) for name, value in self._average.items()}
 
     @torch.no_grad()
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Take the step's weights in, once for every step of the optimizer; ``Safety`` mends bad ones."""
+        """Update the average once per optimizer step; skip values that are not finite (see ``Safety``)."""
         if trainer.global_step == self._step:
             return
         self._step = trainer.global_step
@@ -59,11 +59,11 @@ class WeightAverage(Callback):
             average.lerp_(torch.where(value.isfinite(), value, average), 1.0 - self.decay)
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Show the average."""
+        """Swap the average in."""
         self._swap(pl_module)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Go on with the raw weights."""
+        """Swap the raw weights back in."""
         self._swap(pl_module)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -74,7 +74,7 @@ class WeightAverage(Callback):
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Put the average in the place of the weights, and these beside it."""
+        """Store the average as ``state_dict`` and the raw weights next to it."""
         if self._average:
             checkpoint["current_model_state"] = checkpoint["state_dict"]
             checkpoint["state_dict"] = checkpoint["state_dict"] | self._average
@@ -82,7 +82,7 @@ class WeightAverage(Callback):
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Take both back; the module has loaded ``state_dict`` before this."""
+        """Restore both; the module has already loaded the average from ``state_dict``."""
         if trainer.state.fn != "fit" or "current_model_state" not in checkpoint:
             return
         self._average = {name: value.clone() for name, value in _parameters(pl_module).items()}

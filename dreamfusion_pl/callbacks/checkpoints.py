@@ -1,4 +1,4 @@
-"""Checkpoints that survive a full disk and a killed process."""
+"""Atomic checkpoints, which survive a full disk and a killed process."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from dreamfusion_pl.run_folder.checkpoint_io import is_whole, keep_as, sync_fold
 
 @final
 class LastCheckpoints(Checkpoint):
-    """Keeps ``checkpoints/last.ckpt`` and the one before, ``checkpoints/previous.ckpt``, in the run folder.
+    """Keeps the last two checkpoints of a run, ``checkpoints/last.ckpt`` and ``checkpoints/previous.ckpt``.
 
-    A checkpoint is written beside its place and put there in one move: a complete one always exists.
-    It is saved after a step of the optimizer, never between the batches of one.
+    A checkpoint is written to a temporary file and then renamed, so that a complete one always exists.
+    It is saved after an optimizer step, never in the middle of gradient accumulation.
 
     Args:
-        every: steps between checkpoints; the last step always gets one.
+        every: steps between checkpoints; the last step is always saved.
     """
 
     def __init__(self, every: int = 100) -> None:
@@ -31,32 +31,32 @@ class LastCheckpoints(Checkpoint):
         self._saved_step = self._step = -1
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """See where training starts."""
+        """Record the step at which training starts."""
         self._step, self._saved_step = trainer.global_step, -1
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Save when it is time."""
+        """Save every ``every`` steps."""
         if trainer.global_step != self._step and trainer.global_step % self.every == 0:
             self.save(trainer)
         self._step = trainer.global_step
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save at the end, while the raw weights are still beside the averaged ones."""
+        """Save at the end, while the raw weights still exist next to the averaged ones."""
         self.save(trainer)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take over the checkpoint that the run started from, if it had nothing left to train."""
+        """Copy the checkpoint that the run resumed from, if there was nothing left to train."""
         last = layout.run_folder(trainer) / "checkpoints" / "last.ckpt"
         if trainer.is_global_zero and trainer.ckpt_path and not last.exists():
             write_whole(Path(trainer.ckpt_path).read_bytes(), last)
 
     def save(self, trainer: Trainer) -> None:
-        """Save now, unless this step is saved already; every rank has to call it.
+        """Save now, unless this step is already saved; must be called on every rank.
 
         Raises:
-            OSError: the checkpoint could not be written; the one before is still there.
+            OSError: the checkpoint could not be written; the previous one is kept.
         """
         if trainer.global_step == self._saved_step:
             return
@@ -65,9 +65,9 @@ class LastCheckpoints(Checkpoint):
         draft, last = checkpoints / "draft.tmp", checkpoints / "last.ckpt"
         trainer.save_checkpoint(draft)
         if trainer.is_global_zero:
-            if not draft.exists():  # Lightning's own writer only logs it when it may not write
+            if not draft.exists():  # Lightning only logs it if it cannot write
                 raise OSError(f"the checkpoint {draft} could not be written")
-            if is_whole(last):  # else the one before may be the only whole one
+            if is_whole(last):  # otherwise previous.ckpt may be the only intact one
                 keep_as(last, checkpoints / "previous.ckpt")
             os.replace(draft, last)
             sync_folder(checkpoints)

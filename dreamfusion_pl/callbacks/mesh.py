@@ -1,4 +1,4 @@
-"""The object as a textured surface, when training ends."""
+"""Exports the object as a textured mesh when training ends."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from dreamfusion_pl.run_folder import layout
 
 @final
 class MeshExport(Callback):
-    """Extracts the surface, bakes its texture and writes object.glb and a report; shows it in TensorBoard.
+    """Extracts the mesh, bakes its texture, writes object.glb and a report, and logs the mesh to TensorBoard.
 
     Args:
         resolution: grid points along the object's longest side, 8 or more.
-        max_faces: triangles that the surface is simplified to, 16 or more.
+        max_faces: number of triangles that the mesh is simplified to, 16 or more.
         texture_size: height and width of the texture, 8 to 8192.
-        threshold: density of the surface, > 0; None finds it.
+        threshold: density at the isosurface, > 0; None finds it.
         size_m: longest side in metres, 1e-6 to 1e6; None: one world unit is one metre.
-        normal_map: whether the field's normals become a picture too.
+        normal_map: whether to bake a normal map from the field's normals.
 
     Raises:
         ValueError: an argument is out of range.
@@ -41,7 +41,7 @@ class MeshExport(Callback):
         check(self.settings)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Export the finished object, or say why there is none."""
+        """Export the finished object, or print why it has no surface."""
         if not trainer.is_global_zero:
             return
         assert isinstance(pl_module, DreamFusion)
@@ -63,7 +63,7 @@ class MeshExport(Callback):
 
 
 def _show(trainer: Trainer, asset: Asset) -> None:
-    """Put the surface into TensorBoard."""
+    """Log the mesh to TensorBoard."""
     writer = layout.tensorboard(trainer)
     if writer is not None:
         vertices, faces, colors = asset.mesh

@@ -1,4 +1,4 @@
-"""What the terminal shows: one line of progress, and at the end where the results are."""
+"""Progress in the terminal, and the paths of the results at the end."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from dreamfusion_pl.run_folder import layout
 
 @final
 class Progress(ProgressBar):
-    """Shows step, time left, speed, loss and the newest preview; a bar on a terminal, a few lines elsewhere.
+    """Shows step, time left, speed, loss and the newest preview: a bar in a terminal, a few lines otherwise.
 
     Args:
-        lines: how many lines a whole training prints where there is no terminal.
+        lines: number of lines that a training run prints if the output is not a terminal.
     """
 
     def __init__(self, lines: int = 10) -> None:
@@ -29,11 +29,11 @@ class Progress(ProgressBar):
         self._bar: tqdm | None = None
 
     def disable(self) -> None:
-        """Show nothing from now on."""
+        """Switch the output off."""
         self._enabled = False
 
     def enable(self) -> None:
-        """Show again."""
+        """Switch the output on."""
         self._enabled = True
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -48,10 +48,10 @@ class Progress(ProgressBar):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Update what is shown; the loss is read only where it is shown."""
+        """Update the output. The loss is read only if it is shown, since reading it waits for the device."""
         step = trainer.global_step
         if step == self._step or not self._enabled or not trainer.is_global_zero:
-            return  # also where gradients are accumulated
+            return  # no optimizer step, as in gradient accumulation, or nothing to show
         self._step = step
         if self._bar is not None:
             self._bar.update(step - self._bar.n)
@@ -83,19 +83,19 @@ class Progress(ProgressBar):
             self._bar = None
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Say where everything is."""
+        """Print the paths of all results."""
         self._report(trainer)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Say where the turntable is."""
+        """Print the path of the turntable."""
         self._report(trainer)
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Say where the pictures are."""
+        """Print the path of the images."""
         self._report(trainer)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Say where the renders are, unless this is a validation during training."""
+        """Print the path of the renders, unless this is a validation during training."""
         if trainer.state.fn == "validate":
             self._report(trainer)
 
@@ -106,7 +106,7 @@ class Progress(ProgressBar):
 
 
 def results(run: Path) -> list[str]:
-    """What a run folder holds, one line each."""
+    """List the results in a run folder, one line each."""
     names = {
         "turntable": layout.TURNTABLE_GIF,
         "video": layout.TURNTABLE_VIDEO,

@@ -1,4 +1,4 @@
-"""What a run is and what came of it: status.json for programs, viewer.html for people."""
+"""Status and results of a run: status.json for programs, viewer.html for people."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from dreamfusion_pl.callbacks.score import Score
 from dreamfusion_pl.run_folder import layout
 from dreamfusion_pl.version import VERSION
 
-FORMAT = 1  # of status.json; grows when a field changes its meaning or goes
+FORMAT = 1  # version of status.json; raised when a field changes its meaning or is removed
 
 
 @final
 class Report(Callback):
-    """Keeps ``status.json`` up to date from the first step on, and writes ``viewer.html`` when a fit ends.
+    """Updates ``status.json`` from the first step on, and writes ``viewer.html`` when a fit ends.
 
     ``status.json`` is described in docs/run_folder.md.
     """
@@ -33,29 +33,29 @@ class Report(Callback):
         self._has_begun = False
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Take the time, and let all ranks agree on the run folder."""
+        """Record the start time, and make all ranks agree on the run folder."""
         self._started, self._has_begun = datetime.now(UTC), False
         layout.run_folder(trainer)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Say that it runs."""
+        """Write the status "running"."""
         self._has_begun = True
         self._write(trainer, pl_module, "running")
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Say how far it is."""
+        """Update step and metrics."""
         if trainer.state.fn == "fit" and not trainer.sanity_checking:
             self._write(trainer, pl_module, "running")
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Say what there is, and show it."""
+        """Write the viewer page, the settings and the status "finished"."""
         if trainer.is_global_zero:
             self._show(trainer, pl_module)
             _log_settings(trainer, pl_module)
             self._write(trainer, pl_module, "finished", files=_files(layout.run_folder(trainer)))
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Say why it ended."""
+        """Write the status "interrupted" or "failed", with the error."""
         if trainer.state.fn == "fit" and self._has_begun and trainer.is_global_zero:
             if isinstance(exception, KeyboardInterrupt | SystemExit):
                 self._write(trainer, pl_module, "interrupted")
@@ -123,7 +123,7 @@ def _identity(model: LightningModule) -> dict[str, str | int]:
 
 
 def _metrics(trainer: Trainer) -> dict[str, float | None]:
-    """What was logged last; what is not finite has no number in JSON and becomes null."""
+    """Return the last logged values; values that are not finite become None, since JSON has no NaN."""
     values = {name: float(value) for name, value in trainer.callback_metrics.items()}
     for one in trainer.callbacks:
         if isinstance(one, Score) and one.value is not None:
@@ -132,7 +132,7 @@ def _metrics(trainer: Trainer) -> dict[str, float | None]:
 
 
 def _log_settings(trainer: Trainer, model: LightningModule) -> None:
-    """Write the settings with what came of them, for TensorBoard's HParams tab."""
+    """Log hyperparameters and final metrics for TensorBoard's HParams tab."""
     settings = {name: value for name, value in model.hparams.items() if not name.startswith("_")}
     settings |= {**_identity(model), "max_steps": trainer.max_steps}
     results = {f"final/{name}": value for name, value in _metrics(trainer).items() if value is not None}
@@ -148,7 +148,7 @@ def _device(device: torch.device) -> str:
 
 
 def _files(run: Path) -> dict[str, dict[str, str | int]]:
-    """Size and sha256 of what the run delivers, by its path in the run folder."""
+    """Return size and SHA-256 of every result file, by its path in the run folder."""
     single = [
         layout.OBJECT,
         layout.OBJECT_REPORT,

@@ -1,4 +1,4 @@
-"""Numerical accidents: bad gradients are skipped, lost runs go back, hopeless ones end with advice."""
+"""Numerical safety: skips bad gradients, rolls back, and stops runs that have failed, with advice."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ from typing import Any, final
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-EMPTY, FULL = 0.005, 0.97  # mean opacity of a picture below or above which nothing can be recognized
+EMPTY, FULL = 0.005, 0.97  # below or above this mean opacity of an image, no object can be recognized
 
 
 class DivergedError(ValueError):
-    """Nothing can come of this run; the message says what to change. Another seed may do better."""
+    """Training has failed for good; the message says what to change. Another seed may succeed."""
 
 
 @final
 class Safety(Callback):
     """Watches gradients and opacity.
 
-    A gradient that is not finite becomes zero (on the device: nothing waits for it), so that only the
-    optimizer's momentum moves the weights in this step. Every ``every``
-    steps the callback looks: with no such step it remembers the state, with ``patience`` or more it goes
-    back to the state remembered, and after ``rollbacks`` of these training ends. An object that vanished, or
-    fills the picture, is reported once; if it stays so for ``lost`` looks in a row, training ends.
+    A gradient that is not finite is set to zero on the device, without synchronization. In such a bad step
+    only the optimizer's momentum moves the weights. Every ``every`` steps the callback checks the run: after
+    no bad step it takes a snapshot of the state, after ``patience`` bad steps or more it rolls back to the
+    last snapshot, and after ``rollbacks`` rollbacks training ends. If the object has vanished or fills the
+    image, a warning is printed once; if that holds for ``lost`` checks in a row, training ends.
 
     Args:
-        every: steps between two looks.
-        patience: such steps between two looks that send the run back.
-        rollbacks: how often it may be sent back.
-        lost: looks in a row at nothing, or at nothing but the object, that end training; 0: none do.
+        every: steps between two checks.
+        patience: number of bad steps between two checks that causes a rollback.
+        rollbacks: maximum number of rollbacks.
+        lost: number of checks in a row with an empty or full image after which training ends; 0: never.
 
     Raises:
-        ValueError: an argument is not positive.
+        ValueError: ``every`` or ``patience`` is below 1, or ``rollbacks`` or ``lost`` is negative.
     """
 
     def __init__(self, every: int = 25, patience: int = 10, rollbacks: int = 3, lost: int = 4) -> None:
@@ -44,128 +44,128 @@ class Safety(Callback):
             )
         self.every, self.patience, self.rollbacks, self.lost = every, patience, rollbacks, lost
         self.notes: list[str] = []
-        self._good: tuple[dict[str, Any], list[dict[str, Any]]] | None = None
-        self._bad = torch.zeros(())  # steps since the last look whose gradient was not finite
-        self._forget()
+        self._snapshot: tuple[dict[str, Any], list[dict[str, Any]]] | None = None
+        self._num_bad = torch.zeros(())  # bad steps since the last check
+        self._reset()
 
     @property
     def skipped(self) -> int:
-        """Steps so far whose gradient was not finite."""
-        return self._skipped + int(self._bad)
+        """Number of steps so far whose gradient was not finite."""
+        return self._skipped + int(self._num_bad)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Forget an earlier fit."""
+        """Reset the state of an earlier fit."""
         if stage == "fit":
-            self._forget()
+            self._reset()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Remember where training starts, unless a checkpoint says what to remember."""
-        self._bad = self._bad.to(pl_module.device)
-        if self._good is None:
-            self._remember(trainer, pl_module)
+        """Take the first snapshot, unless a checkpoint contained one."""
+        self._num_bad = self._num_bad.to(pl_module.device)
+        if self._snapshot is None:
+            self._take_snapshot(trainer, pl_module)
 
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Keep what later looks depend on, with the state to go back to where that is not the current one."""
+        """Store the counters, and the snapshot if it is not the current state."""
         checkpoint["safety"] = {
             "notes": list(self.notes),
-            "went_back": self._went_back,
+            "went_back": self._num_rollbacks,
             "skipped": self._skipped,
-            "bad": int(self._bad),
-            "lost_looks": self._lost_looks,
-            "looked": self._looked,
-            "good": None if self._good_step == trainer.global_step else self._good,
+            "bad": int(self._num_bad),
+            "lost_looks": self._num_lost,
+            "looked": self._checked_step,
+            "good": None if self._snapshot_step == trainer.global_step else self._snapshot,
         }
 
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Take it back."""
+        """Restore counters and snapshot."""
         if trainer.state.fn != "fit" or "safety" not in checkpoint:
             return
         known = checkpoint["safety"]
-        self.notes, self._good = list(known["notes"]), known["good"]
-        self._went_back, self._skipped = known["went_back"], known["skipped"]
-        self._lost_looks, self._looked = known["lost_looks"], known["looked"]
-        self._bad = torch.tensor(float(known["bad"]))
+        self.notes, self._snapshot = list(known["notes"]), known["good"]
+        self._num_rollbacks, self._skipped = known["went_back"], known["skipped"]
+        self._num_lost, self._checked_step = known["lost_looks"], known["looked"]
+        self._num_bad = torch.tensor(float(known["bad"]))
 
     def on_before_optimizer_step(
         self, trainer: Trainer, pl_module: LightningModule, optimizer: torch.optim.Optimizer
     ) -> None:
-        """Replace a gradient that is not finite by zero, and count it."""
+        """Replace a gradient that is not finite with zero, and count it."""
         gradients = [
             p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None
         ]
         finite = torch.stack([gradient.isfinite().all() for gradient in gradients]).all()
         for gradient in gradients:
             gradient.copy_(torch.where(finite, gradient, torch.zeros_like(gradient)))
-        self._bad += (~finite).to(self._bad)
+        self._num_bad += (~finite).to(self._num_bad)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Look when it is time, once for every step of the optimizer."""
-        if trainer.global_step % self.every == 0 and trainer.global_step != self._looked:
-            self._looked = trainer.global_step
-            self._look(trainer, pl_module)
+        """Check every ``every`` optimizer steps."""
+        if trainer.global_step % self.every == 0 and trainer.global_step != self._checked_step:
+            self._checked_step = trainer.global_step
+            self._check(trainer, pl_module)
 
-    def _forget(self) -> None:
-        self.notes, self._went_back, self._skipped, self._lost_looks = [], 0, 0, 0
-        self._looked = 0  # the last step that was looked at
-        self._bad = torch.zeros(())
-        self._good, self._good_step = None, -1  # the state to go back to, and its step
+    def _reset(self) -> None:
+        self.notes, self._num_rollbacks, self._skipped, self._num_lost = [], 0, 0, 0
+        self._checked_step = 0  # step of the last check
+        self._num_bad = torch.zeros(())
+        self._snapshot, self._snapshot_step = None, -1  # the snapshot and its step
 
-    def _remember(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._good, self._good_step = _state(trainer, pl_module), trainer.global_step
+    def _take_snapshot(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._snapshot, self._snapshot_step = _state(trainer, pl_module), trainer.global_step
 
-    def _look(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        bad = int(self._bad)
-        self._bad.zero_()
+    def _check(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        bad = int(self._num_bad)
+        self._num_bad.zero_()
         self._skipped += bad
         is_sound = all(bool(parameter.isfinite().all()) for parameter in pl_module.parameters())
         if bad == 0 and is_sound:
-            self._remember(trainer, pl_module)
+            self._take_snapshot(trainer, pl_module)
         elif bad >= self.patience or not is_sound:
-            self._go_back(trainer, pl_module)
+            self._roll_back(trainer, pl_module)
         opacity = trainer.callback_metrics.get("opacity")
         if opacity is not None and trainer.global_step > 0.2 * trainer.max_steps:
             self._watch_opacity(trainer, float(opacity))
 
-    def _go_back(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        assert self._good is not None
-        if self._went_back >= self.rollbacks:
+    def _roll_back(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert self._snapshot is not None
+        if self._num_rollbacks >= self.rollbacks:
             raise _end(
                 trainer,
                 f"training diverged: {self._skipped} steps had a gradient that is not finite, and going back "
                 f"to the last good state {self.rollbacks} times did not help. Lower --model.learning_rate or "
                 "--model.distillation.guidance_scale, or compute in --trainer.precision 32",
             )
-        self._went_back += 1
-        pl_module.load_state_dict(self._good[0])
-        for optimizer, state in zip(trainer.optimizers, self._good[1], strict=True):
+        self._num_rollbacks += 1
+        pl_module.load_state_dict(self._snapshot[0])
+        for optimizer, state in zip(trainer.optimizers, self._snapshot[1], strict=True):
             optimizer.load_state_dict(copy.deepcopy(state))
-        self._good_step = trainer.global_step
+        self._snapshot_step = trainer.global_step
         self._note(
             trainer,
             f"gradients were not finite; went back to the last good state at step {trainer.global_step}",
         )
 
     def _watch_opacity(self, trainer: Trainer, opacity: float) -> None:
-        is_lost = opacity < EMPTY or opacity > FULL  # what is no number is the gradients' affair
-        if trainer.world_size > 1:  # every rank sees views of its own; they end together
+        is_lost = opacity < EMPTY or opacity > FULL  # False for NaN, which the gradient check handles
+        if trainer.world_size > 1:  # ranks render different views but must stop together
             is_lost = bool(trainer.strategy.reduce_boolean_decision(is_lost))
         if not is_lost:
-            self._lost_looks = 0
+            self._num_lost = 0
             return
-        self._lost_looks += 1
+        self._num_lost += 1
         note = (
             "the object has vanished: lower --model.regularizers.opacity, or take another seed"
             if opacity < EMPTY
             else "the object fills the picture: raise --model.regularizers.opacity, or take another seed"
         )
         self._note(trainer, note)
-        if self._lost_looks == self.lost:
+        if self._num_lost == self.lost:
             advice = f"{note}. It has been so for {self.lost * self.every} steps, and training ends here"
             raise _end(trainer, advice)
 
@@ -177,7 +177,7 @@ class Safety(Callback):
 
 
 def _end(trainer: Trainer, advice: str) -> DivergedError | SystemExit:
-    """What ends training. The status is rank 0's alone: Lightning kills it when another process fails."""
+    """Return what ends training. Only rank 0 fails: Lightning would kill it if another rank failed."""
     return DivergedError(advice) if trainer.is_global_zero else SystemExit(0)
 
 

@@ -1,4 +1,4 @@
-"""A score of the finished object, by which the best of several seeds is picked."""
+"""Score of the finished object, which selects the best of several seeds."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from dreamfusion_pl.types import Views
 
 @final
 class Score(Callback):
-    """Asks the prior when training ends: by how much does the prompt help to denoise pictures of the object.
+    """Measures how much the prompt helps the prior to denoise images of the finished object.
 
-    The pictures are always the same views, without shading, before gray.
+    The views are always the same: albedo without shading, over gray.
 
     Args:
-        num_azimuths: how many, 1 or more.
+        num_azimuths: number of views, 1 or more.
 
     Raises:
-        ValueError: fewer.
+        ValueError: ``num_azimuths`` is below 1.
     """
 
     def __init__(self, num_azimuths: int = 8) -> None:
         if num_azimuths < 1:
             raise ValueError(f"num_azimuths must be 1 or more, got {num_azimuths}")
         self.num_azimuths = num_azimuths
-        self.value: float | None = None  # of the last fit that ended
+        self.value: float | None = None  # score of the last fit that ended
 
     @torch.no_grad()
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Compute the score and put it into TensorBoard."""
+        """Compute the score and log it to TensorBoard."""
         self.value = None
         if not trainer.is_global_zero:
             return
@@ -44,7 +44,7 @@ class Score(Callback):
         side = pl_module.prior.resolution
         views = orbit(ring(self.num_azimuths), 15.0, 1.5, 1.2, side, side, GRAY)
         gains = []
-        for index in range(self.num_azimuths):  # one at a time: training may have had memory for one only
+        for index in range(self.num_azimuths):  # one at a time: memory may not suffice for more
             view = on_device(Views(*(field[index : index + 1] for field in views)), pl_module.device)
             z = pl_module.encode(pl_module(view, needs_normals=False))
             gains.append(prompt_evidence(pl_module.prior, z, pl_module.prompts(view)))

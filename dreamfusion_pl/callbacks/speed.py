@@ -1,4 +1,4 @@
-"""How fast training is."""
+"""Logs the training speed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 
 @final
 class Speed(Callback):
-    """Logs ``steps_per_second`` between one logged step and the next."""
+    """Logs ``steps_per_second``, averaged between two logged steps."""
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock."""
@@ -19,7 +19,7 @@ class Speed(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Log when other values are logged."""
+        """Log every ``log_every_n_steps`` steps."""
         now, step = time.perf_counter(), trainer.global_step
         then, since = self._mark
         every = trainer.log_every_n_steps  # 0: never

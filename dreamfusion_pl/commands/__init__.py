@@ -1,1 +1,1 @@
-"""Commands beside fit, validate, test and predict."""
+"""Commands other than fit, validate, test and predict."""

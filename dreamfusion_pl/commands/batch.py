@@ -19,7 +19,7 @@ from dreamfusion_pl.atomic import replacing
 from dreamfusion_pl.batch.driver import run_all
 from dreamfusion_pl.batch.jobs import SEED, Job, Request, is_done, jobs_of, read_requests
 from dreamfusion_pl.batch.machines import Resources
-from dreamfusion_pl.batch.worker import Outcome, place
+from dreamfusion_pl.batch.worker import Outcome, run_folder_options
 from dreamfusion_pl.configuration.layers import PACKAGED, arrange
 from dreamfusion_pl.evaluation.gallery_cards import card_of
 from dreamfusion_pl.export.pages.gallery import write_gallery
@@ -27,12 +27,12 @@ from dreamfusion_pl.run_folder import layout
 from dreamfusion_pl.runs import read_configuration
 from dreamfusion_pl.terminal import ERROR, complain, guarded, plain
 
-OPTIONS = "options.json"  # in the batch's folder: what all of its fits are given
-LINE_SECONDS = 30.0  # between two lines of progress
+OPTIONS = "options.json"  # in the batch's folder: options of all its fits
+LINE_SECONDS = 30.0  # minimum time between two lines of progress
 
 
 def main(args: list[str]) -> int:
-    """Run ``batch``; return the exit status: 0 if every job finished, 1 if some failed, 2 for wrong usage."""
+    """Run ``batch``; return the exit status: 0 all jobs finished, 1 some failed, 2 usage error."""
     failed: list[Job] = []
     code = guarded(lambda: failed.extend(batch(*_parser().parse_known_args(args))), "batch")
     if code == 0 and failed:
@@ -75,8 +75,8 @@ def batch(options: argparse.Namespace, fit_options: list[str]) -> list[Job]:
     """Run the batch; return the jobs that failed.
 
     Raises:
-        ArgumentError: an option of the fits is wrong.
-        ValueError: an option or the prompt file is wrong, or Ray is not there.
+        ArgumentError: an option of the fits is invalid.
+        ValueError: an option or the prompt file is invalid, or Ray is not installed.
         OSError: the folder cannot be written.
     """
     if min(options.seeds, options.cpus, options.together) < 1:
@@ -101,7 +101,7 @@ def batch(options: argparse.Namespace, fit_options: list[str]) -> list[Job]:
     except (KeyboardInterrupt, SystemExit) as stop:
         known = {job: Outcome("finished" if is_done(job) else "unfinished") for job in jobs}
         write_summary(known | progress.settled | wrong, out)
-        if isinstance(stop, SystemExit) and stop.code == signal.SIGTERM:  # from Ray, which listens to it
+        if isinstance(stop, SystemExit) and stop.code == signal.SIGTERM:  # raised by Ray's own handler
             print("stopped by SIGTERM; the same command goes on", file=sys.stderr)
             raise SystemExit(128 + signal.SIGTERM) from stop
         raise
@@ -113,16 +113,18 @@ def batch(options: argparse.Namespace, fit_options: list[str]) -> list[Job]:
 
 
 def check_options(jobs: list[Job], fit_options: list[str]) -> dict[Job, Outcome]:
-    """Return the jobs that cannot be made, as their line in the prompt file has a wrong option.
+    """Return the jobs that cannot run, because their line in the prompt file has an invalid option.
 
     Raises:
-        ArgumentError: an option of all fits is wrong.
-        ValueError: so it is, or every line has a wrong one.
+        ArgumentError: an option for all fits is invalid.
+        ValueError: the same, or every line has an invalid option.
     """
     for name in (word.split("=")[0] for word in fit_options):
         if name in ("--prompt", f"--{SEED}"):
             raise ValueError(f"{name} is no option of a batch: it has --prompts FILE and --seeds K")
-    read_configuration([*fit_options, *place(jobs[0])])  # a fit with another logger cannot be put there
+    read_configuration(
+        [*fit_options, *run_folder_options(jobs[0])]
+    )  # fails if the logger has no such options
     reasons: dict[tuple[str, ...], str] = {(): ""}
     for job in jobs:
         own = job.request.options
@@ -139,10 +141,10 @@ def check_options(jobs: list[Job], fit_options: list[str]) -> dict[Job, Outcome]
 
 
 def _keep_options(fit_options: list[str], out: Path) -> None:
-    """Note what all fits of a batch are given; a folder holds one batch.
+    """Save the options and configuration files of a batch; one folder holds one batch.
 
     Raises:
-        ValueError: the folder was made with something else.
+        ValueError: the folder belongs to a batch with other options.
     """
     place = out / OPTIONS
     layers = arrange(fit_options).layers
@@ -170,15 +172,15 @@ def _keep_options(fit_options: list[str], out: Path) -> None:
 
 @final
 class _Progress:
-    """Prints what is settled when it is, and how far the batch is now and then."""
+    """Prints a line for every job that ends, and the state of the batch at intervals."""
 
     def __init__(self, out: Path, total: int) -> None:
         self._out, self._total = out, total
         self._start = self._said = time.monotonic()
-        self.settled: dict[Job, Outcome] = {}  # in this process
+        self.settled: dict[Job, Outcome] = {}  # jobs that ended in this run of the command
 
     def report(self, job: Job, outcome: Outcome, settled: int, total: int) -> None:
-        """Print what came of a job."""
+        """Print the outcome of a job."""
         self.settled[job] = outcome
         lines = outcome.reason.splitlines()
         told = [line for line in lines if line.startswith(ERROR)] or lines[-1:]
@@ -188,7 +190,7 @@ class _Progress:
         print(f"{settled}/{total}, {left}, {outcome.state} {name}{note}", flush=True)
 
     def watch(self, outcomes: dict[Job, Outcome], running: int) -> None:
-        """Print how far the batch is, unless that was done a moment ago."""
+        """Print the state of the batch, at most every ``LINE_SECONDS``."""
         if time.monotonic() - self._said < LINE_SECONDS:
             return
         self._said = time.monotonic()
@@ -204,7 +206,7 @@ class _Progress:
 
 
 def best_of(outcomes: dict[Job, Outcome]) -> set[Job]:
-    """Of every request that has several scored seeds, the one with the highest score."""
+    """Return the job with the highest score of every request that has several scored seeds."""
     scored: dict[Request, dict[Job, float]] = {}
     for job, outcome in outcomes.items():
         score = layout.read_status(job.folder).get("metrics", {}).get("score")

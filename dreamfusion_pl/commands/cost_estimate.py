@@ -1,4 +1,4 @@
-"""A short fit that says what the whole one will take."""
+"""Estimates time and memory of a fit from a short trial."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ GB = 1e9
 
 @final
 class _Clock(Callback):
-    """Notes when every step ended, and the device that it ran on."""
+    """Records the end time of every step, and the device."""
 
     def __init__(self) -> None:
         self.ends: list[float] = []
@@ -29,7 +29,7 @@ class _Clock(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if trainer.global_step == self._step:  # of a step whose gradients are accumulated
+        if trainer.global_step == self._step:  # gradient accumulation: no optimizer step yet
             return
         self.device, self._step = pl_module.device, trainer.global_step
         if self.device.type == "cuda":
@@ -38,18 +38,18 @@ class _Clock(Callback):
 
 
 def trial(words: list[str], steps: int) -> dict[str, Any]:
-    """Run a fit of a few steps in a temporary folder, and reckon from it what the whole fit takes.
+    """Run a fit of a few steps in a temporary folder, and extrapolate to the whole fit.
 
     Args:
-        words: the words of a ``fit``, with a prompt.
-        steps: how many steps, at least 3; the first is not counted, since it also warms up.
+        words: command-line arguments of ``fit``, with a prompt.
+        steps: number of steps, at least 3; the first is a warm-up and not counted.
 
     Returns:
-        Seconds a step (median), peak memory in GB of this process and of its GPU (None without one), and the
-        hours of all steps of the configuration; previews, turntable and asset come on top.
+        Seconds per step (median), peak memory in GB of this process and of its GPU (None without one), and
+        hours for all steps of the configuration, without previews, turntable and export.
 
     Raises:
-        ValueError: too few steps, a configuration without an end, or an argument or a file is wrong.
+        ValueError: too few steps, a configuration without ``max_steps``, or an invalid argument or file.
     """
     from dreamfusion_pl.diffusion.training.denoiser import DenoiserTraining
     from dreamfusion_pl.metrics.classifier import ClassifierTraining
@@ -60,18 +60,20 @@ def trial(words: list[str], steps: int) -> dict[str, Any]:
     clock, whole = _Clock(), read_configuration(words)["trainer"]["max_steps"]
     if whole < 1:
         raise ValueError("the configuration has no last step: pass --trainer.max_steps")
-    # What the fit prints is not the report.
+    # The fit's output goes to stderr: stdout is for the report.
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(sys.stderr):
 
         def prepare(model: LightningModule, trainer: Trainer) -> None:
             trainer.callbacks.append(clock)
-            if isinstance(model, DenoiserTraining | ClassifierTraining):  # what they train goes there too
+            if isinstance(
+                model, DenoiserTraining | ClassifierTraining
+            ):  # their output goes to the folder as well
                 model.output = str(Path(folder) / "output.safetensors")
 
         here = [f"--trainer.max_steps={steps}", f"--trainer.logger.init_args.save_dir={folder}"]
         RunCommand("fit", [*words, *here], prepare)
     second = statistics.median(b - a for a, b in zip(clock.ends, clock.ends[1:], strict=False))
-    unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss, in bytes
+    unit = 1 if sys.platform == "darwin" else 1024  # unit of ru_maxrss, in bytes
     gpu = torch.cuda.max_memory_allocated(clock.device) / GB if clock.device.type == "cuda" else None
     return {
         "device": str(clock.device),

@@ -1,4 +1,4 @@
-"""``python -m dreamfusion_pl doctor``: whether a prior can be loaded here, and what to do if not."""
+"""``python -m dreamfusion_pl doctor``: checks whether a prior can be loaded, and what to do if not."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from dreamfusion_pl.terminal import FAILED, guarded
 from dreamfusion_pl.version import VERSION
 
 PRIOR_OPTIONS = {
-    "model": "builtin, a folder, a hub name or a checkpoint in one file",
+    "model": "builtin, a folder, a hub name or a single-file checkpoint",
     "revision": "of a hub model",
-    "config": "pipeline of a one-file checkpoint",
+    "config": "pipeline of a single-file checkpoint",
     "embeddings": "folder that `embed` wrote",
     "lora": "safetensors file, or its name on the hub",
     "autoencoder": "folder or hub name of a tiny autoencoder",
@@ -34,7 +34,7 @@ OPTIONAL = ("ray", "viser", "peft", "xatlas")
 
 
 def main(args: list[str]) -> int:
-    """Run ``doctor``; return 1 if the prior cannot be loaded here, 2 for wrong usage, else 0."""
+    """Run ``doctor``; return 1 if the prior cannot be loaded, 2 for a usage error, else 0."""
     reports: list[dict[str, Any]] = []
     code = guarded(lambda: reports.append(_main(args)), "doctor")
     return FAILED if code == 0 and reports and reports[0]["ok"] is False else code
@@ -56,7 +56,7 @@ def _main(args: list[str]) -> dict[str, Any]:
 
 
 def _fit_words(args: list[str]) -> list[str]:
-    """The words of doctor that are those of fit, with a prompt."""
+    """Return the arguments that belong to ``fit``, with a prompt."""
     own = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     own.add_argument("--trial")
     own.add_argument("--json", action="store_true")
@@ -68,7 +68,7 @@ def _fit_words(args: list[str]) -> list[str]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m dreamfusion_pl doctor",
-        description="Say what this machine has, and whether the prior of a configuration is there.",
+        description="Show this machine's resources, and check whether a configuration's prior can be loaded.",
         allow_abbrev=False,
     )
     parser.add_argument("--config", action="append", help="YAML as of fit; may be repeated")
@@ -86,11 +86,11 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def doctor(words: list[str]) -> dict[str, Any]:
-    """Examine the machine and the prior of a fit with these words, and return what was found.
+    """Check the machine and the prior of a fit with these command-line arguments; return the report.
 
     Raises:
-        ArgumentError: an argument is wrong.
-        ValueError: a configuration file is missing or wrong.
+        ArgumentError: an argument is invalid.
+        ValueError: a configuration file is missing or invalid.
     """
     named = read_configuration(words)["model"]["init_args"].get("prior")
     if named is None:
@@ -98,13 +98,13 @@ def doctor(words: list[str]) -> dict[str, Any]:
     elif named["class_path"] == f"{PretrainedPrior.__module__}.{PretrainedPrior.__name__}":
         prior = examine(named["init_args"])
     else:
-        unknown = "not looked into: doctor knows what a PretrainedPrior needs"
+        unknown = "not checked: doctor can only check a PretrainedPrior"
         prior = {"model": named["class_path"], "ok": None, "problem": unknown, "todo": []}
     return {"ok": prior["ok"], "machine": machine(), "prior": prior}
 
 
 def machine() -> dict[str, Any]:
-    """Device, memory and disk in GB (10^9 bytes), and versions; None for what is not there or not known."""
+    """Return device, memory and disk in GB (10^9 bytes), and versions; None if absent or unknown."""
     memory, has_gpu = available_memory(), torch.cuda.is_available()
     gpu = torch.cuda.get_device_properties(0) if has_gpu else None
     return {
@@ -123,7 +123,7 @@ def _text(report: dict[str, Any]) -> str:
     facts |= {f"trial {name}": value for name, value in report.get("trial", {}).items()}
     del facts["prior ok"]
     lines = [f"{name}: {_plain(value)}" for name, value in facts.items() if value is not None and value != []]
-    can = {True: "can be loaded", False: "cannot be loaded", None: "may or may not be there"}
+    can = {True: "can be loaded", False: "cannot be loaded", None: "was not checked"}
     return "\n".join([*lines, f"the prior {can[report['ok']]}"])
 
 

@@ -1,4 +1,4 @@
-"""``python -m dreamfusion_pl embed``: embeds the texts of fits, so that these need no text encoder."""
+"""``python -m dreamfusion_pl embed``: embeds the texts of fits in advance; they need no text encoder then."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from dreamfusion_pl.runs import read_configuration
 from dreamfusion_pl.terminal import guarded
 
 
-class Reader(NamedTuple):
-    """What of a prior's arguments texts depend on."""
+class EncoderSettings(NamedTuple):
+    """Those arguments of a prior that its text embeddings depend on."""
 
     model: str
     revision: str | None
@@ -32,10 +32,10 @@ class Reader(NamedTuple):
     dtype: Precision
 
     def open(self, out: Path | None) -> tuple[EmbeddingFolder | None, TextEncoders]:
-        """Return where embeddings go, ``out`` or the cache, and what embeds.
+        """Return the folder for embeddings (``out`` or the cache), and the text encoders.
 
         Raises:
-            ValueError: in ``out`` are those of another model.
+            ValueError: ``out`` has embeddings of another model.
         """
         source = sources.find(self.model, self.revision, self.config)
         dtype = resolve_dtype(self.dtype, torch.device("cpu"))
@@ -66,34 +66,34 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def embed(options: argparse.Namespace, fit_options: list[str]) -> None:
-    """Embed the texts of one prompt or of many, and say where they are.
+    """Embed the texts of one prompt or of many, and print where the embeddings are.
 
     Raises:
-        ValueError: an option is wrong, or a text encoder cannot be loaded.
+        ValueError: an option is invalid, or a text encoder cannot be loaded.
         OSError: the embeddings cannot be written.
     """
     fits = [fit_options]
     if options.prompts is not None:
         requests = read_requests(options.prompts)
         fits = [[*fit_options, f"--prompt={check_prompt(one.prompt)}", *one.options] for one in requests]
-    texts: dict[Reader, dict[str, None]] = {}
+    texts: dict[EncoderSettings, dict[str, None]] = {}
     for words in fits:
-        reader, needed = texts_of(words)
-        texts.setdefault(reader, {}).update(dict.fromkeys(needed))
-    for reader, needed_once in texts.items():
-        folder = _embed_all(reader, list(needed_once), options.out)
-        print(f"{reader.model}: {len(needed_once)} texts in {folder}")
+        encoder, needed = texts_of(words)
+        texts.setdefault(encoder, {}).update(dict.fromkeys(needed))
+    for encoder, needed_once in texts.items():
+        folder = _embed_all(encoder, list(needed_once), options.out)
+        print(f"{encoder.model}: {len(needed_once)} texts in {folder}")
     if options.out is not None:
         print(f"use: fit --model.prior.embeddings {options.out} with the same prompts and configuration")
 
 
-def texts_of(words: list[str]) -> tuple[Reader, list[str]]:
-    """Return what embeds for a fit with these words, and the texts that it would need.
+def texts_of(words: list[str]) -> tuple[EncoderSettings, list[str]]:
+    """Return the encoder settings of a fit with these command-line arguments, and the texts that it needs.
 
-    The fit's own model is asked, built without its prior.
+    The texts come from the fit's own model, which is built with a placeholder for the prior.
 
     Raises:
-        ValueError: it is no fit of a prompt, or its prior has no text encoders.
+        ValueError: it is not a fit with a prompt, or its prior has no text encoders.
     """
     model = read_configuration(words)["model"]
     settings = model["init_args"]
@@ -106,15 +106,17 @@ def texts_of(words: list[str]) -> tuple[Reader, list[str]]:
     build = {"_class_path": model["class_path"], **settings, "prior": {"class_path": PLACEHOLDER_PRIOR}}
     built: Any = instantiate_module(LightningModule, build)
     assert isinstance(built.prior, PlaceholderPrior)
-    return Reader(*(prior["init_args"][name] for name in Reader._fields)), built.prior.texts
+    return EncoderSettings(*(prior["init_args"][name] for name in EncoderSettings._fields)), built.prior.texts
 
 
-def _embed_all(reader: Reader, texts: list[str], out: Path | None) -> Path:
-    known, embedder = reader.open(out)
+def _embed_all(encoder: EncoderSettings, texts: list[str], out: Path | None) -> Path:
+    known, embedder = encoder.open(out)
     if known is None:
-        raise ValueError("the embedded prior's texts are not cached, it embeds at once: pass --out FOLDER")
+        raise ValueError("embeddings of the embedded prior are not cached: pass --out FOLDER")
     for text in texts:
         embedding = embedder.embed([text])
-        if out is not None or known.read(text) is None:  # the cache could not be written: say why
+        if (
+            out is not None or known.read(text) is None
+        ):  # writing raises if the cache could not be written before
             known.write(text, embedding)
     return known.folder

@@ -46,10 +46,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def evaluate(options: argparse.Namespace) -> None:
-    """Score the runs, print the table and write evaluation.csv, evaluation.md and TensorBoard's events.
+    """Score the runs, print the table, and write evaluation.csv, evaluation.md and TensorBoard events.
 
     Raises:
-        ValueError: an option is out of range, or a run or a CLIP is not there.
+        ValueError: an option is out of range, or a run or a CLIP model is missing.
         OSError: the tables cannot be written.
     """
     if options.azimuths < 1 or options.size < 8:
@@ -81,10 +81,10 @@ def evaluate(options: argparse.Namespace) -> None:
 
 
 def clips(names: list[str] | None) -> list[ClipJudge]:
-    """Load the CLIP models that were asked for; of the default ones those that are on this disk.
+    """Load the given CLIP models; without any, those of the default models that are on this disk.
 
     Raises:
-        ValueError: one that was asked for is not there.
+        ValueError: a given model is missing.
     """
     if names is not None:
         return [ClipJudge(name) for name in names]
@@ -98,7 +98,7 @@ def clips(names: list[str] | None) -> list[ClipJudge]:
 
 
 def choices(one: Judge, captions: list[str], own: str) -> list[str]:
-    """Captions to choose from; where colour is not seen, one for every object, the own one for its object."""
+    """Return the candidate captions; for geometry only one per object, ``own`` for its object."""
     if not isinstance(one, WorldJudge) or one.use_color:
         return captions
     by_object = {}
@@ -110,7 +110,7 @@ def choices(one: Judge, captions: list[str], own: str) -> list[str]:
 
 
 def truth(model: DreamFusion) -> Row:
-    """Measures against the exact object, for prompts of the world."""
+    """Return measures against the ground truth, for prompts of the procedural world; otherwise nothing."""
     scene = parse(model.prompt)
     if scene is None:
         return {}
@@ -123,7 +123,7 @@ def truth(model: DreamFusion) -> Row:
 
 
 def write(rows: list[Row], out: Path) -> None:
-    """Print the table with its mean, and write it as CSV, Markdown and TensorBoard events."""
+    """Print the table with means, and write it as CSV, Markdown and TensorBoard events."""
     from torch.utils.tensorboard import SummaryWriter
 
     columns = list(dict.fromkeys(name for row in rows for name in row))

@@ -1,4 +1,4 @@
-"""``python -m dreamfusion_pl export RUN``: writes a finished object for other programs."""
+"""``python -m dreamfusion_pl export RUN``: exports a finished object to mesh files."""
 
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def export(options: argparse.Namespace) -> None:
-    """Make the asset, write every format and the report, and say what it is.
+    """Make the asset, write all formats and the report, and print a summary.
 
     Raises:
-        ValueError: an option or the run is wrong, or the object has no surface.
+        ValueError: an option or the run is invalid, or the object has no surface.
         OSError: a file cannot be written.
     """
     suffixes = check_formats(options.formats)

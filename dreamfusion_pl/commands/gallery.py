@@ -1,4 +1,4 @@
-"""``python -m dreamfusion_pl gallery RUN...``: one page that shows many runs."""
+"""``python -m dreamfusion_pl gallery RUN...``: a page with many runs."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def gallery(options: argparse.Namespace) -> None:
     """Write the page.
 
     Raises:
-        ValueError: there is no run at a place, or the page is no file's name.
+        ValueError: there is no run at a path, or the page's name is invalid.
         OSError: the page cannot be written.
     """
     if options.out.suffix not in (".html", ".htm") or options.out.is_dir():

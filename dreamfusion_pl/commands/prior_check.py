@@ -1,4 +1,4 @@
-"""Whether a ``PretrainedPrior`` can be loaded here: what its files tell, without loading it."""
+"""Checks from its files whether a ``PretrainedPrior`` can be loaded on this machine, without loading it."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from dreamfusion_pl.diffusion.loading import files, lora, single_file, sources
 from dreamfusion_pl.export.surface.memory import available_memory
 
 GB = 1e9
-LISTS = ("tokenizer", "scheduler")  # parts without weights
+WITHOUT_WEIGHTS = ("tokenizer", "scheduler")  # prefixes of components that have no weights
 BYTES = {"float32": 4, "bfloat16": 2}
 
 
 def examine(settings: dict[str, Any]) -> dict[str, Any]:
-    """Say whether a prior is there, whole, supported and not too large; a problem comes with what to do.
+    """Check that a prior is present, complete, supported and fits into memory.
 
     Args:
         settings: the arguments of ``PretrainedPrior``.
 
     Returns:
-        ``ok``, ``problem``, ``todo`` (commands that help) and what was found; sizes in GB (10^9 bytes).
+        ``ok``, ``problem``, ``todo`` (commands that fix it) and all findings; sizes in GB (10^9 bytes).
     """
     from dreamfusion_pl.diffusion.families.pretrained import family
 
@@ -62,7 +62,7 @@ def examine(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _parts(source: sources.Source, adapter: type[Adapter], embeddings: str | None) -> list[str]:
-    """Names of the parts that are read from the pipeline's folder."""
+    """Return the names of the components that are loaded from the pipeline's folder."""
     spare = adapter.unused
     if embeddings is not None:  # no text encoders
         check_folder(embeddings, source)
@@ -83,21 +83,21 @@ def _fetch(source: sources.Source) -> str:
 
 
 def _check_hub(source: sources.Source, missing: list[str]) -> None:
-    """Raise ValueError where files are missing that the hub does not give now either."""
+    """Raise ValueError if the missing files cannot be downloaded from the hub now."""
     from huggingface_hub import hf_hub_download
 
     try:
-        if source.commit is not None:  # the cache does not count
+        if source.commit is not None:  # force_download: the cache does not count
             hf_hub_download(source.location, sources.INDEX, revision=source.revision, force_download=True)
             return
-    except Exception:  # whatever it raises, there is no answer
+    except Exception:  # any error means that the hub is not available
         pass
-    cure = f"download it again (`{_fetch(source)}`, where there is a network)"
-    raise ValueError(f"not whole, there is no {', '.join(missing)}: {cure}")
+    cure = f"Download it again (`{_fetch(source)}`, on a machine with a network)"
+    raise ValueError(f"incomplete, missing: {', '.join(missing)}. {cure}")
 
 
 def _lacks_lora(name: str | None) -> bool:
-    """Whether a LoRA is still to be fetched."""
+    """Return whether a LoRA still has to be downloaded."""
     if name is None:
         return False
     lora.check_peft()
@@ -112,7 +112,7 @@ def _lacks_lora(name: str | None) -> bool:
 
 
 def _lacks_tiny(name: str | None, source: sources.Source) -> bool:
-    """Whether a tiny autoencoder is still to be fetched."""
+    """Return whether a tiny autoencoder still has to be downloaded."""
     if name is None:
         return False
     if "vae" not in source.parts:
@@ -129,17 +129,17 @@ def _lacks_tiny(name: str | None, source: sources.Source) -> bool:
     missing = files.missing_files(folder)
     if missing:
         raise ValueError(
-            f"the autoencoder {name!r} is not whole, there is no {missing[0].name}: download it again"
+            f"the autoencoder {name!r} is incomplete, missing: {missing[0].name}. Download it again"
         )
     files.num_weights(folder)
     return False
 
 
 def _cached(repository: str, file: str) -> Path | None:
-    """Return a hub's file that is on this disk; None where the hub has it.
+    """Return the cached path of a hub file; None if it is not cached but can be downloaded.
 
     Raises:
-        ValueError: it is neither here nor to be had.
+        ValueError: it is neither cached nor available from the hub.
     """
     from huggingface_hub import file_exists, try_to_load_from_cache
 
@@ -149,17 +149,21 @@ def _cached(repository: str, file: str) -> Path | None:
             return Path(place)
         if file_exists(repository, file):
             return None
-    except Exception:  # whatever it raises, there is no answer
+    except Exception:  # any error means that the hub is not available
         pass
     raise ValueError(
-        f"there is no {file} of {repository!r} on this disk, nor does the hub give it: "
-        f"`hf download {repository} {file}`, where there is a network"
+        f"{file} of {repository!r} is neither on this disk nor available from the hub: "
+        f"`hf download {repository} {file}`, on a machine with a network"
     )
 
 
 def _sizes(source: sources.Source, adapter: type[Adapter], parts: list[str]) -> dict[str, Any]:
-    """GB of the weights of network and autoencoder, and of those of text encoders, by precision."""
-    numbers = {name: files.num_weights(source.folder / name) for name in parts if not name.startswith(LISTS)}
+    """Return the size in GB of network with autoencoder, and of text encoders, for every precision."""
+    numbers = {
+        name: files.num_weights(source.folder / name)
+        for name in parts
+        if not name.startswith(WITHOUT_WEIGHTS)
+    }
     texts = sum(number for name, number in numbers.items() if name in adapter.text_encoders)
     rest = sum(numbers.values()) - texts
     if source.checkpoint is not None:
@@ -170,7 +174,7 @@ def _sizes(source: sources.Source, adapter: type[Adapter], parts: list[str]) -> 
 
 
 def _check_memory(report: dict[str, Any], settings: dict[str, Any]) -> None:
-    """Add ``fits_memory``: whether the weights alone fit; raise ValueError where the network's do not."""
+    """Add ``fits_memory``, whether all weights fit into memory; raise ValueError if the network's do not."""
     here, host = device(), available_memory()
     on_host, on_device = (_name(settings, place) for place in (torch.device("cpu"), here))
     network, texts = (report[key][on_host] for key in ("weights_gb", "text_encoders_gb"))
@@ -194,12 +198,12 @@ def _check_memory(report: dict[str, Any], settings: dict[str, Any]) -> None:
 
 
 def device() -> torch.device:
-    """The device that ``--trainer.accelerator auto`` takes."""
+    """Return the device that ``--trainer.accelerator auto`` selects."""
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
 def _name(settings: dict[str, Any], device: torch.device) -> str:
-    """Name of the precision that the prior has on a device; ValueError where the device has it not."""
+    """Return the name of the prior's dtype on a device; raise ValueError if it is not supported there."""
     return str(resolve_dtype(settings["dtype"], device)).removeprefix("torch.")

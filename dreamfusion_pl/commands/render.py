@@ -1,4 +1,4 @@
-"""``python -m dreamfusion_pl render RUN``: films and stills of a finished object."""
+"""``python -m dreamfusion_pl render RUN``: videos and still images of a finished object."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def render(options: argparse.Namespace) -> None:
     """Render the frames and write them.
 
     Raises:
-        ValueError: an option or the run is wrong.
+        ValueError: an option or the run is invalid.
         OSError: a file cannot be written.
     """
     if options.frames < 1 or options.fps < 1 or not 1 <= options.size <= 1024:
@@ -70,7 +70,7 @@ def render(options: argparse.Namespace) -> None:
     background = options.background or ("black" if options.channel == "opacity" else "white")
     color = None if background == TRANSPARENT else _color(background)
     model = load(options.run)
-    distance = options.distance or max(1.5, 2.5 * model.scene.radius)  # outside of whatever it may hold
+    distance = options.distance or max(1.5, 2.5 * model.scene.radius)  # outside of the scene
     size, azimuths = options.size, ring(options.frames)
     views = orbit(azimuths, options.elevation, distance, options.focal, size, size)
     frames, place = Film(model, options.channel, views, color), options.out / options.channel
@@ -83,7 +83,7 @@ def render(options: argparse.Namespace) -> None:
 
 
 def _color(name: str) -> tuple[float, float, float]:
-    """Red, green and blue in [0, 1] of a colour's name or #rrggbb."""
+    """Convert a colour's name or #rrggbb to red, green and blue in [0, 1]."""
     from PIL import ImageColor
 
     try:

@@ -1,8 +1,8 @@
-"""Several fits in one process: the same algorithm, with one call of the prior a step for all of them.
+"""Several fits in one process that share the prior: one batched call of it per step.
 
-Every fit is an ordinary one with a trainer, callbacks and a run folder of its own, in a thread of its own;
-the threads take turns and meet where they ask the prior (``diffusion/shared.py``). So a fit gives what it
-would give alone, up to the rounding of a larger batch, and one that ends early does not hold up the others.
+Every fit is an ordinary one with its own trainer, callbacks and run folder, in its own thread. One thread
+runs at a time, and their calls of the prior are batched (``diffusion/shared.py``). The result of a fit is the
+same as alone, up to rounding in a larger batch. A fit that ends early does not block the others.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from typing import Any, NamedTuple, TextIO, final
 from pytorch_lightning import LightningModule, Trainer
 
 from dreamfusion_pl.algorithm import DreamFusion
-from dreamfusion_pl.callbacks.signals import ORDERLY, Signals
-from dreamfusion_pl.diffusion.shared import Meeting
+from dreamfusion_pl.callbacks.signals import HANDLED_SIGNALS, Signals
+from dreamfusion_pl.diffusion.shared import PriorBatcher
 from dreamfusion_pl.runs import fit_in_memory
 from dreamfusion_pl.terminal import FAILED, guarded
 
@@ -32,12 +32,12 @@ from dreamfusion_pl.terminal import FAILED, guarded
 class Fit(NamedTuple):
     """One of several fits."""
 
-    words: list[str]  # of its command line, after ``fit``
-    log: str  # file that gets what it prints
+    words: list[str]  # command-line arguments after ``fit``
+    log: str  # file for its output
 
 
 def main(args: list[str]) -> int:
-    """Run the fits of a JSON file; the last line printed is the list of their exit statuses."""
+    """Run the fits of a JSON file; print the list of their exit statuses as the last line."""
     codes: list[int] = []
 
     def run() -> None:
@@ -53,40 +53,40 @@ def fit_together(fits: Sequence[Fit]) -> list[int]:
     """Run fits that have the same prior; return their exit statuses.
 
     Args:
-        fits: their configurations may differ in everything but the prior; one whose prior is not that of
-            the first to be built ends with the status of wrong usage.
+        fits: their configurations may differ in everything but the prior. A fit whose prior differs from that
+            of the first one built ends with the exit status of a usage error.
     """
-    meeting, signals, received = Meeting(len(fits)), list[Signals](), list[int]()
-    priors: list[Any] = []  # settings of the first one
+    batcher, signals, received = PriorBatcher(len(fits)), list[Signals](), list[int]()
+    priors: list[Any] = []  # settings of every fit's prior; all must equal the first
     codes = [FAILED] * len(fits)
 
-    def attend(seat: int) -> None:
-        def join(model: LightningModule, trainer: Trainer) -> None:
+    def run_fit(index: int) -> None:
+        def share_prior(model: LightningModule, trainer: Trainer) -> None:
             if not isinstance(model, DreamFusion):
-                raise ValueError(f"only fits of a prompt can share a prior, {type(model).__name__} is none")
+                raise ValueError(f"only fits of a prompt can share a prior, a {type(model).__name__} cannot")
             prior = model.hparams.get("prior")
             if prior != (priors or [prior])[0]:
                 raise ValueError(
-                    f"this fit's prior, {prior}, is not that of the fits it shares a process with, "
-                    f"{priors[0]}: give it a process of its own"
+                    f"this fit's prior, {prior}, differs from that of the other fits in this process, "
+                    f"{priors[0]}: run it in a process of its own"
                 )
             priors.append(prior)
             signals.extend(one for one in trainer.callbacks if isinstance(one, Signals))
-            if received:  # all are to end, this one before it begins; a later signal finds its listeners
+            if received:  # stop before training; later signals reach the listeners
                 raise SystemExit(128 + received[0])
-            model.prior = meeting.share(seat, model.prior)
+            model.prior = batcher.share(index, model.prior)
             model.distillation.check(model.prior)
 
-        with meeting.turn:
+        with batcher.lock:
             try:
-                with output.into(fits[seat].log):
-                    codes[seat] = _code(lambda: fit_in_memory(fits[seat].words, join))
+                with output.redirect(fits[index].log):
+                    codes[index] = _exit_status(lambda: fit_in_memory(fits[index].words, share_prior))
             finally:
-                meeting.leave(seat)
+                batcher.leave(index)
 
-    output = _Output(sys.stdout)
-    with _passed_on(signals, received), redirect_stdout(output), redirect_stderr(output):
-        threads = [threading.Thread(target=attend, args=(seat,)) for seat in range(len(fits))]
+    output = _PerThreadOutput(sys.stdout)
+    with _forward_signals(signals, received), redirect_stdout(output), redirect_stderr(output):
+        threads = [threading.Thread(target=run_fit, args=(index,)) for index in range(len(fits))]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -94,21 +94,21 @@ def fit_together(fits: Sequence[Fit]) -> list[int]:
     return codes
 
 
-def _code(fit: Callable[[], object]) -> int:
+def _exit_status(fit: Callable[[], object]) -> int:
     try:
         return guarded(fit, "fit")
-    except Exception:  # what would end a process of its own must not end the others' fits
+    except Exception:  # it must not end the other fits
         traceback.print_exc()
         return FAILED
 
 
 @contextmanager
-def _passed_on(listeners: list[Signals], received: list[int]) -> Iterator[None]:
-    """Pass signals, which only the main thread gets, on to every fit; a second one ends the process.
+def _forward_signals(listeners: list[Signals], received: list[int]) -> Iterator[None]:
+    """Forward signals, which only the main thread receives, to every fit; a second one ends the process.
 
     Args:
-        listeners: of the fits that have been built; more come while others train.
-        received: gets the signal's number, for those that are still to come.
+        listeners: signal callbacks of the fits built so far; the list grows while other fits train.
+        received: the signal's number is appended here, for fits that are not built yet.
     """
 
     def notice(number: int, frame: FrameType | None) -> None:
@@ -119,7 +119,7 @@ def _passed_on(listeners: list[Signals], received: list[int]) -> Iterator[None]:
             listener.notice(number)
 
     is_main = threading.current_thread() is threading.main_thread()
-    before = {number: signal.signal(number, notice) for number in ORDERLY} if is_main else {}
+    before = {number: signal.signal(number, notice) for number in HANDLED_SIGNALS} if is_main else {}
     try:
         yield
     finally:
@@ -128,15 +128,15 @@ def _passed_on(listeners: list[Signals], received: list[int]) -> Iterator[None]:
 
 
 @final
-class _Output(io.TextIOBase):
-    """Sends what a thread prints to that thread's file."""
+class _PerThreadOutput(io.TextIOBase):
+    """Redirects the output of every thread to its own file."""
 
     def __init__(self, other: TextIO) -> None:
         self._other, self._local = other, threading.local()
 
     @contextmanager
-    def into(self, path: str) -> Iterator[None]:
-        """Append what the current thread prints to a file while the block runs."""
+    def redirect(self, path: str) -> Iterator[None]:
+        """Append the current thread's output to a file while the block runs."""
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         with Path(path).open("a", buffering=1, encoding="utf-8", errors="replace") as file:
             self._local.file = file
@@ -146,10 +146,10 @@ class _Output(io.TextIOBase):
                 del self._local.file
 
     def write(self, text: str, /) -> int:
-        return self._now().write(text)
+        return self._target().write(text)
 
     def flush(self) -> None:
-        self._now().flush()
+        self._target().flush()
 
-    def _now(self) -> Any:
+    def _target(self) -> Any:
         return getattr(self._local, "file", self._other)

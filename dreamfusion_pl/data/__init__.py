@@ -1,1 +1,1 @@
-"""data."""
+"""Training data: cameras and views, and the procedural world."""

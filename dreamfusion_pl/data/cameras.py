@@ -13,10 +13,10 @@ from dreamfusion_pl.rendering.rays import pixel_rays as pixel_rays
 def sample_elevations_deg(
     count: int, low_deg: float, high_deg: float, area_probability: float, generator: torch.Generator
 ) -> Tensor:
-    """Draw elevations: uniform in angle, or with ``area_probability`` uniform in area on the sphere.
+    """Sample elevations: uniform in angle, or with ``area_probability`` uniform in area on the sphere.
 
-    The paper uses [-10, 90] degrees and probability 0.5; its area branch covers the upper half-sphere only,
-    so that branch starts at elevation 0 (or at ``low_deg`` where that is higher).
+    The paper uses [-10, 90] degrees and probability 0.5. Its area branch covers the upper hemisphere only, so
+    that branch starts at elevation 0 (or at ``low_deg`` if that is higher).
 
     Returns:
         Elevations in degrees, [B], within [low_deg, high_deg].
@@ -30,7 +30,7 @@ def sample_elevations_deg(
 
 
 def sample_azimuths_deg(count: int, spread: bool, generator: torch.Generator) -> Tensor:
-    """Draw azimuths in [0, 360) degrees, [B]: independent, or ``spread``: one in each of B equal sectors."""
+    """Sample azimuths in [0, 360) degrees, [B]: independent, or with ``spread`` one in each of B sectors."""
     draws = torch.rand(count, generator=generator)
     if spread:
         return ((torch.arange(count) + draws) * (360.0 / count) + 360.0 * _one(generator)) % 360.0
@@ -42,7 +42,7 @@ def _one(generator: torch.Generator) -> Tensor:
 
 
 def positions(elevation_deg: Tensor, azimuth_deg: Tensor, distance: Tensor) -> Tensor:
-    """Points at the given spherical coordinates around the origin: [B], [B], [B] -> [B, 3]."""
+    """Convert spherical coordinates around the origin to points: [B], [B], [B] -> [B, 3]."""
     elevation, azimuth = torch.deg2rad(elevation_deg), torch.deg2rad(azimuth_deg)
     flat = torch.cos(elevation)
     unit = torch.stack([flat * torch.cos(azimuth), flat * torch.sin(azimuth), torch.sin(elevation)], dim=-1)
@@ -52,8 +52,8 @@ def positions(elevation_deg: Tensor, azimuth_deg: Tensor, distance: Tensor) -> T
 def look_at(origin: Tensor, target: Tensor, up: Tensor) -> Tensor:
     """Camera-to-world rotations that look from ``origin`` to ``target``, all [B, 3] -> [B, 3, 3].
 
-    Columns are right, up, back. Straight above the target, where ``up`` has no direction in the image, the
-    top of the picture is turned away from the front (-x).
+    Columns are right, up, back. If the view direction is parallel to ``up``, the top of the image points to
+    -x, away from the object's front.
     """
     back = torch.nn.functional.normalize(origin - target, dim=-1)
     fallback = torch.tensor([-1.0, 0.0, 0.0], device=origin.device, dtype=origin.dtype).expand_as(back)
@@ -65,7 +65,7 @@ def look_at(origin: Tensor, target: Tensor, up: Tensor) -> Tensor:
 
 
 def sample_lights(origin: Tensor, low: float, high: float, generator: torch.Generator) -> Tensor:
-    """Light positions [B, 3]: direction ~ N(camera position, I), distance ~ U(low, high) (paper A.2)."""
+    """Sample light positions [B, 3]: direction ~ N(camera position, I), distance ~ U(low, high) (A.2)."""
     direction = origin + torch.randn(origin.shape, generator=generator)
     norm = low + (high - low) * torch.rand(origin.shape[0], 1, generator=generator)
     return torch.nn.functional.normalize(direction, dim=-1) * norm

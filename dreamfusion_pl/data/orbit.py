@@ -1,4 +1,4 @@
-"""Views from a ring around the object, for looking at it: nothing about them is random."""
+"""Deterministic views from a ring around the object, for previews and evaluation."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor
 from dreamfusion_pl.data import cameras
 from dreamfusion_pl.types import Views
 
-GRAY = (0.72, 0.72, 0.72)  # background of judged pictures
+GRAY = (0.72, 0.72, 0.72)  # background of evaluation images
 
 
 def orbit(
@@ -20,19 +20,19 @@ def orbit(
     width: int,
     background: tuple[float, float, float] = (1.0, 1.0, 1.0),
 ) -> Views:
-    """Unshaded views from a ring around the object.
+    """Return unshaded views from a ring around the object.
 
     Args:
-        azimuths_deg: azimuths in degrees, B of them.
+        azimuths_deg: B azimuths in degrees.
         elevation_deg: elevation of the ring in [-90, 90].
-        distance: of the camera from the origin, world units, > 0.
+        distance: distance of the camera from the origin in world units, > 0.
         focal: focal length in image widths, > 0.
         height: rows H.
         width: columns W.
         background: solid background colour in [0, 1].
 
     Returns:
-        B views in which every sample lies in the middle of its stratum.
+        B views, with every sample at the centre of its stratum.
     """
     azimuth = torch.as_tensor(azimuths_deg, dtype=torch.float32) % 360.0
     count = azimuth.shape[0]
@@ -55,5 +55,5 @@ def orbit(
 
 
 def ring(count: int) -> Tensor:
-    """Evenly spaced azimuths from the front, counter-clockwise, in degrees, [count]."""
+    """Return evenly spaced azimuths in degrees, [count], counter-clockwise from the front."""
     return torch.arange(count) * (360.0 / count)

@@ -1,4 +1,4 @@
-"""Steps without data, for trainings that draw nothing from outside."""
+"""A data module that yields step numbers only, for training without data."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 
 class _Count(IterableDataset):
-    """Numbers of the steps still to come, without end."""
+    """An endless stream of step numbers from the trainer's current one."""
 
     def __init__(self, module: Steps) -> None:
         self.module = module
@@ -27,12 +27,12 @@ class Steps(LightningDataModule):
     """Yields the number of every step; ``max_steps`` ends training.
 
     Args:
-        seed: unused, since nothing is drawn; every data module of this package has one.
+        seed: unused; every data module of this package has this argument.
     """
 
     def __init__(self, seed: int = 0) -> None:
         super().__init__()
 
     def train_dataloader(self) -> DataLoader[Any]:
-        """Step numbers from the trainer's current one on."""
+        """Return the step numbers from the trainer's current one."""
         return DataLoader(_Count(self), batch_size=None)

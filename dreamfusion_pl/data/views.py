@@ -1,4 +1,4 @@
-"""Which pictures a step looks at: cameras, lights, shading modes, backgrounds (seed 5a; paper 3.2, A.2)."""
+"""Random views for training: cameras, lights, shading modes, backgrounds (seed 5a; paper 3.2, A.2)."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def _uniform(count: int, limits: tuple[float, float], generator: torch.Generator
 
 @final
 class ViewLoader:
-    """Views as a function of their index, for the trainer.
+    """A data loader whose views are a function of their index.
 
-    It keeps no state between steps: started at step k, it yields what an uninterrupted run yields from k on.
+    It has no state: started at step k, it yields the same views as an uninterrupted run from step k.
 
     Args:
-        views: maps an index to that step's views.
-        indices: gives the indices still to come, each time an iteration starts; they may be endless.
+        views: maps an index to the views of that step.
+        indices: returns the remaining indices when an iteration starts; they may be endless.
     """
 
     def __init__(self, views: Callable[[int], Views], indices: Callable[[], Iterable[int]]) -> None:
@@ -38,46 +38,46 @@ class ViewLoader:
         return map(self.views, self.indices())
 
     def state_dict(self) -> dict[str, Any]:
-        """Nothing: the trainer's step is the state (and a loader with this method counts as resumable)."""
+        """Return nothing: the trainer's step is the state. Lightning needs this method to allow resuming."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what ``state_dict`` gave, which is nothing."""
+        """Restore nothing, the counterpart of ``state_dict``."""
 
 
 @final
 class RandomViews(LightningDataModule):
-    """Random cameras, lights, shading modes and backgrounds for training; fixed rings to look at the result.
+    """Random cameras, lights, shading modes and backgrounds for training; fixed rings for evaluation.
 
-    Every draw depends on (seed, rank, step) only: ranks differ and a resumed run continues exactly.
+    Every random number depends on (seed, rank, step) only: ranks differ, and a resumed run continues exactly.
 
     Args:
-        views_per_step: views B of one training step on one device.
-        resolution: height and width of training pictures in pixels; None takes the prior's.
+        views_per_step: views B per training step and device.
+        resolution: height and width of training renders in pixels; None uses the prior's.
         elevation_deg: range of elevations in degrees, within [-90, 90].
-        area_probability: how often elevations are uniform in area on the sphere instead of in angle.
-        distance: range of camera distances from the origin, world units.
+        area_probability: probability of sampling elevations uniformly in area on the sphere, not in angle.
+        distance: range of camera distances from the origin in world units.
         focal: range of focal lengths in image widths.
-        spread: put the views of a step into equal sectors of azimuth instead of drawing them independently.
-        position_noise: half-width of the uniform noise on camera positions, world units.
-        target_noise: standard deviation of the point looked at, world units.
-        up_noise: standard deviation of the noise on the camera's up direction.
-        light_distance: range of the light's distance from the origin, world units.
-        albedo_fraction: fraction of training, from its start, that shows plain albedo.
-        shaded_probability: afterwards, how often a view is shaded.
-        textureless_probability: how often a shaded view has its albedo replaced by white.
+        spread: stratify the azimuths of a step over equal sectors instead of sampling independently.
+        position_noise: half-width of the uniform noise on camera positions in world units.
+        target_noise: standard deviation of the look-at point in world units.
+        up_noise: standard deviation of the noise on the camera's up vector.
+        light_distance: range of the light's distance from the origin in world units.
+        albedo_fraction: fraction of training, from its start, with albedo renders only.
+        shaded_probability: probability that a view is shaded after that.
+        textureless_probability: probability that a shaded view is textureless (albedo replaced by white).
         ambient: ambient intensity of shaded views, in [0, 1].
         diffuse: diffuse intensity of shaded views, in [0, 1].
         look_elevation_deg: elevation of the validation and test rings in degrees.
-        look_distance: camera distance of these rings; None takes the middle of ``distance``.
-        look_focal: focal length of these rings; None takes the middle of ``focal``.
-        look_resolution: height and width of their pictures in pixels.
-        num_val_views: azimuths of a validation sheet.
-        num_test_views: frames of a turntable.
-        seed: seed of all draws.
+        look_distance: camera distance of these rings; None uses the middle of ``distance``.
+        look_focal: focal length of these rings; None uses the middle of ``focal``.
+        look_resolution: height and width of their renders in pixels.
+        num_val_views: number of views of a validation.
+        num_test_views: number of frames of a turntable.
+        seed: random seed.
 
     Raises:
-        ValueError: if a count is not positive, or a range is reversed or impossible.
+        ValueError: a count is not positive, or a range is reversed or out of bounds.
     """
 
     def __init__(
@@ -140,11 +140,11 @@ class RandomViews(LightningDataModule):
         self.num_val_views, self.num_test_views = num_val_views, num_test_views
 
     def draw(self, step: int, progress: float, resolution: int, rank: int = 0) -> Views:
-        """Draw the views of one step.
+        """Sample the views of one step.
 
         Args:
-            step: training step, with (seed, rank) the only source of randomness.
-            progress: of training, in [0, 1].
+            step: training step; with (seed, rank) it determines all random numbers.
+            progress: training progress in [0, 1].
             resolution: height and width in pixels.
             rank: global rank of the process.
         """
@@ -178,7 +178,7 @@ class RandomViews(LightningDataModule):
         )
 
     def train_dataloader(self) -> ViewLoader:
-        """Views of every step from the trainer's current one on, without end."""
+        """Return an endless loader of training views from the trainer's current step."""
         trainer, accumulated = self.trainer, self.trainer.accumulate_grad_batches
         resolution = self.resolution or trainer.lightning_module.prior.resolution
 
@@ -192,19 +192,19 @@ class RandomViews(LightningDataModule):
         )
 
     def val_dataloader(self) -> ViewLoader:
-        """One batch: the views of a validation sheet."""
+        """Return a loader with one batch: the views of a validation."""
         azimuths = ring(self.num_val_views)
-        return ViewLoader(lambda _: self._look(azimuths), lambda: range(1))
+        return ViewLoader(lambda _: self._orbit(azimuths), lambda: range(1))
 
     def test_dataloader(self) -> ViewLoader:
-        """The frames of a turntable, ``views_per_step`` at a time."""
+        """Return a loader of the turntable's views, ``views_per_step`` per batch."""
         batches = ring(self.num_test_views).split(self.views_per_step)
-        return ViewLoader(lambda index: self._look(batches[index]), lambda: range(len(batches)))
+        return ViewLoader(lambda index: self._orbit(batches[index]), lambda: range(len(batches)))
 
     def predict_dataloader(self) -> ViewLoader:
-        """The same frames as ``test_dataloader``."""
+        """Return the same loader as ``test_dataloader``."""
         return self.test_dataloader()
 
-    def _look(self, azimuths_deg: Tensor) -> Views:
+    def _orbit(self, azimuths_deg: Tensor) -> Views:
         side = self.look_resolution
         return orbit(azimuths_deg, self.look_elevation_deg, self.look_distance, self.look_focal, side, side)

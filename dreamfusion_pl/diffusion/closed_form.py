@@ -1,4 +1,4 @@
-"""Priors whose score is known exactly: oracles for tests, and distillation studied without a network.
+"""Priors with a closed-form score, for tests and for experiments with distillation without a network.
 
 For data x ~ N(mu, Sigma) the noisy marginal is N(alpha_t mu, P_t), P_t = alpha_t^2 Sigma + sigma_t^2 I,
 so that (seed 3.1, A.4)
@@ -6,7 +6,7 @@ so that (seed 3.1, A.4)
     score:  grad log p(z_t) = -P_t^-1 (z_t - alpha_t mu)
     noise:  eps_hat(z_t)    = -sigma_t grad log p(z_t) = sigma_t P_t^-1 (z_t - alpha_t mu)
 
-A mixture of Gaussians weighs these with the responsibilities of its modes at z_t.
+For a mixture of Gaussians these are averaged with the responsibilities of its modes at z_t.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from dreamfusion_pl.types import TextEmbedding
 
 
 class ClosedFormPrior(DiffusionPrior):
-    """A prior over z = x with a density that can be evaluated. D = C h w is the number of coordinates."""
+    """A prior over z = x whose density can be evaluated. D = C h w is the number of dimensions."""
 
     differentiable = True
 
     @abstractmethod
     def log_density(self, z_t: Tensor, t: Tensor, text: TextEmbedding) -> Tensor:
-        """Return log p(z_t; y, t) of noisy pictures z_t [N, C, h, w] at times t [N] in [0, 1]: [N], in nats.
+        """Return log p(z_t; y, t) in nats, [N].
 
         Args:
-            z_t: noisy pictures [N, C, h, w]; at t = 0 the data, but for the noise of the first timestep.
+            z_t: noisy data [N, C, h, w]; at t = 0 the data, up to the noise of the first timestep.
             t: times [N] in [0, 1].
             text: embeddings of N texts.
         """
@@ -48,15 +48,15 @@ class ClosedFormPrior(DiffusionPrior):
 
 
 def closed_form_schedule(num_timesteps: int = 1000) -> NoiseSchedule:
-    """Return a schedule whose alpha_t^2 falls on a straight line from .9999 to 1e-4."""
+    """Return a schedule whose alpha_t^2 decreases linearly from .9999 to 1e-4."""
     return VariancePreserving(torch.linspace(0.9999, 1e-4, num_timesteps, dtype=torch.float64))
 
 
 @final
 class GaussianPrior(ClosedFormPrior):
-    """x ~ N(mu, Sigma) under any prompt, and x ~ N(0, Sigma) without one.
+    """x ~ N(mu, Sigma) for any prompt, and x ~ N(0, Sigma) for the empty prompt.
 
-    A text's one token is the mean itself, [1, D].
+    The embedding of a text is its mean, one token [1, D].
 
     Args:
         mean: mu, D numbers.
@@ -64,7 +64,7 @@ class GaussianPrior(ClosedFormPrior):
         shape: (C, h, w) of z, h = w; None is (D, 1, 1), a point.
 
     Raises:
-        ValueError: the shapes disagree, or Sigma is no covariance.
+        ValueError: the shapes disagree, or Sigma is not a covariance matrix.
     """
 
     def __init__(
@@ -95,9 +95,9 @@ class GaussianPrior(ClosedFormPrior):
         return gaussian_log_density(*self._at(z_t, t, text))[0]
 
     def divergence(self, x: Tensor, t: Tensor, text: TextEmbedding) -> Tensor:
-        """Return KL(q(z_t | x) || p(z_t; y, t)) in nats, [N], of x [N, C, h, w] at times t [N] (A.4).
+        """Return KL(q(z_t | x) || p(z_t; y, t)) in nats, [N], for x [N, C, h, w] at times t [N] (A.4).
 
-        Both are Gaussian: with d = alpha_t (x - mu) it is
+        Both are Gaussian. With d = alpha_t (x - mu) it is
         (sigma_t^2 tr P_t^-1 + d' P_t^-1 d - D + log det P_t - D log sigma_t^2) / 2.
         """
         alpha, sigma = self.schedule.alpha(t).to(x)[:, None], self.schedule.sigma(t).to(x)
@@ -124,7 +124,7 @@ class Mode:
     Args:
         mean: mu, D numbers.
         covariance: Sigma, D rows of D numbers; symmetric and positive definite.
-        weight: share of the data, > 0; a mixture divides by the sum.
+        weight: mixture weight, > 0; a mixture normalizes the weights.
     """
 
     mean: tuple[float, ...]
@@ -134,16 +134,16 @@ class Mode:
 
 @final
 class MixturePrior(ClosedFormPrior):
-    """A mixture of named Gaussians. A prompt names the modes that it allows; without one all are allowed.
+    """A mixture of named Gaussians. A prompt selects modes by name; the empty prompt selects all of them.
 
-    A text's one token is the weights of the K modes, [1, K].
+    The embedding of a text is the weights of the K modes, one token [1, K].
 
     Args:
         modes: the Gaussians by name; a name is one word.
         shape: (C, h, w) of z, h = w; None is (D, 1, 1), a point.
 
     Raises:
-        ValueError: there is no mode, or shapes, weights or covariances are impossible.
+        ValueError: there is no mode, or shapes, weights or covariances are invalid.
     """
 
     def __init__(self, modes: dict[str, Mode], shape: tuple[int, int, int] | None = None) -> None:
@@ -169,7 +169,7 @@ class MixturePrior(ClosedFormPrior):
         return self
 
     def embed(self, prompts: list[str]) -> TextEmbedding:
-        """Embed N prompts as the weights of the modes that they allow: tokens [N, 1, K].
+        """Embed N prompts as the weights of the modes that they select: tokens [N, 1, K].
 
         Raises:
             ValueError: a prompt that is not empty names no mode.
@@ -206,10 +206,10 @@ class MixturePrior(ClosedFormPrior):
 
 
 def checked_shape(shape: tuple[int, int, int] | None, count: int) -> tuple[int, int]:
-    """Return (C, h) of a shape (C, h, h) that holds ``count`` numbers.
+    """Return (C, h) of a shape (C, h, h) with ``count`` elements.
 
     Raises:
-        ValueError: it does not.
+        ValueError: the shape is not square or has another number of elements.
     """
     channels, height, width = shape or (count, 1, 1)
     if height != width or channels * height * width != count:

@@ -1,4 +1,4 @@
-"""What a prior's encoder makes of colours, from which a scene of latents learns what they look like."""
+"""Pairs of colours and encoded latents, from which a latent scene learns to convert between them."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from torch import Tensor
 from dreamfusion_pl import rng
 from dreamfusion_pl.diffusion.prior import DiffusionPrior
 
-NUM_PICTURES, NUM_PATCHES = 4, 8  # the patches along a side
+NUM_PICTURES, NUM_PATCHES = 4, 8  # images, and patches along a side of each
 
 
 @torch.no_grad()
 def encoded_colors(prior: DiffusionPrior, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Encode patches of random colours, the same ones each time; patches are larger than a latent.
+    """Encode images of random colour patches, always the same ones; a patch covers several latents.
 
     Args:
         prior: the frozen model, on ``device``.
-        device: where the pictures are made.
+        device: where the images are made.
 
     Returns:
-        Colours [N, 3] in [0, 1], and the latents [N, C] that stand in their places.
+        Colours [N, 3] in [0, 1], and the latents [N, C] at the same positions.
     """
     draws = rng.generator(0, "color pairs")
     patches = torch.rand(NUM_PICTURES, 3, NUM_PATCHES, NUM_PATCHES, generator=draws).to(device)

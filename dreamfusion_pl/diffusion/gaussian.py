@@ -1,4 +1,4 @@
-"""Gaussian densities, and what noise makes of them."""
+"""Gaussian densities and their noisy marginals."""
 
 from __future__ import annotations
 

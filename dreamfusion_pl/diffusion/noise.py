@@ -1,7 +1,7 @@
-"""The forward process q(z_t | x), its weights and the conversions between prediction types (seed 3.1).
+"""The forward process q(z_t | x), loss weights, and conversions between prediction types (seed 3.1).
 
-Time is continuous, t in [0, 1]. A network trained with T discrete timesteps is asked at the nearest of them,
-and alpha_t, sigma_t are those of that timestep: it always gets exactly a noise level that it was trained at.
+Time is continuous, t in [0, 1]. For a network trained with T discrete timesteps, t is rounded to the nearest
+one, and alpha_t, sigma_t are those of that timestep, so that it only sees noise levels of its training.
 Flow-matching networks are trained at every t.
 """
 
@@ -15,27 +15,27 @@ from torch import Tensor
 
 
 class NoiseSchedule(ABC):
-    """How much of the picture and how much noise there is at time t: z_t = alpha_t x + sigma_t eps."""
+    """Signal and noise level at time t: z_t = alpha_t x + sigma_t eps."""
 
     @abstractmethod
     def to(self, device: torch.device | str) -> Self:
-        """Move what the schedule holds; return self."""
+        """Move the schedule's tensors; return self."""
 
     @abstractmethod
     def timestep(self, t: Tensor) -> Tensor:
-        """What the network is told of times t in [0, 1]; same shape."""
+        """Time input of the network for times t in [0, 1]; same shape."""
 
     @abstractmethod
     def alpha(self, t: Tensor) -> Tensor:
-        """alpha_t of times t in [0, 1]; same shape."""
+        """alpha_t at times t in [0, 1]; same shape."""
 
     @abstractmethod
     def sigma(self, t: Tensor) -> Tensor:
-        """sigma_t of times t in [0, 1]; same shape."""
+        """sigma_t at times t in [0, 1]; same shape."""
 
     @final
     def diffuse(self, x: Tensor, eps: Tensor, t: Tensor) -> Tensor:
-        """Return z_t = alpha_t x + sigma_t eps of pictures x and noise eps, [B, C, h, w], at times t, [B]."""
+        """Return z_t = alpha_t x + sigma_t eps for data x and noise eps, [B, C, h, w], at times t, [B]."""
         return per_row(self.alpha(t)) * x + per_row(self.sigma(t)) * eps
 
 
@@ -44,11 +44,11 @@ class VariancePreserving(NoiseSchedule):
     """A diffusion model with alpha_t^2 + sigma_t^2 = 1, trained at T discrete timesteps.
 
     Args:
-        alphas_cumprod: alpha^2 at the T training timesteps, [T], falling, in [0, 1]: the table of a diffusers
-            scheduler.
+        alphas_cumprod: alpha^2 at the T training timesteps, [T], strictly decreasing, in [0, 1], as in the
+            schedulers of diffusers.
 
     Raises:
-        ValueError: the table is not one falling row of numbers in [0, 1].
+        ValueError: the values are not one-dimensional, strictly decreasing and in [0, 1].
     """
 
     def __init__(self, alphas_cumprod: Tensor) -> None:
@@ -81,7 +81,7 @@ class StraightPath(NoiseSchedule):
     """A flow-matching model: z_t = (1 - t) x + t eps, for every t in [0, 1].
 
     Args:
-        num_timesteps: the number that the network is told at t = 1.
+        num_timesteps: the network's time input at t = 1.
     """
 
     def __init__(self, num_timesteps: int = 1000) -> None:
@@ -101,12 +101,12 @@ class StraightPath(NoiseSchedule):
 
 
 def per_row(value: Tensor) -> Tensor:
-    """Reshape one number per row, [B], to [B, 1, 1, 1], which broadcasts over pictures."""
+    """Reshape one number per row, [B], to [B, 1, 1, 1], which broadcasts over images."""
     return value[:, None, None, None]
 
 
 class Weighting(ABC):
-    """The weight w(t) of eq. 1 and 2."""
+    """The weight w(t) of seed eq. 1 and 2."""
 
     @abstractmethod
     def __call__(self, alpha: Tensor, sigma: Tensor) -> Tensor:
@@ -129,7 +129,7 @@ class Uniform(Weighting):
         return torch.ones_like(sigma)
 
 
-# Conversions. Pictures are [B, C, h, w]; alpha, sigma and s broadcast against them (see per_row).
+# Conversions. Tensors are [B, C, h, w]; alpha, sigma and s broadcast against them (see per_row).
 
 
 def x0_from_eps(eps: Tensor, z_t: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
@@ -162,13 +162,11 @@ def x0_from_flow(velocity: Tensor, z_s: Tensor, s: Tensor) -> Tensor:
     return z_s - s * velocity
 
 
-Prediction = Literal[
-    "epsilon", "v_prediction", "sample", "flow"
-]  # diffusers' names of what a network predicts
+Prediction = Literal["epsilon", "v_prediction", "sample", "flow"]  # diffusers' names of the prediction types
 
 
 def eps_from(kind: Prediction, output: Tensor, z_t: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
-    """Turn what a network predicts into eps; see the conversion of each kind."""
+    """Convert a network's output of any prediction type to eps; see the conversions above."""
     match kind:
         case "epsilon":
             return output

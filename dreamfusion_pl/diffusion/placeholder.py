@@ -1,4 +1,4 @@
-"""The prior of an object that nothing is asked of any more."""
+"""A stand-in for the prior when a model is built without one."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from dreamfusion_pl.types import TextEmbedding
 
 @final
 class PlaceholderPrior(DiffusionPrior):
-    """Takes a prior's place where a model is built only to look at it: a finished object, or its texts.
+    """Replaces the prior of a model that needs none: a finished object, or a model whose texts are listed.
 
-    Nothing is loaded. It notes the texts that it was to embed, and has no opinion on pictures.
+    It loads nothing. ``embed`` records the texts and returns zeros; ``encode``, ``decode`` and ``predict``
+    raise RuntimeError.
     """
 
     differentiable = True

@@ -1,4 +1,4 @@
-"""The role of the frozen 2D diffusion model, and classifier-free guidance in its one place (seed 3.1)."""
+"""Interface of the frozen 2D diffusion model, and classifier-free guidance (seed 3.1)."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from dreamfusion_pl.types import Condition, TextEmbedding
 class DiffusionPrior(ABC):
     """A frozen text-to-image diffusion model.
 
-    It is deliberately not an ``nn.Module``: so it is no part of ``parameters()``, the checkpoint, DDP or the
-    EMA copy. Deep copies share it.
+    Deliberately not an ``nn.Module``, so that it is not in ``parameters()``, the checkpoint, DDP or the EMA
+    copy. A deep copy returns the same object.
     """
 
     schedule: NoiseSchedule
-    resolution: int  # side h = w of z in the model's own grid
+    resolution: int  # side h = w of z, in pixels or latents
     channels: int  # C of z
     differentiable: bool  # whether gradients flow through ``predict`` into z_t
 
@@ -33,23 +33,23 @@ class DiffusionPrior(ABC):
 
     @abstractmethod
     def encode(self, rgb: Tensor, progress: float) -> Tensor:
-        """Map pictures into the space that the model denoises; differentiable.
+        """Map images to the space that the model denoises; differentiable.
 
         Args:
-            rgb: pictures [B, H, W, 3] in [0, 1], of any size.
+            rgb: images [B, H, W, 3] in [0, 1], of any size.
             progress: training progress in [0, 1].
 
         Returns:
-            z [B, C, h, w] in the model's own range.
+            z [B, C, h, w] in the model's own value range.
         """
 
     @abstractmethod
     def decode(self, z: Tensor) -> Tensor:
-        """Map z [B, C, h, w] back to pictures [B, H, W, 3], about in [0, 1]; without a gradient."""
+        """Map z [B, C, h, w] back to images [B, H, W, 3], approximately in [0, 1]; no gradient."""
 
     @final
     def resize(self, latents: Tensor) -> Tensor:
-        """Take rendered latents [B, H, W, C] for z [B, C, h, w], as they are; differentiable."""
+        """Resize rendered latents [B, H, W, C] to z [B, C, h, w], without encoding; differentiable."""
         z, size = latents.permute(0, 3, 1, 2), (self.resolution, self.resolution)
         if z.shape[-2:] == size:
             return z
@@ -57,14 +57,14 @@ class DiffusionPrior(ABC):
 
     @abstractmethod
     def embed(self, prompts: list[str]) -> TextEmbedding:
-        """Embed N texts, without a gradient."""
+        """Embed N texts; no gradient."""
 
     @abstractmethod
     def predict(self, z_t: Tensor, t: Tensor, text: TextEmbedding) -> Tensor:
-        """Predict the noise, conditional on a text, in one call; in z_t's graph if ``differentiable``.
+        """Predict the noise given a text, in one call; differentiable in z_t if ``differentiable``.
 
         Args:
-            z_t: noisy pictures [N, C, h, w].
+            z_t: noisy images or latents [N, C, h, w].
             t: times [N] in [0, 1].
             text: embeddings of N texts.
 
@@ -76,25 +76,25 @@ class DiffusionPrior(ABC):
     def guided(self, z_t: Tensor, t: Tensor, condition: Condition, guidance_scale: float) -> Tensor:
         """Classifier-free guidance in the paper's convention: eps_hat = (1 + omega) eps(y) - omega eps().
 
-        Code that writes ``eps() + s (eps(y) - eps())`` has s = 1 + omega. Negatives y_i with weights w_i >= 0
-        push away from what sets them apart from y (Perp-Neg, Armandpour et al. 2023):
+        In the convention ``eps() + s (eps(y) - eps())`` of other code, s = 1 + omega. Negative prompts y_i
+        with weights w_i >= 0 are subtracted as in Perp-Neg (Armandpour et al. 2023):
 
             eps_hat = eps() + (1 + omega) (d - sum_i w_i d_i), d = eps(y) - eps(),
 
-        where d_i is the part of eps(y_i) - eps() that is perpendicular to d, view by view. Code that adds the
-        sum has weights <= 0.
+        where d_i is the component of eps(y_i) - eps() that is perpendicular to d, for every view separately.
+        Code that adds the sum uses weights <= 0.
 
         Args:
-            z_t: noisy pictures [B, C, h, w].
+            z_t: noisy images or latents [B, C, h, w].
             t: times [B] in [0, 1].
-            condition: embeddings of the B texts and the unconditional one, and negatives, if there are any.
-            guidance_scale: omega >= 0; 0 is no guidance, but negatives are obeyed all the same.
+            condition: embeddings of B texts, of the unconditional text, and of negative prompts if any.
+            guidance_scale: omega >= 0; 0 is no guidance, but negative prompts still apply.
 
         Returns:
             eps_hat [B, C, h, w].
         """
         negatives = condition.negatives
-        if guidance_scale == 0.0 and negatives is None:  # half the work
+        if guidance_scale == 0.0 and negatives is None:  # no unconditional prediction needed
             return self.predict(z_t, t, condition.text)
         texts = condition.text.join(condition.null.expand(len(z_t)))
         if negatives is not None:
@@ -111,14 +111,14 @@ class DiffusionPrior(ABC):
 
 
 def perpendicular(vectors: Tensor, axes: Tensor) -> Tensor:
-    """Take from every vector its part along the axis of its view, in single precision or better.
+    """Remove from every vector its component along the axis of its view, in float32 or better.
 
     Args:
         vectors: [M, B, C, h, w].
-        axes: [B, C, h, w]; one that is zero takes nothing away.
+        axes: [B, C, h, w]; a zero axis leaves the vector unchanged.
 
     Returns:
-        [M, B, C, h, w].
+        Perpendicular components, [M, B, C, h, w].
     """
     precision = torch.promote_types(vectors.dtype, torch.float32)
     vector, axis = vectors.to(precision).flatten(2), axes.to(precision).flatten(1)

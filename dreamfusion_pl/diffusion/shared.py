@@ -1,4 +1,4 @@
-"""One prior for several fits: they run in turns, and what they ask in a step is answered in one call."""
+"""One prior shared by several fits: they run in turn, and their predictions are batched into one call."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from dreamfusion_pl.diffusion.prior import DiffusionPrior
 from dreamfusion_pl.types import TextEmbedding
 
 
-class _Question(NamedTuple):
-    """What one fit wants to have predicted."""
+class _Request(NamedTuple):
+    """Arguments of one fit's call of ``predict``."""
 
     z_t: Tensor  # [N, C, h, w]
     t: Tensor  # [N]
@@ -23,95 +23,95 @@ class _Question(NamedTuple):
 
 
 @final
-class Meeting:
-    """Where the threads of K fits meet.
+class PriorBatcher:
+    """Batches the predictions of K fits, which run in one thread each.
 
-    One thread runs at a time: the one that holds ``turn``. A thread that asks the prior gives its turn away
-    until all others have asked or left; then the last of them asks for all, in one call. If memory runs out
-    in it, half as many are answered in a call from then on.
+    Only the thread that holds ``lock`` runs. A thread that needs a prediction releases the lock and waits
+    until all other threads have submitted a request or left; the last one then runs a single batched call for
+    all of them. If that call runs out of memory, at most half as many requests are batched from then on.
 
     Args:
-        count: threads that will come, K.
+        count: number of threads, K.
     """
 
     def __init__(self, count: int) -> None:
-        self.turn = threading.Condition()
-        self._present, self._at_once = set(range(count)), count
+        self.lock = threading.Condition()
+        self._active, self._max_batch = set(range(count)), count
         self._prior: DiffusionPrior | None = None
-        self._questions: dict[int, _Question] = {}
-        self._answers: dict[int, Tensor | Exception] = {}
+        self._requests: dict[int, _Request] = {}
+        self._results: dict[int, Tensor | Exception] = {}
 
-    def share(self, seat: int, prior: DiffusionPrior) -> SharedPrior:
-        """Return what thread ``seat`` is to use for its prior: the first one's serves all."""
+    def share(self, index: int, prior: DiffusionPrior) -> SharedPrior:
+        """Return the prior that thread ``index`` must use. All threads share the prior of the first call."""
         self._prior = self._prior or prior
-        return SharedPrior(self._prior, self, seat)
+        return SharedPrior(self._prior, self, index)
 
-    def ask(self, seat: int, question: _Question) -> Tensor:
-        """Wait for the others, then return the prediction.
+    def submit(self, index: int, request: _Request) -> Tensor:
+        """Submit a request, wait for the batched call, and return the prediction.
 
         Raises:
-            Exception: what the call raised.
+            Exception: the exception that the batched call raised.
         """
-        self._questions[seat] = question
-        self._answer_when_complete()
-        self.turn.wait_for(lambda: seat in self._answers)
-        answer = self._answers.pop(seat)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+        self._requests[index] = request
+        self._run_when_complete()
+        self.lock.wait_for(lambda: index in self._results)
+        result = self._results.pop(index)
+        if isinstance(result, Exception):
+            raise result
+        return result
 
-    def leave(self, seat: int) -> None:
-        """Thread ``seat`` asks no more."""
-        self._present.discard(seat)
-        self._answer_when_complete()
+    def leave(self, index: int) -> None:
+        """Remove thread ``index``: it submits no more requests."""
+        self._active.discard(index)
+        self._run_when_complete()
 
-    def _answer_when_complete(self) -> None:
-        if not self._questions or self._questions.keys() < self._present:
+    def _run_when_complete(self) -> None:
+        if not self._requests or self._requests.keys() < self._active:
             return
-        seats = sorted(self._questions)
-        asked = [self._questions.pop(seat) for seat in seats]
-        answers: list[Tensor | Exception] = []
-        while len(answers) < len(asked):
-            answers += self._answer(asked[len(answers) :][: self._at_once])
-        self._answers.update(zip(seats, answers, strict=True))
-        self.turn.notify_all()
+        indices = sorted(self._requests)
+        requests = [self._requests.pop(index) for index in indices]
+        results: list[Tensor | Exception] = []
+        while len(results) < len(requests):
+            results += self._run(requests[len(results) :][: self._max_batch])
+        self._results.update(zip(indices, results, strict=True))
+        self.lock.notify_all()
 
-    def _answer(self, asked: list[_Question]) -> list[Tensor | Exception]:
-        """Answer questions in one call; no answers mean that memory is for fewer of them."""
+    def _run(self, requests: list[_Request]) -> list[Tensor | Exception]:
+        """Run requests in one call. Return no results if they must be split because memory ran out."""
         assert self._prior is not None
         try:
-            z_t = torch.cat([question.z_t for question in asked])
-            t = torch.cat([question.t for question in asked])
-            text = reduce(TextEmbedding.join, [question.text for question in asked])
-            return [*self._prior.predict(z_t, t, text).split([len(question.z_t) for question in asked])]
+            z_t = torch.cat([request.z_t for request in requests])
+            t = torch.cat([request.t for request in requests])
+            text = reduce(TextEmbedding.join, [request.text for request in requests])
+            return [*self._prior.predict(z_t, t, text).split([len(request.z_t) for request in requests])]
         except torch.OutOfMemoryError as error:
-            if len(asked) == 1:
+            if len(requests) == 1:
                 return [error]
-            self._at_once = len(asked) // 2
-            advice = f"from now on it answers {self._at_once} of the fits in one call"
+            self._max_batch = len(requests) // 2
+            advice = f"from now on at most {self._max_batch} of the fits share one call"
             warnings.warn(f"the prior ran out of memory ({error}): {advice}", stacklevel=2)
             return []
-        except Exception as error:  # each of them has to hear it
-            return [error for _ in asked]
+        except Exception as error:  # every thread gets it
+            return [error for _ in requests]
 
 
 @final
 class SharedPrior(DiffusionPrior):
-    """A prior as one of several fits sees it.
+    """The view of a shared prior that one of several fits has.
 
-    Predictions that need a gradient through the prior are made alone: a backward pass of one fit would free
-    what the others still need.
+    Predictions that need a gradient through the prior are not batched: the backward pass of one fit would
+    free the graph that the others still need.
 
     Args:
-        prior: the model.
-        meeting: where predictions are put together.
-        seat: number of the fit at the meeting.
+        prior: the prior.
+        batcher: batches the predictions.
+        index: index of the fit's thread.
     """
 
-    def __init__(self, prior: DiffusionPrior, meeting: Meeting, seat: int) -> None:
+    def __init__(self, prior: DiffusionPrior, batcher: PriorBatcher, index: int) -> None:
         self.schedule, self.resolution, self.channels = prior.schedule, prior.resolution, prior.channels
         self.differentiable = prior.differentiable
-        self._prior, self._meeting, self._seat = prior, meeting, seat
+        self._prior, self._batcher, self._index = prior, batcher, index
 
     def to(self, device: torch.device | str) -> Self:
         self._prior.to(device)
@@ -129,4 +129,4 @@ class SharedPrior(DiffusionPrior):
     def predict(self, z_t: Tensor, t: Tensor, text: TextEmbedding) -> Tensor:
         if torch.is_grad_enabled() and z_t.requires_grad:
             return self._prior.predict(z_t, t, text)
-        return self._meeting.ask(self._seat, _Question(z_t, t, text))
+        return self._batcher.submit(self._index, _Request(z_t, t, text))

@@ -1,1 +1,1 @@
-"""Finished runs, judged."""
+"""Evaluation of finished runs."""

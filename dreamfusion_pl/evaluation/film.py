@@ -1,4 +1,4 @@
-"""Pictures of a finished object in several channels, with nothing behind it."""
+"""Renders frames of a finished object in several channels, with opacity."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ from dreamfusion_pl.algorithm import DreamFusion
 from dreamfusion_pl.rendering.premultiplied import render_premultiplied
 from dreamfusion_pl.types import Rendering, Views
 
-LIGHTS = {  # ambient and diffuse intensity of the light at the camera
+LIGHTS = {  # ambient and diffuse intensity of a light at the camera
     "color": (0.35, 0.65),
     "albedo": (1.0, 0.0),
     "normal": (1.0, 0.0),
     "opacity": (1.0, 0.0),
     "textureless": (0.1, 0.9),
 }
-VISIBLE = 0.05  # opacity that one pixel of a film must have for anything to be seen
+VISIBLE = 0.05  # at least one pixel of a film must have this opacity
 
 
 @final
 class Film:
-    """Views of an object as frames, each rendered when it is asked for: [H, W, 3 or 4] in [0, 1] on the CPU.
+    """A sequence of rendered frames [H, W, 3 or 4] in [0, 1] on the CPU, each rendered when it is accessed.
 
-    Asking for a frame raises ValueError where the picture is not finite, and for the last one that had not
-    been asked for also where there is nothing in any of them.
+    Accessing a frame raises ValueError if it is not finite. When all frames have been accessed and nothing is
+    visible in any of them, the last access raises ValueError.
 
     Args:
         model: the object.
         channel: "color", lit from the camera; "albedo"; "normal", as 0.5 n + 0.5 in world axes; "opacity",
             white; "textureless", white and lit from the camera.
-        views: B cameras; their lighting and backgrounds do not matter.
-        background: colour in [0, 1] behind the object; None gives colour, not multiplied by opacity, and
-            opacity.
+        views: B cameras; their lighting and backgrounds are ignored.
+        background: colour in [0, 1] behind the object; None gives RGBA frames with straight (not
+            premultiplied) colour.
 
     Raises:
         ValueError: the channel is unknown.
@@ -57,7 +57,10 @@ class Film:
             diffuse=torch.full_like(views.diffuse, self._diffuse),
             textureless=torch.full_like(views.textureless, channel == "textureless"),
         )
-        self._left, self._most = set(range(len(views.origin))), 0.0  # frames to see; the highest opacity seen
+        self._left, self._most = (
+            set(range(len(views.origin))),
+            0.0,
+        )  # frames not accessed yet; highest opacity so far
 
     def __len__(self) -> int:
         """The number of frames."""
@@ -89,7 +92,7 @@ class Film:
 
 
 def on_color(frames: Tensor, background: tuple[float, float, float]) -> Tensor:
-    """Put frames [..., 4] over a colour in [0, 1]: [..., 3]."""
+    """Composite frames [..., 4] over a colour in [0, 1]: [..., 3]."""
     return torch.lerp(torch.tensor(background).expand_as(frames[..., :3]), frames[..., :3], frames[..., 3:])
 
 

@@ -1,4 +1,4 @@
-"""Finished runs on disk, and the pictures that they are judged by."""
+"""Finds and loads finished runs, and renders the views that they are evaluated on."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ CHECKPOINT = Path("checkpoints") / "last.ckpt"
 
 
 def find_runs(places: list[Path]) -> list[Path]:
-    """Return the finished runs at or under some folders, in order, each once.
+    """Return the finished runs at or below some folders, in order, without duplicates.
 
     Raises:
-        ValueError: there is none at or under a place.
+        ValueError: there is no run at or below one of them.
     """
     runs: dict[Path, None] = {}
     for place in places:
@@ -53,12 +53,12 @@ def find_runs(places: list[Path]) -> list[Path]:
 
 
 def load(place: Path) -> DreamFusion:
-    """Return the object of a run folder or a checkpoint, with averaged weights where the run averaged them.
+    """Load the object of a run folder or a checkpoint, with averaged weights if the run has them.
 
-    Its prior stays where it is: what looks at an object asks it nothing, and it may not even be here.
+    The prior is not loaded: rendering does not need it, and it may not be on this machine.
 
     Raises:
-        ValueError: there is no checkpoint, it is no object's or cannot be read.
+        ValueError: there is no checkpoint, it cannot be read, or it holds no object.
     """
     checkpoint = place if place.is_file() else place / CHECKPOINT
     if not checkpoint.is_file():
@@ -86,7 +86,7 @@ def load(place: Path) -> DreamFusion:
         ArgumentError,
     ) as error:
         raise ValueError(f"{checkpoint} cannot be read as a finished object: {error}") from error
-    if not isinstance(model, DreamFusion):  # it names its own class
+    if not isinstance(model, DreamFusion):  # a checkpoint names its own class
         raise ValueError(
             f"{checkpoint} holds a {type(model).__name__} and no object: pass the run of a fit with a prompt"
         )
@@ -106,14 +106,14 @@ def _object_of(checkpoint: dict[str, Any]) -> dict[str, Any]:
 def judged_views(
     num_azimuths: int, elevation_deg: float, size: int, textureless: bool, distance: float = 1.5
 ) -> Views:
-    """Views of the paper's protocol: one elevation, evenly spaced azimuths (paper section 4).
+    """Return the views of the paper's protocol: one elevation, evenly spaced azimuths (paper section 4).
 
     Args:
         num_azimuths: number of views V.
-        elevation_deg: elevation of all of them; the paper's is 30.
+        elevation_deg: elevation of all views; 30 in the paper.
         size: height and width in pixels.
-        textureless: white, lit from the camera, so that geometry alone is seen; otherwise plain albedo.
-        distance: of the cameras, world units.
+        textureless: True shows geometry only, white and lit from the camera; False shows the albedo.
+        distance: camera distance in world units.
     """
     views = orbit(ring(num_azimuths), elevation_deg, distance, 1.2, size, size, GRAY)
     if not textureless:
@@ -127,7 +127,7 @@ def judged_views(
 
 @torch.no_grad()
 def pictures(model: DreamFusion, views: Views) -> Tensor:
-    """Render views of a finished object, a few at a time: [V, H, W, 3] in [0, 1]."""
+    """Render views of a finished object, two at a time: [V, H, W, 3] in [0, 1] on the CPU."""
     needs_normals = bool((views.diffuse > 0).any())
     parts = [
         model(Views(*(field[i : i + 2].to(model.device) for field in views)), needs_normals).rgb.cpu()

@@ -1,4 +1,4 @@
-"""Run folders as cards of a gallery."""
+"""Gallery cards of run folders."""
 
 from __future__ import annotations
 
@@ -10,17 +10,21 @@ from typing import Any
 from dreamfusion_pl.export.pages.gallery import Card
 from dreamfusion_pl.run_folder import layout
 
-METRICS = {"score": ".4f", "loss": ".3g", "opacity": ".2f"}  # what is shown of them, and how
+METRICS = {
+    "score": ".4f",
+    "loss": ".3g",
+    "opacity": ".2f",
+}  # metrics that a card shows, and their number formats
 
 
 def card_of(run: Path, home: Path, known: Mapping[str, Any], remark: str = "") -> Card:
-    """Say what is known of a run, finished or not, and link to its page.
+    """Make the card of a run, finished or not, with a link to its page.
 
     Args:
-        run: its folder.
-        home: the gallery's folder. Links and pictures are relative to it, wherever the run lies.
-        known: what its ``status.json`` says; any field may be missing, or hold something else.
-        remark: is added to what is said of the run.
+        run: the run folder.
+        home: the gallery's folder; links and images are relative to it.
+        known: contents of ``status.json``; any field may be missing or have an unexpected type.
+        remark: text appended to the card's note.
     """
     place = Path(os.path.relpath(run, home))
     pages = [name for name in (layout.VIEWER, layout.LOG) if (run / name).exists()]

@@ -1,4 +1,4 @@
-"""A result against the exact object of the procedural world that its prompt names."""
+"""Compares a result with the ground truth: the object of the procedural world that its prompt describes."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ from dreamfusion_pl.types import Views
 
 
 class Judgement(NamedTuple):
-    """Measures of one result, after alignment about the up axis, in scale and translation."""
+    """Metrics of one result, after alignment in yaw, scale and translation."""
 
     iou: float  # volumetric intersection over union, in [0, 1]
-    chamfer: float  # symmetric Chamfer distance, in units of the truth, whose ball has diameter 1
-    albedo_error: float  # mean absolute error of albedo where both are seen, in [0, 1]
+    chamfer: float  # symmetric Chamfer distance in world units; the truth fits in a ball of diameter 1
+    albedo_error: float  # mean absolute albedo error where both are visible, in [0, 1]
     object: bool  # whether the world classifier names the object from 8 azimuths
     color: bool  # whether it names the colour
 
 
 def judge(model: DreamFusion, scene: WorldScene) -> Judgement:
-    """Compare a finished object with the truth.
+    """Compare a finished object with the ground truth.
 
     Raises:
         ValueError: the result has no surface.
@@ -62,7 +62,7 @@ def judge(model: DreamFusion, scene: WorldScene) -> Judgement:
 
 
 def overlap_with(model: DreamFusion, scene: WorldScene) -> float:
-    """Volumetric IoU after alignment alone, in [0, 1]; the floor of a benchmark is that with another object.
+    """Return only the volumetric IoU after alignment, in [0, 1]; a wrong object gives a benchmark's floor.
 
     Raises:
         ValueError: the result has no surface.
@@ -72,13 +72,13 @@ def overlap_with(model: DreamFusion, scene: WorldScene) -> float:
 
 
 def _matching(alignment: Alignment, views: Views) -> Views:
-    """Views of the truth moved so that they see the result in the same pixels."""
+    """Transform views of the truth so that the aligned result appears at the same pixels."""
     rotation = alignment.rotation(views.origin)
     return views._replace(origin=alignment.to_result(views.origin), rotation=rotation @ views.rotation)
 
 
 @torch.no_grad()
 def _albedo(model: DreamFusion, views: Views) -> tuple[Tensor, Tensor]:
-    """Albedo over the background and opacity."""
+    """Render albedo over the background [B, H, W, 3], and opacity [B, H, W]."""
     rendering = model(views, needs_normals=False)
     return rendering.albedo, rendering.opacity

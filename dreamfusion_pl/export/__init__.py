@@ -1,1 +1,1 @@
-"""export."""
+"""Export of a scene as a textured mesh."""

@@ -1,4 +1,4 @@
-"""From a scene to a textured surface: one way for the command, the callback and the library."""
+"""Turns a scene into a textured mesh; shared by the command, the callback and the library."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from dreamfusion_pl.scene.base import Scene
 
 
 class Settings(NamedTuple):
-    """How a scene becomes an asset."""
+    """Export settings."""
 
     resolution: int = 96  # grid points along the object's longest side, 8 or more
-    threshold: float | None = None  # density of the surface, > 0; None finds it
-    max_faces: int = 8000  # the surface is simplified to so many triangles, 16 or more
+    threshold: float | None = None  # density at the isosurface, > 0; None finds it
+    max_faces: int = 8000  # maximum number of triangles after simplification, 16 or more
     texture_size: int = 512  # height and width of the texture, 8 to 8192
     size_m: float | None = None  # longest side in metres, 1e-6 to 1e6; None: one world unit is one metre
-    normal_map: bool = False  # whether the field's normals become a picture too
+    normal_map: bool = False  # whether to bake a normal map from the field's normals
 
 
 class Asset(NamedTuple):
     """A textured object in world axes."""
 
-    mesh: Mesh  # with the colours of its vertices; lengths in metres
-    charts: Charts  # the same surface, cut and unrolled; lengths in metres
-    texture: Tensor  # [H, W, 3] albedo in [0, 1] as displayed
+    mesh: Mesh  # mesh with vertex colours, in metres
+    charts: Charts  # the same surface, cut into UV charts, in metres
+    texture: Tensor  # [H, W, 3] albedo in [0, 1], sRGB
     scale: float = 1.0  # metres per world unit
     normal_map: Tensor | None = None  # [H, W, 3] in [0, 1], tangent space (see bake_normals)
 
 
 def check(settings: Settings) -> None:
-    """Raise ValueError where a setting is out of range."""
+    """Raise ValueError if a setting is out of range."""
     check_surface(settings.resolution, settings.threshold)
     if settings.max_faces < 16 or not 8 <= settings.texture_size <= 8192:
         raise ValueError(
@@ -49,16 +49,16 @@ def check(settings: Settings) -> None:
 
 @torch.no_grad()
 def make_asset(scene: Scene, settings: Settings | None = None, progress: float = 1.0) -> Asset:
-    """Extract, simplify, unroll and bake.
+    """Extract the mesh, simplify it, unwrap it and bake the texture.
 
     Args:
         scene: the field, on any device.
-        settings: how; None takes the defaults.
+        settings: export settings; None uses the defaults.
         progress: training progress in [0, 1] at which the scene is evaluated.
 
     Raises:
         EmptyFieldError: the scene has no surface.
-        ValueError: density or colours are not finite, a setting is out of range, or memory does not suffice.
+        ValueError: density or colours are not finite, a setting is out of range, or memory is insufficient.
     """
     settings = settings or Settings()
     check(settings)
@@ -73,7 +73,7 @@ def make_asset(scene: Scene, settings: Settings | None = None, progress: float =
             "rate or start again from an earlier checkpoint"
         )
     charts = charts._replace(normals=field_normals(scene, charts, progress))
-    relief = bake_normals(scene, charts, settings.texture_size, progress) if settings.normal_map else None
+    normal_map = bake_normals(scene, charts, settings.texture_size, progress) if settings.normal_map else None
     longest = float((surface.vertices.amax(0) - surface.vertices.amin(0)).max())
     scale = 1.0 if settings.size_m is None else settings.size_m / longest
     return Asset(
@@ -81,5 +81,5 @@ def make_asset(scene: Scene, settings: Settings | None = None, progress: float =
         charts._replace(vertices=charts.vertices * scale),
         texture,
         scale,
-        relief,
+        normal_map,
     )

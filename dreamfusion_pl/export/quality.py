@@ -1,4 +1,4 @@
-"""A baked surface against the field that it was made of."""
+"""Compares a baked mesh with the field that it was extracted from."""
 
 from __future__ import annotations
 
@@ -15,34 +15,34 @@ from dreamfusion_pl.rendering.renderer import Renderer
 from dreamfusion_pl.rendering.volume import over
 from dreamfusion_pl.scene.base import Scene
 
-SOLID = 0.95  # opacity from which a pixel of the field shows a surface and no haze
+SOLID = 0.95  # opacity above which a pixel of the field counts as surface, not haze
 
 
 class BakeQuality(NamedTuple):
-    """Albedo of the baked surface beside the field's, from 12 azimuths at 30 degrees; PSNR in dB.
+    """Albedo renders of mesh and field compared from 12 azimuths at 30 degrees elevation; PSNR in dB.
 
-    Where there is nothing to compare it is None.
+    A PSNR is None if there are no pixels to compare.
     """
 
-    outline_iou: float  # pixels that the surface covers and those where the field is half opaque
-    picture_db: float | None  # whole pictures over gray: outlines, haze and all
-    outline_db: float | None  # the field's own colour where the surface is seen and the field is half opaque
-    solid_db: float | None  # the same where it is 95 % opaque, so that it has a surface: the texture's part
+    outline_iou: float  # IoU of the pixels covered by the mesh and those where the field is half opaque
+    picture_db: float | None  # whole images over gray, with outlines and haze
+    outline_db: float | None  # colours where the mesh is visible and the field is half opaque
+    solid_db: float | None  # colours where the field is 95 % opaque too: the error of the texture alone
 
 
 def compare(
     scene: Scene, renderer: Renderer, asset: Asset, progress: float = 1.0, size: int = 128
 ) -> BakeQuality:
-    """Render surface and field from the same 12 sides and compare them.
+    """Render mesh and field from the same 12 views and compare them.
 
     Args:
         scene: the field, on any device.
-        renderer: shows it.
-        asset: what was made of it.
+        renderer: renders the field.
+        asset: the mesh baked from the field.
         progress: training progress in [0, 1] at which the scene is evaluated.
-        size: height and width of the pictures.
+        size: height and width of the renders.
     """
-    distance = max(1.5, 2.5 * scene.radius)  # outside of whatever the scene may hold
+    distance = max(1.5, 2.5 * scene.radius)  # outside of the scene
     views = orbit(ring(12), 30.0, distance, 1.2, size, size, GRAY)
     charts = asset.charts._replace(vertices=asset.charts.vertices / asset.scale)
     surface, covered = render_surface(charts, asset.texture, views)
@@ -60,7 +60,7 @@ def compare(
 
 
 def psnr(first: Tensor, second: Tensor) -> float | None:
-    """Peak signal-to-noise ratio of colours in [0, 1] in dB, at most 99; None where there are none."""
+    """Peak signal-to-noise ratio of colours in [0, 1] in dB, at most 99; None for empty tensors."""
     if first.numel() == 0:
         return None
     error = float((first - second).square().mean())

@@ -1,4 +1,4 @@
-"""What a surface is like, for people who print it: closed or not, parts, volume, its thinnest part."""
+"""Mesh report for 3D printing: watertightness, components, volume, size, wall thickness."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from torch import Tensor
 from dreamfusion_pl.atomic import replacing
 from dreamfusion_pl.export.surface.mesh import Mesh
 
-FORMAT = 1  # of the report; grows when a field changes its meaning or goes
-PAIRS = 1 << 21  # pairs of ray and triangle that are tested at once
+FORMAT = 1  # version of the report; raised when a field changes its meaning or is removed
+PAIRS = 1 << 21  # ray-triangle pairs tested at once
 
 
 class MeshReport(NamedTuple):
-    """A surface in numbers; lengths are those of its vertices, metres in an asset."""
+    """Measures of a mesh; lengths in the unit of its vertices, which is metres in an asset."""
 
     triangles: int
-    watertight: bool  # every edge has two faces, which agree about the outside
+    watertight: bool  # every edge has two faces with consistent winding
     components: int
     volume_m3: float
-    size_m: tuple[float, float, float]  # deep (x), wide (y), high (z)
-    thinnest_m: float | None  # see :func:`wall_thickness`: less only under 1 % of the surface; None if open
+    size_m: tuple[float, float, float]  # depth (x), width (y), height (z)
+    thinnest_m: float | None  # 1st percentile of :func:`wall_thickness`; None if the mesh is open
 
 
 def examine(mesh: Mesh) -> MeshReport:
-    """Measure a surface."""
+    """Measure a mesh."""
     from trimesh import Trimesh
 
     solid = Trimesh(mesh.vertices.numpy(), mesh.faces.numpy(), process=False)
@@ -46,19 +46,19 @@ def examine(mesh: Mesh) -> MeshReport:
 
 
 def wall_thickness(vertices: Tensor, faces: Tensor, count: int = 1024) -> Tensor:
-    """How thick a solid is under points spread evenly over its surface: the way straight in until it is out.
+    """Measure wall thickness at points distributed uniformly over the surface.
 
-    A ray goes from the point inwards, against the normal of its triangle, to the first triangle that it
-    meets. On a plate that is its thickness, on a ball its diameter. Where two faces meet at a sharp edge it
-    falls to zero, so the thinnest part is better read from a low percentile than from the minimum.
+    A ray is cast from each point inwards, against the normal of its triangle, to the first triangle that it
+    hits. For a plate that gives its thickness, for a ball its diameter. At sharp edges it goes to zero, so a
+    low percentile describes the thinnest part better than the minimum.
 
     Args:
-        vertices: of a closed surface, [V, 3].
+        vertices: vertices of a closed surface, [V, 3].
         faces: counter-clockwise seen from outside, [F, 3].
-        count: points; the same ones every time.
+        count: number of points; always the same points.
 
     Returns:
-        Lengths, at most [count]: rays that pass between two triangles are left out.
+        Lengths, at most [count]; rays that miss because they pass between two triangles are left out.
     """
     corners = vertices.double()[faces]
     first, second = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
@@ -84,9 +84,9 @@ def wall_thickness(vertices: Tensor, faces: Tensor, count: int = 1024) -> Tensor
 def _first_hit(
     corner: Tensor, first: Tensor, second: Tensor, normal: Tensor, origin: Tensor, way: Tensor, apart: float
 ) -> Tensor:
-    """Length [R] until rays meet a triangle (corner and two edges, [F, 3]), infinite where they meet none."""
+    """Distance [R] to the first triangle (corner and two edges, [F, 3]) that a ray hits; infinite if none."""
     scale = normal.square().sum(-1, keepdim=True).clamp_min(1e-300)
-    rows = (  # the inverse of [first, second, normal]: coordinates in a triangle, and the way from its plane
+    rows = (  # inverse of [first, second, normal]: coordinates in the triangle, and height above its plane
         torch.linalg.cross(second, normal) / scale,
         torch.linalg.cross(normal, first) / scale,
         normal / scale,
@@ -100,7 +100,7 @@ def _first_hit(
 
 
 def sentence(report: MeshReport) -> str:
-    """The report for people, in one line."""
+    """Return the report as one readable line."""
     x, y, z = (100.0 * side for side in report.size_m)
     closed = "watertight" if report.watertight else "NOT watertight"
     parts = f"{report.components} component{'s' if report.components != 1 else ''}"
@@ -112,10 +112,10 @@ def sentence(report: MeshReport) -> str:
 
 
 def write_report(report: MeshReport, path: Path, texture: Mapping[str, float | None]) -> Path:
-    """Write the report as JSON, whole or not at all; return its path.
+    """Write the report as JSON, atomically; return its path.
 
     Args:
-        report: what is written.
+        report: the report.
         path: the file.
         texture: measures of the texture by name.
 

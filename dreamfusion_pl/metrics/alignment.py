@@ -1,7 +1,7 @@
-"""Alignment of a result with the truth about the up axis, in scale and translation.
+"""Aligns a result with the ground truth in yaw (rotation about the up axis), scale and translation.
 
-Nothing in a prompt says how large an object is, where it stands, or in full which way it looks; geometry is
-compared after the similarity transform that overlaps the two solids best.
+A prompt does not determine size, position and, in full, orientation of an object. Geometry is therefore
+compared after the similarity transform that maximizes the overlap of the two solids.
 """
 
 from __future__ import annotations
@@ -18,45 +18,45 @@ Distance = Callable[[Tensor], Tensor]  # points [P, 3] -> signed distance [P], n
 
 
 class Alignment(NamedTuple):
-    """Similarity that maps the truth's coordinates to the result's: x -> scale * R_z(yaw) x + offset."""
+    """Similarity transform from the truth's to the result's coordinates: x -> scale * R_z(yaw) x + offset."""
 
     yaw: float  # radians
     scale: float
     offset: tuple[float, float, float]
 
     def to_result(self, points: Tensor) -> Tensor:
-        """Points [..., 3] of the truth in the result's coordinates."""
+        """Map points [..., 3] of the truth to the result's coordinates."""
         return self.scale * points @ self.rotation(points).T + points.new_tensor(self.offset)
 
     def to_truth(self, points: Tensor) -> Tensor:
-        """Points [..., 3] of the result in the truth's coordinates."""
+        """Map points [..., 3] of the result to the truth's coordinates."""
         return (points - points.new_tensor(self.offset)) @ self.rotation(points) / self.scale
 
     def rotation(self, like: Tensor) -> Tensor:
-        """The turn about the up axis, [3, 3]."""
+        """Return the rotation about the up axis, [3, 3], with device and dtype of ``like``."""
         c, s = math.cos(self.yaw), math.sin(self.yaw)
         return like.new_tensor([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])
 
 
 class Solid(NamedTuple):
-    """A solid on a cubic grid."""
+    """Occupancy of a solid on a cubic grid."""
 
     points: Tensor  # [P, 3] grid points
     inside: Tensor  # [P] bool
 
 
 def overlap(solid: Solid, truth: Distance, alignment: Alignment) -> float:
-    """Volumetric intersection over union of a result and the truth, on the result's grid, in [0, 1].
+    """Return the volumetric IoU (intersection over union) of a result and the truth on the result's grid.
 
-    The grid has to reach around the aligned truth; what lies outside of it counts as empty.
+    The grid must contain the aligned truth; parts of the truth outside of the grid are ignored.
     """
     other = truth(alignment.to_truth(solid.points)) < 0.0
     union = (solid.inside | other).sum()
     return float((solid.inside & other).sum() / union.clamp_min(1))
 
 
-def _start(solid: Solid, truth: Solid, yaw: float) -> Alignment:
-    """Match centres and sizes of the bounding boxes (of the heights and of the widths in the mean)."""
+def _initial_alignment(solid: Solid, truth: Solid, yaw: float) -> Alignment:
+    """Match the bounding boxes: their centres, and the geometric mean of their sides."""
     mine, theirs = solid.points[solid.inside], truth.points[truth.inside]
     turn = Alignment(yaw, 1.0, (0.0, 0.0, 0.0))
     turned = turn.to_result(theirs)
@@ -67,25 +67,25 @@ def _start(solid: Solid, truth: Solid, yaw: float) -> Alignment:
 
 
 def cube(half: float, resolution: int) -> Tensor:
-    """Centres of ``resolution``^3 cells that fill [-half, half]^3, [P, 3]."""
+    """Return the centres [P, 3] of ``resolution``^3 cells that fill [-half, half]^3."""
     ticks = (torch.arange(resolution) + 0.5) / resolution * 2.0 * half - half
     return torch.stack(torch.meshgrid(ticks, ticks, ticks, indexing="ij"), dim=-1).reshape(-1, 3)
 
 
 def align(solid: Solid, truth: Distance, half: float = 0.6, yaws: int = 24) -> Alignment:
-    """Find the similarity that overlaps the truth with the result best.
+    """Find the similarity transform that maximizes the overlap of truth and result.
 
-    Every azimuth of a ring is tried with matched bounding boxes, then the best four are refined by
-    Nelder-Mead over yaw, scale and offset, on a thinned grid.
+    Evenly spaced yaws are tried with matched bounding boxes. The best four are refined with Nelder-Mead over
+    yaw, scale and offset, on a subsampled grid.
 
     Args:
         solid: the result, not empty.
-        truth: signed distance of the truth, around the origin.
-        half: the truth lies in [-half, half]^3.
-        yaws: azimuths tried.
+        truth: signed distance of the truth, centred at the origin.
+        half: the truth is inside [-half, half]^3.
+        yaws: number of yaws to try.
 
     Raises:
-        ValueError: the result or the truth has no inside.
+        ValueError: the result or the truth is empty.
     """
     from scipy.optimize import minimize
 
@@ -93,10 +93,10 @@ def align(solid: Solid, truth: Distance, half: float = 0.6, yaws: int = 24) -> A
     known = Solid(reference, truth(reference) < 0.0)
     if not (bool(solid.inside.any()) and bool(known.inside.any())):
         raise ValueError("an empty solid cannot be aligned")
-    starts = [_start(solid, known, 2.0 * math.pi * i / yaws) for i in range(yaws)]
-    coarse = _thin(solid, 8_000)
+    starts = [_initial_alignment(solid, known, 2.0 * math.pi * i / yaws) for i in range(yaws)]
+    coarse = _subsample(solid, 8_000)
     ranked = sorted(starts, key=lambda start: -overlap(coarse, truth, start))[:4]
-    fine = _thin(solid, 16_000)
+    fine = _subsample(solid, 16_000)
 
     def cost(x: np.ndarray) -> float:
         return -_soft_overlap(fine, truth, _from_vector(x))
@@ -114,13 +114,13 @@ def align(solid: Solid, truth: Distance, half: float = 0.6, yaws: int = 24) -> A
     return max(winners, key=lambda candidate: overlap(solid, truth, candidate))
 
 
-def _thin(solid: Solid, count: int) -> Solid:
-    step = max(1, len(solid.points) // count) | 1  # odd: does not resonate with the rows of an even grid
+def _subsample(solid: Solid, count: int) -> Solid:
+    step = max(1, len(solid.points) // count) | 1  # odd: no aliasing with the rows of an even grid
     return Solid(solid.points[::step], solid.inside[::step])
 
 
 def _soft_overlap(solid: Solid, truth: Distance, alignment: Alignment) -> float:
-    """Overlap with an edge a fiftieth of a unit wide, so that small moves show."""
+    """Overlap with a soft surface, about 0.02 units wide, so that small moves change the value."""
     soft = torch.sigmoid(-truth(alignment.to_truth(solid.points)) / 0.01)
     mine = solid.inside.float()
     both = torch.minimum(soft, mine).sum()

@@ -1,4 +1,4 @@
-"""The judge: a small network, trained apart from any prior, that names what a world picture shows."""
+"""The world classifier: a small network, trained independently of any prior, that names object and colour."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ COLOR_NAMES = tuple(COLORS)
 
 
 class Scores(NamedTuple):
-    """Log-probabilities of B pictures."""
+    """Log-probabilities of B images."""
 
     object: Tensor  # [B, number of objects]
     color: Tensor  # [B, number of colours]
@@ -39,10 +39,10 @@ def _block(inputs: int, outputs: int) -> nn.Sequential:
 
 @final
 class WorldClassifier(nn.Module):
-    """Names the object and the main colour in a picture, at 32 x 32 pixels inside.
+    """Classifies the object and the main colour in an image, at 32 x 32 pixels internally.
 
     Args:
-        width: channels of the first block; the next ones have two and four times as many.
+        width: channels of the first block; the next two have two and four times as many.
     """
 
     def __init__(self, width: int = 32) -> None:
@@ -55,7 +55,7 @@ class WorldClassifier(nn.Module):
         self.color = nn.Linear(256, len(COLOR_NAMES))
 
     def forward(self, pictures: Tensor) -> Scores:
-        """Score pictures [B, H, W, 3] in [0, 1]; other sizes are resized."""
+        """Classify images [B, H, W, 3] in [0, 1]; they are resized to 32 x 32 pixels if necessary."""
         x = pictures.permute(0, 3, 1, 2) * 2.0 - 1.0
         if x.shape[-2:] != (32, 32):
             x = nn.functional.interpolate(x, (32, 32), mode="bilinear", antialias=True, align_corners=False)
@@ -64,10 +64,10 @@ class WorldClassifier(nn.Module):
 
 
 def load_classifier(path: str | Path = WEIGHTS) -> WorldClassifier:
-    """The trained judge, frozen.
+    """Load the trained classifier, frozen.
 
     Raises:
-        ValueError: no weights at ``path``.
+        ValueError: there are no weights at ``path``.
     """
     from safetensors.torch import load_file
 
@@ -82,11 +82,11 @@ def load_classifier(path: str | Path = WEIGHTS) -> WorldClassifier:
 
 @final
 class ClassifierTraining(LightningModule):
-    """Trains the judge on captioned pictures of the world.
+    """Trains the classifier on captioned images of the procedural world.
 
     Args:
-        learning_rate: peak of the one-cycle schedule.
-        output: file for the weights (safetensors, half precision), written when training ends.
+        learning_rate: peak learning rate of the one-cycle schedule.
+        output: safetensors file for the weights (half precision), written when training ends.
     """
 
     def __init__(self, learning_rate: float = 2e-3, output: str = "world_classifier.safetensors") -> None:
@@ -97,10 +97,10 @@ class ClassifierTraining(LightningModule):
         self.classifier = WorldClassifier()
 
     def training_step(self, batch: PictureBatch, _: int) -> Tensor:
-        """Cross-entropy of both names; captions of two objects or without colour are left out."""
+        """Return the cross-entropy of object and colour; other captions than of one object are skipped."""
         scenes = [parse(caption) for caption in batch.captions]
         keep = [i for i, scene in enumerate(scenes) if scene is not None and not scene.relation]
-        items = [scenes[i].items[0] for i in keep]  # type: ignore[union-attr]  # kept ones are not None
+        items = [scenes[i].items[0] for i in keep]  # type: ignore[union-attr]  # those in keep are not None
         noise = 0.06 * torch.rand((), device=batch.pictures.device) * torch.randn_like(batch.pictures)
         scores = self.classifier((batch.pictures + noise)[keep])
         objects = torch.tensor([OBJECT_NAMES.index(item.object) for item in items], device=self.device)
@@ -120,7 +120,7 @@ class ClassifierTraining(LightningModule):
             save_file(weights, self.output)
 
     def configure_optimizers(self) -> dict:
-        """AdamW with one cycle over the run."""
+        """Return AdamW with a one-cycle schedule over the run."""
         optimizer = torch.optim.AdamW(self.parameters(), self.learning_rate, weight_decay=0.01)
         cycle = torch.optim.lr_scheduler.OneCycleLR(
             optimizer, self.learning_rate, int(self.trainer.estimated_stepping_batches)

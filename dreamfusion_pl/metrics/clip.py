@@ -1,4 +1,4 @@
-"""CLIP as a judge of R-Precision (paper section 4, table 1)."""
+"""CLIP for R-Precision (paper section 4, table 1)."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ PAPER_MODELS = (  # B/32, B/16, L/14 of table 1
 
 @final
 class ClipJudge(Judge):
-    """Cosine similarity of CLIP's embeddings of picture and caption.
+    """Cosine similarity between CLIP's embeddings of image and caption.
 
     Args:
-        model: a folder, or a name on the hub that is already on this disk.
-        device: where it runs.
+        model: a folder, or the hub name of a model in the cache.
+        device: device that it runs on.
 
     Raises:
-        ValueError: there is no CLIP; the message says how to get it.
+        ValueError: the model is missing; the message says how to get it.
     """
 
     def __init__(self, model: str, device: torch.device | str = "cpu") -> None:

@@ -1,4 +1,4 @@
-"""Geometry and albedo against the truth: functional cores and the torchmetrics ``Metric``s around them."""
+"""Geometry and albedo against the ground truth: functions, and torchmetrics ``Metric``s that use them."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from dreamfusion_pl.scene.base import Scene
 
 @torch.no_grad()
 def solid_of(scene: Scene, threshold: float, resolution: int = 64, progress: float = 1.0) -> Solid:
-    """The inside of a scene on a grid, cavities that the surface encloses filled.
+    """Return the occupancy of a scene on a grid, with enclosed cavities filled.
 
     Args:
         scene: the scene.
-        threshold: level of its surface, see ``Scene.level``.
-        resolution: grid points a side over the cube around the bounding sphere.
+        threshold: level at its surface, see ``Scene.level``.
+        resolution: grid points per side of the cube around the bounding sphere.
         progress: training progress in [0, 1] at which the scene is evaluated.
     """
     from scipy.ndimage import binary_fill_holes
@@ -33,7 +33,7 @@ def solid_of(scene: Scene, threshold: float, resolution: int = 64, progress: flo
 
 
 def chamfer_distance(first: Tensor, second: Tensor) -> float:
-    """Symmetric Chamfer distance of point sets [P, 3] and [Q, 3]: the mean of both mean nearest distances."""
+    """Symmetric Chamfer distance of point sets [P, 3] and [Q, 3]: mean of the two mean nearest distances."""
     from scipy.spatial import cKDTree
 
     a, b = first.double().numpy(), second.double().numpy()
@@ -41,7 +41,7 @@ def chamfer_distance(first: Tensor, second: Tensor) -> float:
 
 
 def surface_points(vertices: Tensor, faces: Tensor, count: int = 10_000, seed: int = 0) -> Tensor:
-    """Draw points [count, 3] uniformly by area from a mesh: vertices [V, 3], faces [F, 3]."""
+    """Sample points [count, 3] uniformly by area on a mesh: vertices [V, 3], faces [F, 3]."""
     rng = torch.Generator().manual_seed(seed)
     corners = vertices[faces]
     area = torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]).norm(dim=-1)
@@ -52,7 +52,7 @@ def surface_points(vertices: Tensor, faces: Tensor, count: int = 10_000, seed: i
 
 
 def distance_surface(truth: Distance, half: float = 0.6, resolution: int = 96) -> tuple[Tensor, Tensor]:
-    """Mesh of a signed distance's zero set in [-half, half]^3: vertices [V, 3] and faces [F, 3]."""
+    """Mesh the zero level set of a signed distance in [-half, half]^3: vertices [V, 3] and faces [F, 3]."""
     from skimage.measure import marching_cubes
 
     grid = truth(cube(half, resolution)).view(resolution, resolution, resolution)
@@ -63,7 +63,7 @@ def distance_surface(truth: Distance, half: float = 0.6, resolution: int = 96) -
 
 
 def albedo_error(albedo: Tensor, opacity: Tensor, true_albedo: Tensor, true_opacity: Tensor) -> float:
-    """Mean absolute difference of albedo over the pixels where both objects are seen, in [0, 1].
+    """Mean absolute albedo error over the pixels where both objects are opaque, in [0, 1].
 
     Args:
         albedo: over any background, [B, H, W, 3].
@@ -72,7 +72,7 @@ def albedo_error(albedo: Tensor, opacity: Tensor, true_albedo: Tensor, true_opac
         true_opacity: [B, H, W].
 
     Returns:
-        The error, 1 where the two are never seen in the same pixel.
+        The error; 1 if there is no such pixel.
     """
     both = (opacity > 0.8) & (true_opacity > 0.8)
     if not bool(both.any()):
@@ -81,7 +81,7 @@ def albedo_error(albedo: Tensor, opacity: Tensor, true_albedo: Tensor, true_opac
 
 
 class _Mean(Metric):
-    """Mean of one number a result."""
+    """Mean of one number per result."""
 
     full_state_update = False
     total: Tensor
@@ -112,7 +112,7 @@ class VolumeIoU(_Mean):
 
 @final
 class ChamferDistance(_Mean):
-    """Mean symmetric Chamfer distance after alignment, in units where the truth's ball has diameter 1."""
+    """Mean symmetric Chamfer distance after alignment, in world units (the truth's ball has diameter 1)."""
 
     def update(self, vertices: Tensor, faces: Tensor, truth: Distance, alignment: Alignment) -> None:
         """Compare one result's mesh with its truth."""
@@ -122,7 +122,7 @@ class ChamferDistance(_Mean):
 
 @final
 class AlbedoError(_Mean):
-    """Mean absolute error of albedo where result and truth are both seen."""
+    """Mean absolute albedo error where result and truth are both opaque."""
 
     def update(self, albedo: Tensor, opacity: Tensor, true_albedo: Tensor, true_opacity: Tensor) -> None:
         """Compare matching views [B, H, W, ...] of one result and its truth."""

@@ -1,4 +1,4 @@
-"""What the prior itself says of pictures: how much a prompt helps it to denoise them."""
+"""Evidence for a prompt under the prior: how much the prompt helps to denoise images of the object."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ TIMES = (0.2, 0.35, 0.5, 0.65, 0.8)
 
 @torch.no_grad()
 def prompt_evidence(prior: DiffusionPrior, z: Tensor, condition: Condition) -> float:
-    """Return the denoising loss under the empty prompt less that under the prompt, seed eq. 1 with w = 1.
+    """Return the denoising loss with the empty prompt minus that with the prompt, seed eq. 1 with w = 1.
 
-    Up to a weight over times this estimates log p(x | y) - log p(x) (Li et al. 2023, Diffusion Classifier).
+    Up to the weighting over t this estimates log p(x | y) - log p(x) (Li et al. 2023, Diffusion Classifier).
     Times and noise are always the same, so that objects of one prompt can be compared.
 
     Args:
         prior: the frozen model.
-        z: encoded pictures [B, C, h, w].
-        condition: the texts of these views.
+        z: encoded images [B, C, h, w].
+        condition: text condition of these views.
 
     Returns:
-        Mean over views, times and elements; above 0 where the prompt helps.
+        Mean over views, times and elements; above 0 if the prompt helps.
     """
     draws = rng.generator(0, "evidence")
     texts = condition.text.join(condition.null.expand(len(z)))

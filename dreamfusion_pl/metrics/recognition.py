@@ -1,4 +1,4 @@
-"""Whether a judge recognizes what was asked for, as a torchmetrics ``Metric``."""
+"""Recognition accuracy of the world classifier, as a torchmetrics ``Metric``."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from dreamfusion_pl.metrics.classifier import COLOR_NAMES, WorldClassifier, load
 
 
 def recognized(classifier: WorldClassifier, pictures: Tensor, name: str, color: str) -> tuple[bool, bool]:
-    """Whether pictures of one object are named right by their mean log-probability.
+    """Return whether a classifier names object and colour correctly, from mean log-probabilities.
 
     Args:
-        classifier: the judge.
-        pictures: one object from several sides, [B, H, W, 3] in [0, 1].
-        name: the object asked for.
-        color: the colour asked for.
+        classifier: the classifier.
+        pictures: images of one object from several sides, [B, H, W, 3] in [0, 1].
+        name: the true object.
+        color: the true colour.
 
     Returns:
-        (object right, colour right).
+        (object correct, colour correct).
     """
     scores = classifier(pictures)
     best_object = OBJECT_NAMES[int(scores.object.mean(dim=0).argmax())]
@@ -32,10 +32,10 @@ def recognized(classifier: WorldClassifier, pictures: Tensor, name: str, color: 
 
 @final
 class Recognition(Metric):
-    """Share of objects and of colours that the world classifier names right.
+    """Fraction of objects and of colours that the world classifier names correctly.
 
     Args:
-        classifier: the judge; the packaged one by default.
+        classifier: the classifier; the packaged one by default.
     """
 
     full_state_update = False
@@ -50,7 +50,7 @@ class Recognition(Metric):
             self.add_state(state, default=torch.tensor(0.0), dist_reduce_fx="sum")
 
     def update(self, pictures: Tensor, name: str, color: str) -> None:
-        """Judge one object seen in pictures [B, H, W, 3]."""
+        """Classify one object from images [B, H, W, 3]."""
         with torch.no_grad():
             right = recognized(self.classifier, pictures, name, color)
         self.objects_right += float(right[0])
@@ -58,5 +58,5 @@ class Recognition(Metric):
         self.total += 1.0
 
     def compute(self) -> dict[str, Tensor]:
-        """Shares in [0, 1] under ``object`` and ``color``."""
+        """Return accuracies in [0, 1] under ``object`` and ``color``."""
         return {"object": self.objects_right / self.total, "color": self.colors_right / self.total}

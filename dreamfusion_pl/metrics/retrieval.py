@@ -1,4 +1,4 @@
-"""R-Precision: can the caption be found from the picture, among others? (paper section 4)."""
+"""R-Precision: how often an image retrieves its own caption among others (paper section 4)."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from dreamfusion_pl.metrics.classifier import load_classifier
 
 
 def retrieved(similarity: Tensor, truth: Tensor | int) -> Tensor:
-    """Whether the most similar caption of each picture is its own.
+    """Return whether the most similar caption of each image is its own.
 
     Args:
-        similarity: of V pictures with M captions, [V, M].
-        truth: index of the own caption, one for all or [V].
+        similarity: similarity of V images with M captions, [V, M].
+        truth: index of the image's own caption, one for all or [V].
 
     Returns:
         bool [V].
@@ -29,28 +29,28 @@ def retrieved(similarity: Tensor, truth: Tensor | int) -> Tensor:
 
 
 class Judge(ABC):
-    """Something that scores pictures against captions."""
+    """A model that scores images against captions."""
 
     name: str  # for tables
 
     @abstractmethod
     def similarity(self, pictures: Tensor, captions: list[str]) -> Tensor:
-        """Score V pictures [V, H, W, 3] in [0, 1] against M captions: [V, M], higher is better."""
+        """Score V images [V, H, W, 3] in [0, 1] against M captions: [V, M], higher is better."""
 
 
 @final
 class RPrecision(Metric):
-    """Share of pictures whose own caption a judge ranks first among all (R-Precision).
+    """R-Precision: fraction of images whose own caption the judge ranks first.
 
-    The paper's is this with a CLIP judge, and captions of all results as each other's distractors; for
-    geometry the pictures are textureless.
+    The paper uses CLIP as the judge, and the captions of all results as each other's distractors; for
+    geometry the images are textureless.
 
     Args:
-        judge: scores pictures against captions.
-        captions: the distinct captions to choose from.
+        judge: scores images against captions.
+        captions: the distinct candidate captions.
 
     Raises:
-        ValueError: there is nothing to choose from, or a caption comes twice.
+        ValueError: there are fewer than two captions, or duplicates.
     """
 
     full_state_update = False
@@ -66,10 +66,10 @@ class RPrecision(Metric):
             self.add_state(state, default=torch.tensor(0.0), dist_reduce_fx="sum")
 
     def update(self, pictures: Tensor, caption: str) -> None:
-        """Judge pictures [V, H, W, 3] of the object that ``caption`` asked for.
+        """Add images [V, H, W, 3] of the object that ``caption`` describes.
 
         Raises:
-            ValueError: the caption is not among those to choose from.
+            ValueError: the caption is not one of the candidates.
         """
         truth = self.captions.index(caption)
         right = retrieved(self.judge.similarity(pictures, self.captions), truth)
@@ -77,18 +77,18 @@ class RPrecision(Metric):
         self.total += len(right)
 
     def compute(self) -> Tensor:
-        """The share, in [0, 1]."""
+        """Return the R-Precision in [0, 1]."""
         return self.right / self.total
 
 
 @final
 class WorldJudge(Judge):
-    """The project's own world classifier as a judge of captions of the procedural world. It is not CLIP.
+    """The world classifier as a judge, for captions of the procedural world. It is not CLIP.
 
     The score of a caption is log p(object) + log p(colour) of its first object.
 
     Args:
-        use_color: count the colour; False judges geometry.
+        use_color: whether to add the colour's score; False judges geometry only.
     """
 
     name = "world classifier"
@@ -99,10 +99,10 @@ class WorldJudge(Judge):
 
     @torch.no_grad()
     def similarity(self, pictures: Tensor, captions: list[str]) -> Tensor:
-        """Score pictures against captions.
+        """Score images against captions.
 
         Raises:
-            ValueError: a caption is none of the world's.
+            ValueError: a caption is not one of the procedural world.
         """
         scenes = [parse(caption) for caption in captions]
         unknown = [caption for caption, scene in zip(captions, scenes, strict=True) if scene is None]

@@ -1,1 +1,1 @@
-"""The files of a run: where they are, and how checkpoints and the configuration are written."""
+"""The run folder: its layout, and how checkpoints and the configuration are written."""

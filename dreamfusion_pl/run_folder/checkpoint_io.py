@@ -1,4 +1,4 @@
-"""Checkpoint files: written whole and proved so, or not there."""
+"""Atomic, verified reading and writing of checkpoint files."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 
 @final
 class WholeCheckpoints(TorchCheckpointIO):
-    """Saves as ``write_whole`` does, with nothing in the system's folder for temporary files.
+    """Checkpoint I/O that writes with ``write_whole``, and not through the system's temporary folder.
 
     Args:
-        update: brings what earlier versions wrote up to date.
+        update: converts checkpoints of earlier versions.
     """
 
     def __init__(self, update: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
@@ -30,7 +30,7 @@ class WholeCheckpoints(TorchCheckpointIO):
         """Write a checkpoint.
 
         Raises:
-            OSError: it could not be written; what was at ``path`` before is still there.
+            OSError: it could not be written; an earlier file at ``path`` is kept.
         """
         content = io.BytesIO()
         torch.save(checkpoint, content)
@@ -42,8 +42,8 @@ class WholeCheckpoints(TorchCheckpointIO):
         """Read a checkpoint.
 
         Raises:
-            ValueError: the file holds something else.
-            UnpicklingError: it holds more than numbers.
+            ValueError: the file is not a checkpoint of Lightning.
+            UnpicklingError: it contains more than tensors and plain data.
         """
         checkpoint = super().load_checkpoint(path, map_location, weights_only)
         if not {"state_dict", "pytorch-lightning_version"} <= set(checkpoint):
@@ -52,14 +52,14 @@ class WholeCheckpoints(TorchCheckpointIO):
 
 
 def write_whole(content: bytes | memoryview, path: Path) -> None:
-    """Write a checkpoint beside its place, on the disk itself, check it, and move it there.
+    """Write a checkpoint atomically: to a temporary file, flushed to disk, verified, then renamed.
 
     Args:
         content: the file's bytes.
-        path: its place; folders are made as needed.
+        path: destination; folders are created as needed.
 
     Raises:
-        OSError: it could not be written, or is not what was written; what was there before still is.
+        OSError: it could not be written, or reads back differently; an earlier file at ``path`` is kept.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.part")
@@ -69,7 +69,7 @@ def write_whole(content: bytes | memoryview, path: Path) -> None:
             file.flush()
             os.fsync(file.fileno())
         if not is_whole(draft):
-            raise OSError(f"the checkpoint {path} could not be written: the disk returns other bytes")
+            raise OSError(f"the checkpoint {path} could not be written: the disk returned different data")
         os.replace(draft, path)
     finally:
         draft.unlink(missing_ok=True)
@@ -77,7 +77,7 @@ def write_whole(content: bytes | memoryview, path: Path) -> None:
 
 
 def keep_as(path: Path, previous: Path) -> None:
-    """Give a file a second name, in the place of what had it; the first stays if the disk has hard links."""
+    """Hard-link a file to the name ``previous``, replacing it; without hard links, rename the file."""
     spare = previous.with_name(f".{previous.name}.part")
     spare.unlink(missing_ok=True)
     try:
@@ -86,11 +86,11 @@ def keep_as(path: Path, previous: Path) -> None:
         os.replace(path, previous)
         return
     os.replace(spare, previous)
-    spare.unlink(missing_ok=True)  # it is still there if both were one file
+    spare.unlink(missing_ok=True)  # os.replace leaves it if both were the same file
 
 
 def sync_folder(folder: Path) -> None:
-    """Make sure that the names in a folder are on the disk, where the system can do that."""
+    """Flush a folder's entries to disk, on systems that support it."""
     if os.name != "posix":
         return
     descriptor = os.open(folder, os.O_RDONLY)
@@ -101,22 +101,22 @@ def sync_folder(folder: Path) -> None:
 
 
 def is_whole(checkpoint: Path) -> bool:
-    """Whether a file is a checkpoint with all of its bytes, by their check sums."""
+    """Return whether a file is an intact checkpoint, by its checksums."""
     try:
         with zipfile.ZipFile(checkpoint) as archive:
             if archive.testzip() is not None:
                 return False
         return isinstance(torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True), dict)
     except UnpicklingError:
-        return True  # who loads it refuses it, and says why
+        return True  # the loader rejects it with a reason
     except (zipfile.BadZipFile, OSError, EOFError, RuntimeError, ValueError, zlib.error):
         return False
 
 
 def has_weights_only(checkpoint: Path) -> bool:
-    """Whether a whole checkpoint lacks what a fit goes on with: ``save_weights_only`` leaves it out."""
+    """Return whether an intact checkpoint has no training state, as with ``save_weights_only``."""
     try:
         stored = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
     except UnpicklingError:
-        return False  # who loads it refuses it, and says why
+        return False  # the loader rejects it with a reason
     return "state_dict" in stored and "optimizer_states" not in stored

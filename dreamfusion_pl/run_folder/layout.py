@@ -1,4 +1,4 @@
-"""Where a run's results go: its folder and its TensorBoard file."""
+"""Layout of a run folder: file names, status, and the TensorBoard writer."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ OBJECT_REPORT = "object.report.json"
 TRAJECTORY = "trajectory.png"
 VIEWER = "viewer.html"
 STATUS = "status.json"
-LOG = "log.txt"  # what a fit of a batch printed
+LOG = "log.txt"  # output of a fit in a batch
 
 
 _KNOWN: WeakKeyDictionary[Trainer, Path] = WeakKeyDictionary()
 
 
 def run_folder(trainer: Trainer) -> Path:
-    """The run's folder.
+    """Return the run folder.
 
-    The first call has to come from every rank, since ranks agree on it: ``SavedConfiguration`` makes it at
-    setup. Later ones may come from one rank alone, where ``trainer.log_dir`` would wait for the others.
+    The first call must be made on every rank, since ``trainer.log_dir`` synchronizes the ranks;
+    ``SavedConfiguration`` makes it at setup. Later calls return the stored path and may come from one rank.
     """
     if trainer not in _KNOWN:
         _KNOWN[trainer] = Path(trainer.log_dir or trainer.default_root_dir)
@@ -43,10 +43,10 @@ def run_folder(trainer: Trainer) -> Path:
 
 
 def make_room(run: Path, prompt: str, seed: int) -> None:
-    """Remove what an earlier fit of this prompt and seed left in the run folder, to be made again.
+    """Delete the results of an earlier fit of this prompt and seed from the run folder, before a new fit.
 
     Raises:
-        ValueError: the folder has the run of another prompt or seed, or one that can go on.
+        ValueError: the folder has the run of another prompt or seed, or one that can be resumed.
     """
     known = read_status(run)
     if "prompt" not in known:
@@ -69,7 +69,7 @@ def make_room(run: Path, prompt: str, seed: int) -> None:
 
 
 def tensorboard(trainer: Trainer) -> SummaryWriter | None:
-    """The run's TensorBoard writer, if it has one."""
+    """Return the run's TensorBoard writer, if it has one."""
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger):
             return logger.experiment
@@ -77,7 +77,7 @@ def tensorboard(trainer: Trainer) -> SummaryWriter | None:
 
 
 def read_status(run: Path) -> dict[str, Any]:
-    """What the status.json of a run folder says; empty where there is none that can be read."""
+    """Return the contents of status.json; empty if it is missing or cannot be read."""
     try:
         read = json.loads((run / STATUS).read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""What the run was asked for: config.yaml, prompt.txt, and both as text in TensorBoard."""
+"""Saves configuration and prompt of a run: config.yaml, prompt.txt, and both as text in TensorBoard."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from dreamfusion_pl.run_folder import layout
 
 @final
 class SavedConfiguration(SaveConfigCallback):
-    """Saves the whole configuration of a run and its prompt in the run folder and in TensorBoard."""
+    """Saves the full configuration and the prompt of a run in the run folder and in TensorBoard."""
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Let all ranks agree on the run folder, then save."""
+        """Determine the run folder on all ranks, then save."""
         layout.run_folder(trainer)
         super().setup(trainer, pl_module, stage)
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Write both files, each whole or not at all (a run goes on with the first), and both texts."""
+        """Write both files, atomically (a run is resumed from the first), and both texts to TensorBoard."""
         from dreamfusion_pl.atomic import replacing
 
         run = layout.run_folder(trainer)

@@ -13,7 +13,7 @@ from dreamfusion_pl.batch import driver
 from dreamfusion_pl.batch.driver import groups, run_all
 from dreamfusion_pl.batch.jobs import Request, jobs_of
 from dreamfusion_pl.batch.machines import Resources
-from dreamfusion_pl.batch.worker import Outcome, UnfitMachineError
+from dreamfusion_pl.batch.worker import Outcome, UnsuitableMachineError
 from dreamfusion_pl.cli import main
 from dreamfusion_pl.commands import batch
 from dreamfusion_pl.commands.batch import write_summary
@@ -154,8 +154,8 @@ def pretended_ray(monkeypatch, wait, get, machine):
     given = {}
 
     def remote(**asked):
-        def call(group, options, retries, surroundings):
-            given.update(asked=asked, surroundings=surroundings)
+        def call(group, options, retries, settings):
+            given.update(asked=asked, settings=settings)
             return group[0].folder.parent.name
 
         return lambda run: SimpleNamespace(remote=call)
@@ -203,8 +203,8 @@ def test_what_a_process_gets(tmp_path, monkeypatch, asked, machine, num_gpus, me
     given = pretended_ray(monkeypatch, lambda running, **_: (running[:1], []), lambda _: finished, machine)
     run_all(jobs_of([Request("a mug")], 1, tmp_path), (), asked, 0, None, lambda *_: None)
     assert (given["asked"]["num_gpus"], given["asked"]["memory"]) == (num_gpus, memory)
-    assert given["surroundings"].gpus == num_gpus and given["surroundings"].folder == os.getcwd()
-    assert Path(given["surroundings"].mark).parent == tmp_path and not list(tmp_path.iterdir())
+    assert given["settings"].gpus == num_gpus and given["settings"].folder == os.getcwd()
+    assert Path(given["settings"].marker).parent == tmp_path and not list(tmp_path.iterdir())
 
 
 class TaskError(OSError):
@@ -218,7 +218,7 @@ class TaskError(OSError):
 @pytest.mark.parametrize(
     "cause, message",
     [
-        (UnfitMachineError("not the driver's folder"), "^not the driver's folder"),
+        (UnsuitableMachineError("not the driver's folder"), "^not the driver's folder"),
         (RuntimeError("No module named 'dreamfusion_pl.batch'"), "a machine of the cluster has no dreamf"),
     ],
 )

@@ -60,9 +60,9 @@ def test_the_built_in_list_is_what_the_prior_was_trained_on():
         ("a.jsonl", '["a"]\n', "line 1: needs an object"),
         ("a.jsonl", '{"prompt": 3}\n', "line 1: needs a prompt"),
         ("a.csv", 'prompt\n"a chair' + 200_000 * "\n", "no CSV"),
-        ("a.csv", "prompt,seed_everything\na chair,5\n", "line 2: seed_everything is no option"),
-        ("a.jsonl", '{"prompt": "a", "seed_everything": 0}', "line 1: seed_everything is no option"),
-        ("a.txt", "a\na\0b\n", "line 2: a character"),
+        ("a.csv", "prompt,seed_everything\na chair,5\n", "line 2: seed_everything cannot be set"),
+        ("a.jsonl", '{"prompt": "a", "seed_everything": 0}', "line 1: seed_everything cannot be set"),
+        ("a.txt", "a\na\0b\n", "line 2: the null character"),
         ("a.md", "a chair", ".txt, .csv or .jsonl"),
     ],
 )

@@ -38,10 +38,10 @@ def test_what_fits(resources, machines, slots):
 
 def test_the_number_of_gpus_is_what_was_asked_for_or_what_is_there():
     machines = [SMALL, GPU]
-    assert Resources().decided(machines).gpus == 1.0
-    assert Resources().decided([SMALL]).gpus == 0.0
+    assert Resources().resolved(machines).gpus == 1.0
+    assert Resources().resolved([SMALL]).gpus == 0.0
     for gpus in (0.0, 0.5, 2.0):
-        assert Resources(gpus=gpus).decided(machines).gpus == gpus
+        assert Resources(gpus=gpus).resolved(machines).gpus == gpus
 
 
 @pytest.fixture

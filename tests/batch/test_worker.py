@@ -10,7 +10,7 @@ import torch
 
 from dreamfusion_pl.batch import worker
 from dreamfusion_pl.batch.jobs import Job, Request, jobs_of
-from dreamfusion_pl.batch.worker import Surroundings, UnfitMachineError
+from dreamfusion_pl.batch.worker import ProcessSettings, UnsuitableMachineError
 from dreamfusion_pl.terminal import GPU_SHARE
 
 FINISH = """
@@ -42,7 +42,7 @@ def pretend(monkeypatch):
 
 
 def run(job, retries) -> worker.Outcome:
-    (outcome,) = worker.run((job,), (), retries, Surroundings())
+    (outcome,) = worker.run((job,), (), retries, ProcessSettings())
     return outcome
 
 
@@ -112,7 +112,7 @@ def test_a_prompt_that_looks_like_an_option_stays_a_prompt(tmp_path):
     assert "--prompt=--help" in worker.command(job, (), 0)
 
 
-HOPELESS = """
+DIVERGED = """
 import json, pathlib, sys
 run, seed = pathlib.Path(sys.argv[2]), int(sys.argv[3])
 assert sorted(path.name for path in run.iterdir()) == ["log.txt"], "the run before is still here"
@@ -124,7 +124,7 @@ print("lost with", seed); sys.exit(3)
 
 
 def test_a_hopeless_run_is_tried_with_other_seeds(job, monkeypatch):
-    monkeypatch.setattr(worker, "PROGRAM", (sys.executable, "-c", HOPELESS))
+    monkeypatch.setattr(worker, "PROGRAM", (sys.executable, "-c", DIVERGED))
     monkeypatch.setattr(worker, "command", lambda job, options, seed: [str(job.folder), str(seed)])
     assert run(job, 1) == worker.Outcome("failed", 2, "lost with 0\nlost with 1000")
     assert (job.folder / "checkpoints" / "last.ckpt").exists()  # the last one stays, to be looked at
@@ -146,7 +146,7 @@ print(codes)
     codes = {jobs[0]: ["0"], jobs[1]: ["2"], jobs[2]: ["1"]}
     monkeypatch.setattr(worker, "PROGRAM", (sys.executable, "-c", script))
     monkeypatch.setattr(worker, "command", lambda job, options, seed: codes[job])
-    finished, wrong, failed = worker.run(jobs, (), 0, Surroundings())
+    finished, wrong, failed = worker.run(jobs, (), 0, ProcessSettings())
     assert finished.state == "finished" and finished.attempts == 1
     assert wrong == worker.Outcome("failed", 1, "3") and failed == worker.Outcome("failed", 1, "3")
 
@@ -155,16 +155,19 @@ def test_jobs_whose_process_was_killed_are_all_repeated(tmp_path, monkeypatch):
     jobs = tuple(jobs_of([Request("a ball"), Request("a mug")], 1, tmp_path))
     kill = "import os; os.kill(os.getpid(), 9)"
     monkeypatch.setattr(worker, "PROGRAM", (sys.executable, "-c", kill))
-    assert [outcome.attempts for outcome in worker.run(jobs, (), 2, Surroundings())] == [3, 3]
+    assert [outcome.attempts for outcome in worker.run(jobs, (), 2, ProcessSettings())] == [3, 3]
 
 
 def test_a_machine_that_does_not_see_the_batch_makes_nothing(job, tmp_path, pretend):
     pretend(tries=1, status=1)
-    with pytest.raises(UnfitMachineError, match="file system that all machines of the cluster share"):
-        worker.run((job,), (), 0, Surroundings(mark=str(tmp_path / ".driver-elsewhere")))
+    with pytest.raises(UnsuitableMachineError, match="file system that all machines of the cluster share"):
+        worker.run((job,), (), 0, ProcessSettings(marker=str(tmp_path / ".driver-elsewhere")))
     assert not list(tmp_path.iterdir())
     (tmp_path / ".driver-here").touch()
-    assert worker.run((job,), (), 0, Surroundings(mark=str(tmp_path / ".driver-here")))[0].state == "finished"
+    assert (
+        worker.run((job,), (), 0, ProcessSettings(marker=str(tmp_path / ".driver-here")))[0].state
+        == "finished"
+    )
 
 
 def test_a_fit_works_where_the_driver_does(tmp_path, monkeypatch):
@@ -173,7 +176,7 @@ def test_a_fit_works_where_the_driver_does(tmp_path, monkeypatch):
     folder = tmp_path / "of the driver"
     folder.mkdir()
     for place, expected in ((folder, folder), (tmp_path / "nowhere", Path.cwd())):
-        (outcome,) = worker.run((job,), (), 0, Surroundings(folder=str(place)))
+        (outcome,) = worker.run((job,), (), 0, ProcessSettings(folder=str(place)))
         assert outcome.reason.splitlines()[-1] == str(expected)
 
 
@@ -181,6 +184,6 @@ def test_a_process_sees_the_gpus_that_it_is_given(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")  # by Ray
     seen = {}
     for gpus in (0.0, 0.25, 1.0, 2.0):
-        environment = Surroundings(gpus=gpus).environment()
+        environment = ProcessSettings(gpus=gpus).environment()
         seen[gpus] = (environment["CUDA_VISIBLE_DEVICES"], environment.get(GPU_SHARE))
     assert seen == {0.0: ("", None), 0.25: ("3", "0.25"), 1.0: ("3", None), 2.0: ("3", None)}

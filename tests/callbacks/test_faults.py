@@ -315,7 +315,7 @@ def test_an_opacity_that_is_no_number_is_no_lost_object(tmp_path, capsys):
     "error, status, said",
     [
         (DivergedError("no hope"), 3, "no hope"),
-        (UnpicklingError("Weights only load failed"), 2, "more than numbers"),
+        (UnpicklingError("Weights only load failed"), 2, "more than tensors"),
         (RuntimeError("Error(s) in loading state_dict for A: size mismatch"), 2, "another configuration"),
         (RuntimeError("[/__w/gloo/pair.cc] Connection closed by peer\n"), 1, "another process of this run"),
         (OSError(28, "No space left on device"), 1, "space left"),

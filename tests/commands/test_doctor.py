@@ -35,7 +35,7 @@ def test_a_half_downloaded_folder(capsys, tmp_path):
     (folder / "unet" / "diffusion_pytorch_model.safetensors").unlink()
     status, report = diagnose(capsys, "--model.prior.model", str(folder))
     assert status == 1 and report["prior"]["missing"] == ["unet/diffusion_pytorch_model.safetensors"]
-    assert "download it again" in report["prior"]["problem"]
+    assert "Download it again" in report["prior"]["problem"]
 
 
 def test_an_unsupported_pipeline(capsys, tmp_path):
@@ -196,7 +196,7 @@ def test_a_tiny_autoencoder_is_looked_into(capsys, tmp_path, latent, monkeypatch
     tiny_autoencoder().save_pretrained(tmp_path / "taesd")
     assert diagnose(capsys, *words, str(tmp_path / "taesd"))[0] == 0
     (tmp_path / "taesd" / "config.json").unlink()
-    assert "not whole, there is no config.json" in problem(capsys, *words, str(tmp_path / "taesd"))
+    assert "incomplete, missing: config.json" in problem(capsys, *words, str(tmp_path / "taesd"))
     assert "no such folder" in problem(capsys, *words, "nowhere")
     monkeypatch.setattr(huggingface_hub, "file_exists", lambda *_: False)
     assert "`hf download some/taesd" in problem(capsys, *words, "some/taesd")
@@ -259,6 +259,6 @@ def test_what_does_not_fit_the_memory_is_said_with_a_cure(capsys, tmp_path, monk
 def test_other_files_do_not_stand_in_for_those_that_are_loaded(capsys, tmp_path, gone, junk, missing):
     folder = save_tiny_pipeline(tmp_path / "tiny")
     shutil.move(folder / gone, folder / junk)
-    assert f"there is no {missing}" in problem(capsys, "--model.prior.model", str(folder))
+    assert f"missing: {missing}" in problem(capsys, "--model.prior.model", str(folder))
     report = diagnose(capsys, "--model.prior.model", str(folder))[1]
     assert report["prior"]["todo"] == [f"hf download OWNER/NAME --local-dir {Path(folder)}"]

@@ -17,7 +17,7 @@ from dreamfusion_pl.callbacks.signals import Signals
 from dreamfusion_pl.cli import main
 from dreamfusion_pl.commands import together
 from dreamfusion_pl.commands.together import Fit, fit_together
-from dreamfusion_pl.diffusion.shared import Meeting
+from dreamfusion_pl.diffusion.shared import PriorBatcher
 from dreamfusion_pl.types import TextEmbedding
 
 TESTS = Path(__file__).parents[1]
@@ -90,11 +90,11 @@ def test_an_error_of_the_shared_call_reaches_all_and_a_gradient_is_asked_alone(m
         raise RuntimeError("no memory")
 
     monkeypatch.setattr(ColorPrior, "predict", predict)
-    meeting, errors = Meeting(2), []
+    batcher, errors = PriorBatcher(2), []
 
-    def attend(seat):
-        with meeting.turn:
-            prior = meeting.share(seat, ColorPrior())
+    def run_fit(index):
+        with batcher.lock:
+            prior = batcher.share(index, ColorPrior())
             z = torch.zeros(1, 3, 8, 8)
             assert prior.predict(z.requires_grad_(), torch.zeros(1), TEXT).requires_grad
             try:
@@ -102,9 +102,9 @@ def test_an_error_of_the_shared_call_reaches_all_and_a_gradient_is_asked_alone(m
             except RuntimeError as error:
                 errors.append(str(error))
             finally:
-                meeting.leave(seat)
+                batcher.leave(index)
 
-    threads = [threading.Thread(target=attend, args=(seat,)) for seat in range(2)]
+    threads = [threading.Thread(target=run_fit, args=(index,)) for index in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -123,33 +123,33 @@ def test_memory_for_fewer_halves_the_calls(monkeypatch):
         return predict(self, z_t, t, text)
 
     monkeypatch.setattr(ColorPrior, "predict", confined)
-    meeting, answers = Meeting(4), {}
+    batcher, answers = PriorBatcher(4), {}
 
-    def attend(seat, rows):
-        with meeting.turn:
-            prior = meeting.share(seat, ColorPrior())
+    def run_fit(index, rows):
+        with batcher.lock:
+            prior = batcher.share(index, ColorPrior())
             text = TextEmbedding(torch.zeros(rows, 1, 1))
             for _ in range(2):
-                z = torch.full((rows, 3, 8, 8), float(seat))
+                z = torch.full((rows, 3, 8, 8), float(index))
                 try:
-                    answers.setdefault(seat, []).append(prior.predict(z, torch.full((rows,), 0.5), text))
+                    answers.setdefault(index, []).append(prior.predict(z, torch.full((rows,), 0.5), text))
                 except torch.OutOfMemoryError as error:
-                    answers.setdefault(seat, []).append(str(error))
-            meeting.leave(seat)
+                    answers.setdefault(index, []).append(str(error))
+            batcher.leave(index)
 
-    threads = [threading.Thread(target=attend, args=(seat, 1 + 2 * (seat == 3))) for seat in range(4)]
-    with pytest.warns(UserWarning, match="of the fits in one call") as said:
+    threads = [threading.Thread(target=run_fit, args=(index, 1 + 2 * (index == 3))) for index in range(4)]
+    with pytest.warns(UserWarning, match="of the fits share one call") as said:
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
     assert calls == [6, 2, 4, 1, 3, 1, 1, 1, 3]
-    assert [str(one.message).partition(" it answers ")[2][0] for one in said] == ["2", "1"]
+    assert [str(one.message).partition(" at most ")[2][0] for one in said] == ["2", "1"]
     assert answers[3] == ["tried to allocate 80 GiB"] * 2
-    for seat in range(3):
-        z = torch.full((1, 3, 8, 8), float(seat))
+    for index in range(3):
+        z = torch.full((1, 3, 8, 8), float(index))
         expected = predict(ColorPrior(), z, torch.full((1,), 0.5), TEXT)
-        for answer in answers[seat]:
+        for answer in answers[index]:
             torch.testing.assert_close(answer, expected)
 
 

@@ -1,1 +1,1 @@
-"""Pictures of what is being trained."""
+"""Preview images and videos of a scene in training."""

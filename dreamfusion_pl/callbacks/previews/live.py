@@ -1,4 +1,4 @@
-"""The object in a browser while it is being made, from any side (viser; extra ``[viewer]``)."""
+"""Live view of the object in a browser during training (viser; extra ``[viewer]``)."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from dreamfusion_pl.types import Views
 if TYPE_CHECKING:
     from viser import CameraHandle, ViserServer
 
-LOOPBACK = "127.0.0.1"  # nobody else on the network sees it
+LOOPBACK = "127.0.0.1"  # not reachable from the network
 
 
 @final
 class LiveView(Callback):
-    """Serves a page on this machine that shows the current scene from where its visitor stands.
+    """Serves a page on this machine that shows the current scene from the viewer's camera.
 
     Off by default. To switch it on, add it to the callbacks:
-    ``--trainer.callbacks+=dreamfusion_pl.callbacks.previews.live.LiveView``. Nothing is rendered while nobody
-    looks.
+    ``--trainer.callbacks+=dreamfusion_pl.callbacks.previews.live.LiveView``. Nothing is rendered while no
+    browser is connected.
 
     Args:
-        port: of the page; the next free one is taken where it is in use.
-        size: height of the pictures in pixels.
-        share: fraction of training's time that may go into pictures, in (0, 1).
+        port: port of the page; if it is in use, the next free one is taken.
+        size: height of the images in pixels.
+        share: fraction of the training time that may be spent on rendering them, in (0, 1).
 
     Raises:
         ValueError: an argument is out of range.
@@ -44,10 +44,10 @@ class LiveView(Callback):
             )
         self.port, self.size, self.share = port, size, share
         self._server: ViserServer | None = None
-        self._reported: set[int] = set()  # visitors whose pictures failed
+        self._reported: set[int] = set()  # clients whose rendering failed
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Open the page, and say where.
+        """Start the server and print its address.
 
         Raises:
             ValueError: viser is not installed.
@@ -71,9 +71,9 @@ class LiveView(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Show everybody who looks what there is now, if there is time for it.
+        """Render for every connected client, if the time share allows it.
 
-        Looking never ends training. A visitor whose picture fails gets none this time, and is reported once.
+        An error never ends training. A client whose rendering fails is skipped, and reported once.
         """
         if self._server is None or not self._throttle.is_due(time.monotonic()):
             return
@@ -87,17 +87,17 @@ class LiveView(Callback):
         self._throttle.took(begin, time.monotonic())
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Close the page."""
+        """Stop the server."""
         self._close()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Close the page."""
+        """Stop the server."""
         self._close()
 
     def _try_to_show(self, module: LightningModule, number: int, client: Any) -> None:
         try:
             _show(module, client, self.size)
-        except Exception as error:  # its camera is whatever the browser sends
+        except Exception as error:  # the camera comes from the browser and may be anything
             if number not in self._reported:
                 self._reported.add(number)
                 message = f"visitor {number} of the live view got no picture: {error}"
@@ -119,31 +119,31 @@ def _show(module: LightningModule, client: Any, size: int) -> None:
 
 @final
 class Throttle:
-    """Keeps what is done now and then within a share of the time that passes.
+    """Limits a repeated task to a share of the elapsed time.
 
     Args:
-        share: of the time, in (0, 1).
-        now: the time in seconds.
+        share: share of the time, in (0, 1).
+        now: current time in seconds.
     """
 
     def __init__(self, share: float, now: float) -> None:
         self.share, self._next = share, now
 
     def is_due(self, now: float) -> bool:
-        """Whether there is time for it."""
+        """Return whether the task may run now."""
         return now >= self._next
 
     def took(self, begin: float, end: float) -> None:
-        """Say that it was done from ``begin`` to ``end``: it has to pay for that before the next time."""
+        """Record that the task ran from ``begin`` to ``end``; the next run is delayed accordingly."""
         self._next = begin + (end - begin) / self.share
 
 
 def camera_view(camera: CameraHandle, size: int) -> Views:
-    """One view from where a visitor stands.
+    """Convert a viser camera to one view.
 
     Args:
-        camera: the visitor's; it looks along +z with y down, and its field of view is the vertical one.
-        size: height of the picture; its width follows the window, up to three times that.
+        camera: the client's camera; it looks along +z with y down, and its field of view is vertical.
+        size: height of the image in pixels; the width follows the window's aspect ratio, up to 3.
     """
     width = max(1, round(size * min(float(camera.aspect), 3.0)))
     focal = 0.5 * size / width / math.tan(0.5 * float(camera.fov))

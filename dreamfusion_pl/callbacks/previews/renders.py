@@ -1,4 +1,4 @@
-"""Previews during training: colour, normals, opacity and maybe decoded latents, on one sheet."""
+"""Validation renders on one contact sheet: colour, normals, opacity, and decoded latents if there are any."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from dreamfusion_pl.types import Rendering, Views
 
 
 def sheet(rendering: Rendering, decoded: Tensor | None = None) -> Tensor:
-    """Lay out B views side by side: a row of colours, a row of normals, a row of opacities.
+    """Lay out B views side by side, in rows of colour, normals and opacity.
 
     Args:
-        rendering: of the views.
-        decoded: what the prior's decoder makes of their latents, [B, H, W, 3]: a fourth row.
+        rendering: rendering of the views.
+        decoded: their latents decoded by the prior, [B, H, W, 3]; shown as a fourth row.
 
     Returns:
-        Picture [3 H or 4 H, B W, 3] in [0, 1]; normals are shown as 0.5 n + 0.5 over white.
+        Image [3 H or 4 H, B W, 3] in [0, 1]; normals are shown as 0.5 n + 0.5 over white.
     """
     opacity = rendering.opacity[..., None]
     normals = 0.5 * rendering.normal + 1.0 - 0.5 * opacity
@@ -34,7 +34,7 @@ def sheet(rendering: Rendering, decoded: Tensor | None = None) -> Tensor:
 
 
 def decode(prior: DiffusionPrior, rendering: Rendering) -> Tensor:
-    """Pictures [B, H, W, 3] that a prior's decoder makes of rendered latents, as large as the rendering."""
+    """Decode rendered latents with the prior's decoder: images [B, H, W, 3] of the rendering's size."""
     z = prior.resize(rendering.latent)
     pictures = torch.cat([prior.decode(one) for one in z.split(1)]).permute(0, 3, 1, 2)
     shown = torch.nn.functional.interpolate(
@@ -44,26 +44,26 @@ def decode(prior: DiffusionPrior, rendering: Rendering) -> Tensor:
 
 
 def on_device(views: Views, device: torch.device) -> Views:
-    """Copy views to a device."""
+    """Move views to a device."""
     return Views(*(field.to(device) for field in views))
 
 
 def azimuth_name(azimuth_deg: float) -> str:
-    """File name of a predicted view, azimuth_090.png or azimuth_022_50.png; their order is the azimuths'."""
+    """File name of a predicted view, azimuth_090.png or azimuth_022_50.png; names sort by azimuth."""
     whole, hundredths = divmod(round(100.0 * azimuth_deg), 100)
     return f"azimuth_{whole:03d}_{hundredths:02d}.png" if hundredths else f"azimuth_{whole:03d}.png"
 
 
 @final
 class Renders(Callback):
-    """Writes every validation's views to ``renders/step_000100.png`` and to TensorBoard.
+    """Writes the views of every validation to ``renders/step_000100.png`` and to TensorBoard.
 
-    The validation step renders with averaged weights where the trainer averages them. Predicted views become
-    files of their own, ``renders/azimuth_090.png``.
+    They are rendered with the averaged weights if there are any. ``predict`` writes every view to its own
+    file, ``renders/azimuth_090.png``.
     """
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Forget the previous sheet."""
+        """Start an empty sheet."""
         self._renderings: list[Rendering] = []
 
     def on_validation_batch_end(
@@ -75,7 +75,7 @@ class Renders(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Keep what the validation step rendered."""
+        """Collect the renderings of the validation step."""
         self._renderings.append(outputs)
 
     def on_predict_batch_end(
@@ -102,7 +102,7 @@ class Renders(Callback):
         self._renderings = []
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the finished object's sheet, unless the last step was validated."""
+        """Write the sheet of the finished object, unless the last step was validated."""
         if not trainer.is_global_zero or self._path(trainer).exists():
             return
         with torch.no_grad():

@@ -1,4 +1,4 @@
-"""How pictures or points moved while they were optimized, as one picture."""
+"""Plots how the images or points of a playground moved during optimization."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ START, END = torch.tensor([0.1, 0.3, 1.0]), torch.tensor([1.0, 0.2, 0.0])  # col
 
 @final
 class Trajectory(Callback):
-    """Draws ``trajectory.png`` into the run folder and TensorBoard when a playground's training ends.
+    """Writes ``trajectory.png`` to the run folder and to TensorBoard when a playground's training ends.
 
-    Points in a plane are drawn as paths, blue to red, over the density of a closed-form prior; pictures as a
-    row each, early to late.
+    2D points are drawn as paths, from blue to red, over the density of a closed-form prior. Images are drawn
+    as one row each, from early to late.
 
     Args:
-        snapshots: how many states of the training are kept, 2 or more.
+        snapshots: number of states that are kept during training, 2 or more.
 
     Raises:
-        ValueError: fewer.
+        ValueError: ``snapshots`` is below 2.
     """
 
     def __init__(self, snapshots: int = 60) -> None:
@@ -37,20 +37,20 @@ class Trajectory(Callback):
         self._states: list[Tensor] = []
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Keep the first state."""
+        """Store the initial state."""
         self._states = []
         self._keep(pl_module)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Keep a state now and then."""
+        """Store a state at regular intervals."""
         every = max(trainer.max_steps // (self.snapshots - 1), 1)
         if trainer.global_step % every == 0 or trainer.global_step == trainer.max_steps:
             self._keep(pl_module)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draw."""
+        """Draw and write the plot."""
         if not trainer.is_global_zero:
             return
         from dreamfusion_pl.export.files import images
@@ -74,21 +74,21 @@ class Trajectory(Callback):
 
 @torch.no_grad()
 def density_map(model: Playground, paths: Tensor) -> Tensor:
-    """Draw paths in a plane over the prior's density.
+    """Draw 2D paths over the prior's density.
 
     Args:
-        model: gives the density under its prompt.
-        paths: positions of B points in N states, [N, B, 2]; the first coordinate goes right, the second up.
+        model: the playground, which gives the density under its prompt.
+        paths: positions of B points in N states, [N, B, 2]; x points right, y up.
 
     Returns:
-        Picture [MAP_SIZE, MAP_SIZE, 3] in [0, 1].
+        Image [MAP_SIZE, MAP_SIZE, 3] in [0, 1].
     """
     half = 1.15 * float(paths.abs().max())
     axis = torch.linspace(-half, half, MAP_SIZE)
     up, right = torch.meshgrid(axis.flip(0), axis, indexing="ij")
     points = torch.stack([right, up], dim=-1).reshape(-1, 2, 1, 1).to(model.device)
     density = model.log_density(points).cpu().reshape(MAP_SIZE, MAP_SIZE)
-    shade = torch.exp(0.25 * (density - density.max()))  # flattened, so that tails are seen
+    shade = torch.exp(0.25 * (density - density.max()))  # compressed, so that the tails are visible
     picture = (1.0 - 0.6 * shade)[..., None].repeat(1, 1, 3)
     steps = torch.linspace(0.0, 1.0, 12)[:, None, None, None]
     lines = paths[:-1] + steps * (paths[1:] - paths[:-1])  # [12, N - 1, B, 2]
@@ -101,7 +101,7 @@ def density_map(model: Playground, paths: Tensor) -> Tensor:
 
 
 def film_strip(states: Tensor, rows: int = 4, columns: int = 8) -> Tensor:
-    """Lay out the states [N, B, H, W, C] of the first pictures, a row each, early to late: [H', W', 3]."""
+    """Lay out the states [N, B, H, W, C] of the first images, one row each, early to late: [H', W', 3]."""
     chosen = torch.linspace(0, len(states) - 1, min(columns, len(states))).round().long()
     strip = states[chosen][:, :rows, ..., :3]
     pictures = strip if strip.shape[-1] == 3 else strip[..., :1].expand(*strip.shape[:-1], 3)

@@ -1,4 +1,4 @@
-"""The object turning, as a video and as an animated GIF."""
+"""Turntable of the object, as a video and as an animated GIF."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from dreamfusion_pl.run_folder import layout
 
 @final
 class Turntable(Callback):
-    """Renders the data module's test views when training or testing ends: turntable.mp4 and turntable.gif.
+    """Renders the test views of the data module when training or testing ends: turntable.mp4, turntable.gif.
 
     Args:
-        frames_per_second: speed of the film.
+        frames_per_second: frame rate of the video.
     """
 
     def __init__(self, frames_per_second: int = 16) -> None:
@@ -27,7 +27,7 @@ class Turntable(Callback):
         self._frames: list[Tensor] = []
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Film the finished object."""
+        """Render the finished object."""
         if not trainer.is_global_zero:
             return
         with torch.no_grad():
@@ -45,11 +45,11 @@ class Turntable(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Keep the frames."""
+        """Collect the frames."""
         self._frames.append(outputs.rgb.cpu())
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the film."""
+        """Write the video."""
         if trainer.is_global_zero:
             self._write(trainer)
 
@@ -65,7 +65,7 @@ class Turntable(Callback):
 
 
 def _show(trainer: Trainer, gif: bytes, frames: Tensor) -> None:
-    """Put the GIF into TensorBoard as an image, which browsers animate."""
+    """Log the GIF to TensorBoard as an image, which browsers animate."""
     writer = layout.tensorboard(trainer)
     if writer is None:
         return

@@ -1,1 +1,1 @@
-"""world."""
+"""The procedural world: captioned objects with known geometry and appearance."""

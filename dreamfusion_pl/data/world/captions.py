@@ -1,4 +1,4 @@
-"""Captions of the world: wording, parsing, the vocabulary, and what is held out of training."""
+"""Captions of the world: wording, parsing, vocabulary, and the combinations held out of training."""
 
 from __future__ import annotations
 
@@ -47,34 +47,34 @@ VOCABULARY = sorted(
 
 
 def pair_held_out(name: str, color: str) -> bool:
-    """Whether the model never sees this object in this colour.
+    """Return whether this object in this colour is held out of training.
 
-    The rule: (5 * index of the object + 3 * index of the colour) mod 8 = 0, indices in the order of
-    ``OBJECTS`` and ``COLORS``: one pair in eight.
+    The rule is (5 * object index + 3 * colour index) mod 8 = 0, with indices in the order of ``OBJECTS`` and
+    ``COLORS``: one pair in eight.
     """
     return (5 * OBJECT_NAMES.index(name) + 3 * tuple(COLORS).index(color)) % 8 == 0
 
 
 def relation_held_out(first: str, second: str) -> bool:
-    """Whether the model never sees these two objects related, in this order.
+    """Return whether a relation of these two objects, in this order, is held out of training.
 
-    The rule: (index of the first + 2 * index of the second) mod 5 = 0: one pair in five.
+    The rule is (first index + 2 * second index) mod 5 = 0: one pair in five.
     """
     return (OBJECT_NAMES.index(first) + 2 * OBJECT_NAMES.index(second)) % 5 == 0
 
 
 def held_out(scene: WorldScene) -> bool:
-    """Whether anything in the scene is held out of training."""
+    """Return whether a colour-object pair or the relation of a scene is held out of training."""
     if any(pair_held_out(item.object, item.color) for item in scene.items):
         return True
     return bool(scene.relation) and relation_held_out(scene.items[0].object, scene.items[1].object)
 
 
 def view_words(elevation_deg: float, azimuth_deg: float) -> str:
-    """The words for a view: overhead above 60 degrees (paper 3.2), else the nearest of eight azimuths.
+    """Return the view's name: overhead above 60 degrees (paper 3.2), otherwise the nearest of eight azimuths.
 
-    The paper's four names leave open which side a side view shows, and so does what is learned from them.
-    The object's own left is at azimuth 90.
+    The paper's four names do not distinguish the left and the right side, so a model trained with them cannot
+    either. The object's own left is at azimuth 90.
     """
     if elevation_deg > 60.0:
         return VIEW_WORDS[8]
@@ -102,13 +102,13 @@ def _phrase(item: Item, rng: random.Random, name_color: bool) -> str:
 
 
 def describe(scene: WorldScene, rng: random.Random, view: str = "", name_colors: bool = True) -> str:
-    """One of many wordings of a scene.
+    """Return a random wording of a scene.
 
     Args:
-        scene: what to describe.
+        scene: the scene.
         rng: chooses synonyms, articles and the prefix.
-        view: view words to append, or nothing.
-        name_colors: say the colours, or leave them open.
+        view: view words to append, or "".
+        name_colors: whether to name the colours.
     """
     text = _phrase(scene.items[0], rng, name_colors)
     if scene.relation:
@@ -120,7 +120,7 @@ def describe(scene: WorldScene, rng: random.Random, view: str = "", name_colors:
 
 
 def plain_caption(scene: WorldScene) -> str:
-    """The shortest wording: "a red ball on a blue cube"."""
+    """Return the shortest wording, such as "a red ball on a blue cube"."""
 
     def phrase(item: Item) -> str:
         words = [w for w in (item.pattern if item.pattern != "plain" else "", item.color, item.object) if w]
@@ -157,7 +157,7 @@ def _read_item(text: str, start: int) -> tuple[Item, int] | None:
 
 
 def parse(prompt: str) -> WorldScene | None:
-    """Read a prompt back into a scene, or ``None`` where the world cannot show it exactly.
+    """Parse a prompt to a scene; return None if the world cannot show it exactly.
 
     View words after a comma are ignored.
     """
@@ -176,7 +176,7 @@ def parse(prompt: str) -> WorldScene | None:
 
 
 def related_pairs() -> list[tuple[str, str, str]]:
-    """Every (first, relation, second) that the world can show."""
+    """Return every (first, relation, second) that the world can show."""
     on = [(a, "on", b) for a in MOVABLES for b in BASES if a != b]
     beside = [(a, "next to", b) for a in MOVABLES for b in MOVABLES if a != b]
     return on + beside

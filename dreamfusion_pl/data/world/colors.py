@@ -1,4 +1,4 @@
-"""Colours that captions name, accents that objects carry, and surface patterns. Linear RGB in [0, 1]."""
+"""Named colours, accent colours of object parts, and surface patterns. Linear RGB in [0, 1]."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ COLORS: dict[str, tuple[float, float, float]] = {
     "black": (0.07, 0.07, 0.07),
 }
 
-# Part colours that do not follow the caption; MAIN is replaced by the named colour.
+# Fixed colours of parts; MAIN stands for the colour that the caption names.
 MAIN = "main"
 ACCENTS: dict[str, tuple[float, float, float]] = {
     "dark": (0.12, 0.12, 0.13),
@@ -39,18 +39,18 @@ PATTERNS = ("plain", "striped", "checkered", "spotted")
 
 
 def palette(color: str) -> Tensor:
-    """Albedo of every role for an object of the named colour, [len(ROLES), 3]."""
+    """Return the albedo of every colour role for an object of the named colour, [len(ROLES), 3]."""
     return torch.tensor([COLORS[color], *ACCENTS.values()])
 
 
 def contrast(color: Tensor) -> Tensor:
-    """Second colour of a pattern: white, or black where the main colour [..., 3] is itself light."""
+    """Return the second colour of a pattern: white, or black if the main colour [..., 3] is light."""
     light = color.amin(dim=-1, keepdim=True) > 0.7
     return torch.where(light, torch.full_like(color, 0.07), torch.full_like(color, 0.96))
 
 
 def pattern_mask(points: Tensor, pattern: str) -> Tensor:
-    """Where a pattern shows its second colour: points [..., 3] of an object of radius 0.5 -> bool [...]."""
+    """Return the mask of a pattern's second colour: points [..., 3], object radius 0.5 -> bool [...]."""
     if pattern == "plain":
         return torch.zeros_like(points[..., 0], dtype=torch.bool)
     if pattern == "striped":

@@ -1,4 +1,4 @@
-"""Traced pictures of the world: what is seen from random sides, before it has colours."""
+"""Traces images of the world from random views, as layers that can be recoloured."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from dreamfusion_pl.rng import generator
 from dreamfusion_pl.types import Views
 
 CHUNK = 16  # views of one layout that are traced together
-RELATED = 0.18  # share of pictures that show two objects
-PATTERNED = 0.15  # chance that an item carries a pattern
+RELATED = 0.18  # share of images with two objects
+PATTERNED = 0.15  # probability that an item has a pattern
 PAIRS = tuple(pair for pair in captions.related_pairs() if not captions.relation_held_out(pair[0], pair[2]))
 
 
 class Layers(NamedTuple):
-    """Pictures before their colours are known, and what they show."""
+    """Images that are not coloured yet, and their contents."""
 
     layers: Tensor  # [N, H, W, 8] uint8, see tracer.draw_layers
     layout: Tensor  # [N, 3] int64: first object, relation (-1, or a row of PAIRS), second object (-1: none)
@@ -34,16 +34,16 @@ class Layers(NamedTuple):
 
 
 def sample_views(count: int, size: int, rng: torch.Generator, elevation_deg: tuple[float, float]) -> Views:
-    """Cameras and lights of the world's pictures.
+    """Sample cameras and lights for images of the world.
 
-    The laws are the paper's (3.2, A.2); the ranges of distance and focal length are narrower, so that the
-    object fills a small picture, and a third of the pictures is lit by ambient light alone, like the albedo
-    renders that a distillation shows to the prior.
+    The distributions are the paper's (3.2, A.2). The ranges of distance and focal length are narrower, so
+    that the object fills a small image. About a third of the images have ambient light only, like the albedo
+    renders that the prior sees during distillation.
 
     Args:
         count: number of views B.
         size: height and width in pixels.
-        rng: draws everything.
+        rng: random generator.
         elevation_deg: lowest and highest elevation.
     """
     elevation = cameras.sample_elevations_deg(count, *elevation_deg, 0.3, rng)
@@ -108,15 +108,15 @@ def trace_world(
     device: str = "cpu",
     workers: int = 0,
 ) -> Layers:
-    """Trace about ``count`` pictures of the world.
+    """Trace about ``count`` images of the world.
 
     Args:
-        count: number of pictures, rounded up to whole chunks.
+        count: number of images, rounded up to whole chunks.
         size: height and width in pixels.
-        seed: seed of every draw.
+        seed: random seed.
         elevation_deg: lowest and highest elevation.
-        device: where to trace.
-        workers: processes to spread the work over; 0 traces in this one.
+        device: device to trace on.
+        workers: number of worker processes; 0 traces in this process.
     """
     jobs = [(chunk, seed, size, elevation_deg, device) for chunk in range(-(-count // CHUNK))]
     if workers:

@@ -1,4 +1,4 @@
-"""Pictures and captions of the world for training a text-to-image model (seed 3.1)."""
+"""Captioned images of the world for training a text-to-image model (seed 3.1)."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ COLOR_NAMED = 0.95  # share of captions that name the colours
 
 
 def scene_of(layers: Layers, index: int, colors: tuple[str, str]) -> WorldScene:
-    """What picture ``index`` shows when its items take the named colours."""
+    """Return the scene of image ``index`` with the given colours."""
     first, pair, second = layers.layout[index].tolist()
     pattern = [PATTERNS[i] for i in layers.patterns[index].tolist()]
     items = [Item(OBJECT_NAMES[first], colors[0], pattern[0])]
@@ -48,7 +48,7 @@ def _color(name: str, rng: random.Random, held_out: bool) -> str:
 
 
 def color_scene(layers: Layers, index: int, rng: random.Random, held_out: bool = False) -> WorldScene:
-    """Picture ``index`` in random colours; ``held_out`` also allows those kept from the prior."""
+    """Return the scene of image ``index`` in random colours; ``held_out`` also allows held-out pairs."""
     first, _, second = layers.layout[index].tolist()
     one = _color(OBJECT_NAMES[first], rng, held_out)
     other = _color(OBJECT_NAMES[second], rng, held_out) if second >= 0 else one
@@ -56,7 +56,7 @@ def color_scene(layers: Layers, index: int, rng: random.Random, held_out: bool =
 
 
 def backgrounds(colors: Tensor, rng: torch.Generator) -> Tensor:
-    """Random solid backgrounds [B, 3] that tend to differ from the objects' colours [B, K, 3]."""
+    """Sample solid backgrounds [B, 3] that tend to differ from the objects' colours [B, K, 3]."""
     candidates = torch.rand(2, colors.shape[0], 3, generator=rng)
     white = torch.rand(2, colors.shape[0], 1, generator=rng) < 0.15
     candidates = torch.where(white, torch.ones(()), candidates)
@@ -65,7 +65,7 @@ def backgrounds(colors: Tensor, rng: torch.Generator) -> Tensor:
 
 
 def compose_batch(layers: Layers, indices: Tensor, scenes: list[WorldScene], rng: torch.Generator) -> Tensor:
-    """Pictures [B, H, W, 3] of the chosen layers in the scenes' colours over random backgrounds."""
+    """Compose images [B, H, W, 3] from layers, in the scenes' colours, over random backgrounds."""
     names = [[scene.items[0].color, scene.items[-1].color] for scene in scenes]
     colors = torch.tensor([[COLORS[name] for name in pair] for pair in names])
     drawing = compose(layers.layers[indices].float() / 255.0, colors)
@@ -92,19 +92,19 @@ class _Batches(IterableDataset):
 
 @final
 class WorldPictures(LightningDataModule):
-    """Captioned pictures of the procedural world, drawn once and recoloured at every visit.
+    """Captioned images of the procedural world, traced once and recoloured every time they are used.
 
     Args:
-        batch_size: pictures in a batch.
+        batch_size: images per batch.
         size: height and width in pixels.
-        count: pictures to trace; each serves every colour and background.
+        count: number of images to trace; each is used with all colours and backgrounds.
         seed: seed of geometry, cameras, lights, colours and wordings.
         elevation_deg: lowest and highest camera elevation in degrees.
-        more_of: objects that are shown three times as often, such as those whose sides differ; one that is
-            named twice five times, and so on.
-        only: objects to show alone and none else, as a curriculum begins with; nothing: the whole world.
-        held_out: also show the colour-object pairs held out of the prior's training (for judges, not priors).
-        cache_dir: folder for traced pictures; default ``~/.cache/dreamfusion_pl`` (or ``XDG_CACHE_HOME``).
+        more_of: objects that are shown three times as often, for example because their sides differ; an
+            object that is listed twice is shown five times as often, and so on.
+        only: show single objects from this list only, for example for a curriculum; empty: the whole world.
+        held_out: also show colour-object pairs that are held out of the prior's training (for classifiers).
+        cache_dir: folder for traced images; default ``~/.cache/dreamfusion_pl`` (or ``XDG_CACHE_HOME``).
     """
 
     def __init__(
@@ -139,12 +139,12 @@ class WorldPictures(LightningDataModule):
 
     @property
     def first_step(self) -> int:
-        """The step whose batch comes first: where training stands."""
+        """Step of the first batch: the trainer's current step."""
         return self.trainer.global_step if self.trainer is not None else 0
 
     @property
     def cache_file(self) -> Path:
-        """Where the traced pictures lie; its name changes with the settings and with the world's source."""
+        """File of the traced images; its name depends on the settings and on the world's source code."""
         digest = hashlib.blake2b(digest_size=6)
         digest.update(repr((self.size, self.count, self.seed, self.elevation_deg)).encode())
         for source in sorted(Path(__file__).parent.rglob("*.py")):
@@ -153,7 +153,7 @@ class WorldPictures(LightningDataModule):
         return self.cache_dir / f"world-{self.size}-{self.count}-{digest.hexdigest()}.npz"
 
     def prepare_data(self) -> None:
-        """Trace the pictures unless they are cached."""
+        """Trace the images unless they are cached."""
         if self.cache_file.exists():
             return
         workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -162,13 +162,13 @@ class WorldPictures(LightningDataModule):
             np.savez(temporary, **{name: field.numpy() for name, field in layers._asdict().items()})
 
     def setup(self, stage: str | None = None) -> None:
-        """Load the traced pictures."""
+        """Load the traced images."""
         if self._layers is None:
             with np.load(self.cache_file) as stored:
                 self._layers = Layers(*[torch.from_numpy(stored[name]) for name in Layers._fields])
 
     def _choose(self, layers: Layers, rng: torch.Generator) -> Tensor:
-        """Which pictures a batch shows, [batch_size]."""
+        """Sample the indices of a batch's images, [batch_size]."""
         first, second = layers.layout[:, 0], layers.layout[:, 2]
         named = torch.bincount(_indices(self.more_of), minlength=len(OBJECT_NAMES))
         weights = 1.0 + 2.0 * named[first]
@@ -177,7 +177,7 @@ class WorldPictures(LightningDataModule):
         return torch.multinomial(weights, self.batch_size, replacement=True, generator=rng)
 
     def batch(self, layers: Layers, step: int) -> PictureBatch:
-        """The batch of a step: layers chosen, coloured, put before a background and captioned."""
+        """Make the batch of a step: sample layers, colour them, add backgrounds and captions."""
         rank = self.trainer.global_rank if self.trainer is not None else 0
         rng = generator(self.seed, "pictures", rank, step)
         words = random.Random(int(torch.randint(2**62, (), generator=rng)))
@@ -190,6 +190,6 @@ class WorldPictures(LightningDataModule):
         return PictureBatch(compose_batch(layers, indices, scenes, rng), texts)
 
     def train_dataloader(self) -> DataLoader[Any]:
-        """Batches without end; ``max_steps`` ends training."""
+        """Return an endless loader; ``max_steps`` ends training."""
         assert self._layers is not None, "setup() loads the pictures first"
         return DataLoader(_Batches(self, self._layers), batch_size=None)

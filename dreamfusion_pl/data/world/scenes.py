@@ -1,4 +1,4 @@
-"""World scenes: one object, or two in a relation, with exact distance and albedo."""
+"""Scenes of the world: one object, or two in a relation, with signed distance and albedo."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from dreamfusion_pl.data.world.colors import contrast, palette, pattern_mask
 from dreamfusion_pl.data.world.objects.catalog import distance, distances, frame
 
 RELATIONS = ("on", "next to")
-# Objects that can carry another: their tops are flat and level.
+# Objects on which another can stand: their tops are flat and level.
 BASES = ("cube", "cylinder", "table", "stool", "cake", "dresser", "bed", "bookshelf")
-# Objects that stand on a base or beside something and stay recognizable at half size.
+# Objects that can stand on a base or next to another object, and are recognizable at half size.
 MOVABLES = (
     "ball",
     "cube",
@@ -44,7 +44,7 @@ class Item(NamedTuple):
 
 
 class WorldScene(NamedTuple):
-    """What a caption describes."""
+    """A scene as a caption describes it."""
 
     items: tuple[Item, ...]  # one, or two in a relation
     relation: str = ""  # "", or one of RELATIONS: items[0] relation items[1]
@@ -62,19 +62,19 @@ class WorldScene(NamedTuple):
 
     @property
     def layout(self) -> Layout:
-        """The geometry alone."""
+        """The geometry only."""
         return Layout(tuple(item.object for item in self.items), self.relation)
 
 
 class Layout(NamedTuple):
-    """Geometry of a scene without its colours."""
+    """Geometry of a scene, without colours."""
 
     objects: tuple[str, ...]
     relation: str = ""
 
 
 class Surface(NamedTuple):
-    """The nearest part at some points."""
+    """The nearest part of a scene at some points."""
 
     distance: Tensor  # [...]
     item: Tensor  # [...] int64, which item
@@ -107,7 +107,7 @@ def placements(layout: Layout) -> list[tuple[float, tuple[float, float, float]]]
 
 
 def scene_distance(layout: Layout, points: Tensor) -> Tensor:
-    """Signed distance to the scene alone, points [..., 3] -> [...]."""
+    """Signed distance to the scene, points [..., 3] -> [...]."""
     parts = [
         distance(name, (points - points.new_tensor(offset)) / scale) * scale
         for name, (scale, offset) in zip(layout.objects, placements(layout), strict=True)
@@ -116,7 +116,7 @@ def scene_distance(layout: Layout, points: Tensor) -> Tensor:
 
 
 def locate(layout: Layout, points: Tensor) -> Surface:
-    """Distance to the scene and the nearest part, points [..., 3]."""
+    """Signed distance to the scene, and its nearest part, at points [..., 3]."""
     found = []
     for name, (scale, offset) in zip(layout.objects, placements(layout), strict=True):
         local = (points - points.new_tensor(offset)) / scale
@@ -130,7 +130,7 @@ def locate(layout: Layout, points: Tensor) -> Surface:
 
 
 def paint(where: Surface, base: Tensor, patterns: tuple[str, ...]) -> Tensor:
-    """Lay patterns over the parts that carry the named colour: base albedo [..., 3] -> [..., 3]."""
+    """Apply patterns to the parts of the named colour: base albedo [..., 3] -> [..., 3]."""
     albedo = base
     for i, pattern in enumerate(patterns):
         if pattern != "plain":

@@ -52,7 +52,7 @@ def main(args: Sequence[str]) -> int:
 
 
 def known() -> str:
-    """What the world knows, in one sentence."""
+    """Return the world's objects and colours in one sentence."""
     return f"it knows {', '.join(OBJECTS)}, in {', '.join(COLORS)}"
 
 
@@ -62,7 +62,7 @@ def _all_objects(seed: int) -> list[WorldScene | None]:
 
 
 def contact_sheet(scenes: Sequence[WorldScene], views: int, size: int, seed: int, columns: int = 4) -> Tensor:
-    """Random views of scenes side by side, a scene a cell, ``columns`` cells a row: [H, W, 3] in [0, 1]."""
+    """Draw random views of scenes, one scene per cell, ``columns`` cells per row: [H, W, 3] in [0, 1]."""
     cells = []
     for index, scene in enumerate(scenes):
         chosen = sample_views(views, size, generator(seed, "sheet", step=index), (-10.0, 60.0))

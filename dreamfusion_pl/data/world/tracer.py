@@ -1,4 +1,4 @@
-"""Pictures of world scenes by sphere tracing: exact geometry, Lambertian light, supersampled edges."""
+"""Renders world scenes by sphere tracing, with Lambertian shading and supersampling."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from dreamfusion_pl.data.world.colors import ACCENTS, COLORS, contrast, pattern_
 from dreamfusion_pl.data.world.scenes import Layout, Surface, WorldScene, locate, scene_distance
 from dreamfusion_pl.types import Views
 
-BOUND = 0.56  # radius of the ball that holds every scene, with some slack
+BOUND = 0.56  # radius of the ball that contains every scene, with a margin
 STEPS = 48
-STRIDE = 0.9  # some distances are bounds that overshoot where they are cut or stretched
+STRIDE = 0.9  # step factor: some signed distances are approximate and could overshoot
 TOLERANCE = 2e-3
 
 
 class Hits(NamedTuple):
-    """Which rays meet the scene, and where."""
+    """Rays that hit the scene, and the hit points."""
 
     mask: Tensor  # [R] bool
     points: Tensor  # [N, 3] of the rays that hit
 
 
 class Drawing(NamedTuple):
-    """Pictures with transparent background, premultiplied."""
+    """Images with premultiplied alpha."""
 
     rgb: Tensor  # [B, H, W, 3]
     alpha: Tensor  # [B, H, W]
@@ -56,7 +56,7 @@ def trace(layout: Layout, origins: Tensor, directions: Tensor) -> Hits:
 
 
 def distance_at(layout: Layout, points: Tensor) -> Tensor:
-    """Distance alone, points [P, 3] -> [P], in pieces that stay in the processor's cache."""
+    """Signed distance at points [P, 3] -> [P], in chunks that fit into the CPU's cache."""
     return torch.cat([scene_distance(layout, piece) for piece in points.split(8192)])
 
 
@@ -68,15 +68,15 @@ def normals(layout: Layout, points: Tensor) -> Tensor:
 
 
 def draw_layers(layout: Layout, patterns: tuple[str, ...], views: Views, supersample: int = 2) -> Tensor:
-    """Draw a layout in B views before its colours are known.
+    """Render a layout in B views as layers that are coloured later.
 
-    A picture is linear in the colours of its items, so one tracing serves every colour.
+    An image is linear in the colours of its items, so tracing once is enough for all colours.
 
     Args:
         layout: the geometry.
         patterns: the pattern of each item.
         views: cameras and lights; H and W come from the shape of ``jitter``.
-        supersample: rays a pixel in each direction.
+        supersample: rays per pixel in each direction.
 
     Returns:
         Layers [B, H, W, 8]: irradiance of the main and of the contrast colour of item 0, then of item 1;
@@ -100,7 +100,7 @@ def draw_layers(layout: Layout, patterns: tuple[str, ...], views: Views, supersa
 
 
 def _basis(where: Surface, patterns: tuple[str, ...]) -> Tensor:
-    """Albedo of surface points [N] as weights of the colours that are still open, and fixed RGB: [N, 7]."""
+    """Albedo of surface points [N]: weights of the four item colours, and fixed accents in RGB: [N, 7]."""
     columns = []
     for item in range(2):
         main = (where.item == item) & (where.role == 0)
@@ -111,14 +111,14 @@ def _basis(where: Surface, patterns: tuple[str, ...]) -> Tensor:
 
 
 def compose(layers: Tensor, colors: Tensor) -> Drawing:
-    """Give layers their colours.
+    """Colour layers.
 
     Args:
         layers: [B, H, W, 8] from ``draw_layers``.
         colors: main colour of each item, [B, 1 or 2, 3].
 
     Returns:
-        Premultiplied pictures.
+        Premultiplied images.
     """
     pairs = torch.stack([colors, contrast(colors)], dim=2).flatten(1, 2)
     painted = torch.einsum("bhwk,bkc->bhwc", layers[..., : pairs.shape[1]], pairs)
@@ -126,7 +126,7 @@ def compose(layers: Tensor, colors: Tensor) -> Drawing:
 
 
 def render_world(scene: WorldScene, views: Views, supersample: int = 2) -> Drawing:
-    """Draw one scene in B views: the truth that results are measured against."""
+    """Render one scene in B views: the ground truth for evaluation."""
     layers = draw_layers(scene.layout, tuple(item.pattern for item in scene.items), views, supersample)
     colors = torch.tensor([COLORS[item.color] for item in scene.items], device=layers.device)
     return compose(layers, colors.expand(layers.shape[0], -1, -1))

@@ -1,4 +1,4 @@
-"""The role of an adapter: what is particular to one family of diffusers pipelines."""
+"""Interface of adapters, which hold what is specific to one family of diffusers pipelines."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from dreamfusion_pl.types import TextEmbedding
 
 
 class Adapter(ABC):
-    """How a family of pipelines reads texts and calls its network. ``PretrainedPrior`` does the rest.
+    """Embeds texts and calls the network for one family of pipelines. ``PretrainedPrior`` does the rest.
 
     Args:
         pipeline: the diffusers pipeline, with or without text encoders.
         resolution: side h = w of z; 0: the model's own.
 
     Raises:
-        ValueError: the network takes no z of that side.
+        ValueError: the network does not accept this resolution.
     """
 
-    network_name: ClassVar[str]  # the pipeline's part that predicts
-    text_encoders: ClassVar[tuple[str, ...]]  # its parts that are needed only to embed texts
-    unused: ClassVar[tuple[str, ...]]  # its parts that are never needed
+    network_name: ClassVar[str]  # component that is the denoising network
+    text_encoders: ClassVar[tuple[str, ...]]  # components that are needed only to embed texts
+    unused: ClassVar[tuple[str, ...]]  # components that are never needed
 
-    network: Any  # the torch module that predicts
+    network: Any  # the denoising network
     schedule: NoiseSchedule
     prediction: Prediction
     channels: int  # C of z
@@ -41,30 +41,30 @@ class Adapter(ABC):
         """Call the network as the family's pipeline does.
 
         Args:
-            z_t: noisy pictures [N, C, h, w] in the network's precision.
-            timestep: [N], of ``schedule.timestep``.
-            text: embeddings of N texts in the network's precision.
+            z_t: noisy images or latents [N, C, h, w] in the network's dtype.
+            timestep: [N], from ``schedule.timestep``.
+            text: embeddings of N texts in the network's dtype.
 
         Returns:
-            What the network predicts, [N, C or more, h, w]; what follows the first C is a learned variance.
+            Prediction [N, C or more, h, w]; channels after the first C are a learned variance.
         """
 
     @staticmethod
     @abstractmethod
     def embed(pipeline: Any, prompts: list[str]) -> TextEmbedding:
-        """Embed N texts with the whole pipeline, as its own call does."""
+        """Embed N texts as the pipeline itself does."""
 
     @staticmethod
     @abstractmethod
     def tokenizers(pipeline: Any) -> list[tuple[Any, int]]:
-        """Return the tokenizers that read a text, each with the number of tokens that its encoder reads."""
+        """Return the tokenizers, each with the maximum number of tokens of its text encoder."""
 
 
 def diffusion_process(pipeline: Any) -> tuple[NoiseSchedule, Prediction]:
-    """Read noise levels and the kind of prediction off the scheduler of a variance-preserving model.
+    """Return noise schedule and prediction type from the scheduler of a variance-preserving model.
 
     Raises:
-        ValueError: the scheduler is of another kind.
+        ValueError: the scheduler is not variance-preserving, or its prediction type is unknown.
     """
     scheduler = pipeline.scheduler
     alphas_cumprod = getattr(scheduler, "alphas_cumprod", None)
@@ -79,7 +79,7 @@ def diffusion_process(pipeline: Any) -> tuple[NoiseSchedule, Prediction]:
 
 
 def text_width_of(unet: Any) -> int:
-    """Width D of the tokens that a U-Net attends to, or projects to what it attends to."""
+    """Width D of the text tokens that a U-Net expects, before its own projection if it has one."""
     return int(unet.config.encoder_hid_dim or unet.config.cross_attention_dim)
 
 
@@ -87,13 +87,13 @@ def side_of(resolution: int, own: int, patch: int = 1, largest: int | None = Non
     """Return the side h = w of z.
 
     Args:
-        resolution: what was asked for; 0: the model's own.
-        own: the model's own.
-        patch: the network takes so many latents along each side as one token.
-        largest: the side in tokens above which the network has no positions; None: there is none.
+        resolution: requested side; 0: the model's own.
+        own: the model's own side.
+        patch: patch size, latents along each side of a token.
+        largest: largest side in tokens that has position embeddings; None: no limit.
 
     Raises:
-        ValueError: the network takes no z of that side.
+        ValueError: the network does not accept this side.
     """
     if resolution < 0:
         raise ValueError(f"resolution is the side of z, or 0 for the model's own, got {resolution}")

@@ -1,4 +1,4 @@
-"""Pictures as latents and back: a diffusers autoencoder, or a tiny one that stands in for it early."""
+"""Encodes images to latents and decodes them, optionally with a tiny autoencoder early in training."""
 
 from __future__ import annotations
 
@@ -10,16 +10,15 @@ from torch import Tensor
 
 @final
 class LatentEncoder:
-    """z = scale (m - shift), with m the mean of the autoencoder's posterior. Differentiable.
+    """z = scale (m - shift), where m is the mean of the autoencoder's posterior. Differentiable.
 
     Args:
         vae: diffusers ``AutoencoderKL``.
         tiny: diffusers ``AutoencoderTiny`` of the same latent space, or None.
-        tiny_until: progress in [0, 1] from which on ``vae`` encodes; until then ``tiny`` does, if there is
-            one.
+        tiny_until: progress in [0, 1] at which encoding switches from ``tiny`` (if given) to ``vae``.
 
     Raises:
-        ValueError: ``vae`` is a tiny one, the two have other latents, or ``tiny_until`` is no progress.
+        ValueError: ``vae`` is a tiny autoencoder, the latents differ, or ``tiny_until`` is out of range.
     """
 
     def __init__(self, vae: Any, tiny: Any = None, tiny_until: float = 1.0) -> None:
@@ -30,7 +29,7 @@ class LatentEncoder:
                 "the model's own autoencoder is an AutoencoderTiny, which only stands in for one: take the "
                 "model with its full autoencoder, and this one as --model.prior.autoencoder"
             )
-        self.factor = 2 ** (len(vae.config.block_out_channels) - 1)  # pixels a latent, along a side
+        self.factor = 2 ** (len(vae.config.block_out_channels) - 1)  # pixels per latent, along a side
         if not 0.0 <= tiny_until <= 1.0:
             raise ValueError(f"tiny_until is a progress in [0, 1], got {tiny_until}")
         if tiny is not None and tiny.config.latent_channels != vae.config.latent_channels:
@@ -50,20 +49,20 @@ class LatentEncoder:
         self._vae, self._tiny, self._tiny_until = vae, tiny, tiny_until
 
     def to(self, device: torch.device | str, dtype: torch.dtype, layout: torch.memory_format) -> Self:
-        """Move to a device, a precision and a memory layout; return self."""
+        """Move to a device, dtype and memory layout; return self."""
         for part in (self._vae, self._tiny):
             if part is not None:
                 part.to(device=device, dtype=dtype, memory_format=layout)
         return self
 
     def compile(self) -> None:
-        """Compile the encoding networks, at their first call."""
+        """Compile the encoders; compilation happens at the first call."""
         for part in (self._vae, self._tiny):
             if part is not None:
                 part.encoder.compile()
 
     def __call__(self, pixels: Tensor, progress: float) -> Tensor:
-        """Encode pixels [B, 3, H, W] in [-1, 1] at ``progress``: z [B, C, H / factor, W / factor]."""
+        """Encode pixels [B, 3, H, W] in [-1, 1] to z [B, C, H / factor, W / factor]."""
         if self._tiny is not None and progress < self._tiny_until:
             part = self._tiny
             moments = part.encode(pixels.to(part.dtype), return_dict=False)[0]
@@ -74,7 +73,7 @@ class LatentEncoder:
         return ((moments - shift) * part.config.scaling_factor).to(pixels.dtype)
 
     def decode(self, z: Tensor) -> Tensor:
-        """Pixels [B, 3, H, W] of latents z [B, C, H / factor, W / factor]; the model's own decoder draws."""
+        """Decode z [B, C, H / factor, W / factor] to pixels [B, 3, H, W], always with ``vae``."""
         config = self._vae.config
         moments = (z / config.scaling_factor + (config.shift_factor or 0.0)).to(self._vae.dtype)
         return self._vae.decode(moments, return_dict=False)[0].to(z.dtype)

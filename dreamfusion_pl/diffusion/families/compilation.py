@@ -1,4 +1,4 @@
-"""Whether ``torch.compile`` works on this machine."""
+"""Checks whether ``torch.compile`` works on this machine."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from torch import Tensor
 
 
 def can_compile(device: torch.device) -> bool:
-    """Whether ``torch.compile`` works on a device; where it does not, say once why and go on without.
+    """Return whether ``torch.compile`` works on a device; warn with the reason if it does not.
 
-    A small function is compiled: that tells before the first step whether there is a C++ compiler or Triton.
+    Compiles a small function, which shows before the first step whether a C++ compiler or Triton is missing.
     """
     try:
         torch.compile(_small)(torch.ones(8, device=device))
-    except Exception as error:  # whatever is missing, the run can do without
+    except Exception as error:  # any failure means: run without compilation
         reason = str(error).strip().split("\n", 1)[0]
         warnings.warn(
             f"torch.compile does not work on this {device.type} ({type(error).__name__}: {reason}); going on "

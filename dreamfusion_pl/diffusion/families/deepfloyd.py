@@ -1,4 +1,4 @@
-"""Pixel-space pipelines: DeepFloyd IF's first stage, of whose kind the embedded prior is."""
+"""Pixel-space pipelines: the first stage of DeepFloyd IF, and the embedded prior of the same class."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from torch import Tensor
 from dreamfusion_pl.diffusion.families.adapter import Adapter, diffusion_process, side_of, text_width_of
 from dreamfusion_pl.types import TextEmbedding
 
-MAX_TOKENS = 77  # the padded text length that IFPipeline hands to its text encoder
+MAX_TOKENS = 77  # padded text length of IFPipeline
 
 
 @final
 class IFAdapter(Adapter):
-    """``IFPipeline``: a U-Net over pixels that also predicts its variance, conditioned on T5.
+    """``IFPipeline``: a pixel-space U-Net with learned variance, conditioned on T5.
 
     Args:
         pipeline: the pipeline, with or without text encoder.
-        resolution: side of the pictures in pixels; 0: the model's own.
+        resolution: side of the images in pixels; 0: the model's own.
     """
 
     network_name = "unet"

@@ -14,13 +14,13 @@ from dreamfusion_pl.types import TextEmbedding
 
 @final
 class FluxAdapter(Adapter):
-    """``FluxPipeline``: 2 x 2 latents are packed into one token, T5's tokens stand beside them.
+    """``FluxPipeline``: 2 x 2 latents are packed into one token; T5 tokens are joined to them.
 
     Args:
         pipeline: the pipeline, with or without text encoders.
-        resolution: side of the latents, an even number; 0: 128, pictures of 1024 pixels.
-        embedded_guidance: scale that a network distilled from guidance takes as an input (FLUX.1-dev); it is
-            not classifier-free guidance, which comes on top.
+        resolution: side of the latents, an even number; 0: 128, images of 1024 pixels.
+        embedded_guidance: guidance input of guidance-distilled networks (FLUX.1-dev). It is separate from
+            classifier-free guidance, which is applied on top.
     """
 
     network_name = "transformer"
@@ -68,14 +68,14 @@ class FluxAdapter(Adapter):
 
 
 def pack(z: Tensor) -> Tensor:
-    """Put every 2 x 2 latents into one token: [N, C, h, w] to [N, h w / 4, 4 C]."""
+    """Pack 2 x 2 latents into one token: [N, C, h, w] to [N, h w / 4, 4 C]."""
     count, channels, height, width = z.shape
     blocks = z.reshape(count, channels, height // 2, 2, width // 2, 2)
     return blocks.permute(0, 2, 4, 1, 3, 5).reshape(count, height * width // 4, 4 * channels)
 
 
 def unpack(tokens: Tensor, side: int) -> Tensor:
-    """Undo ``pack`` of square latents: [N, h w / 4, 4 C] to [N, C, h, w] with h = w = ``side``."""
+    """Inverse of ``pack`` for square latents: [N, h w / 4, 4 C] to [N, C, h, w] with h = w = ``side``."""
     count, channels = len(tokens), tokens.shape[-1] // 4
     blocks = tokens.reshape(count, side // 2, side // 2, channels, 2, 2)
     return blocks.permute(0, 3, 1, 4, 2, 5).reshape(count, channels, side, side)

@@ -10,12 +10,12 @@ from torch import Tensor
 from dreamfusion_pl.diffusion.families.adapter import Adapter, diffusion_process, side_of
 from dreamfusion_pl.types import TextEmbedding
 
-MAX_TOKENS = {"PixArtAlphaPipeline": 120, "PixArtSigmaPipeline": 300}  # what the pipelines read of a text
+MAX_TOKENS = {"PixArtAlphaPipeline": 120, "PixArtSigmaPipeline": 300}  # text length of the pipelines
 
 
 @final
 class PixArtAdapter(Adapter):
-    """``PixArtAlphaPipeline`` and ``PixArtSigmaPipeline``: conditioned on T5, whose padding is masked.
+    """``PixArtAlphaPipeline`` and ``PixArtSigmaPipeline``: conditioned on T5 with an attention mask.
 
     Args:
         pipeline: the pipeline, with or without text encoder.
@@ -33,7 +33,7 @@ class PixArtAdapter(Adapter):
         self.channels = config.in_channels
         self.resolution = side_of(resolution, config.sample_size, config.patch_size)
         self.text_width = config.caption_channels
-        self._side: float | None = None  # of the picture in pixels, where the network wants to know it
+        self._side: float | None = None  # image side in pixels, if it is a network input
         if type(pipeline).__name__ == "PixArtAlphaPipeline" and config.sample_size == 128:
             self._side = float(self.resolution * pipeline.vae_scale_factor)
 

@@ -1,4 +1,4 @@
-"""In which precision a frozen network computes."""
+"""Precision of the frozen networks."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ Precision = Literal["auto", "float32", "bfloat16"]
 
 
 def resolve_dtype(name: Precision, device: torch.device) -> torch.dtype:
-    """Return the precision of that name on a device; ``auto``: bfloat16 where it is native, else float32.
+    """Return the dtype of that name; ``auto`` is bfloat16 if the device supports it natively, else float32.
 
     Raises:
-        ValueError: the device does not compute in it.
+        ValueError: the device does not support it.
     """
     if device.type == "cuda":
         native = torch.cuda.is_bf16_supported(including_emulation=False)
         if name == "bfloat16" and not native:
             raise ValueError("this GPU does not compute in bfloat16: take --model.prior.dtype float32")
     elif device.type == "mps":
-        native = False  # auto stays with what every Mac computes
+        native = False  # auto takes float32, which every Mac supports
         if name == "bfloat16" and not torch.backends.mps.is_macos_or_newer(14, 0):
             raise ValueError(
                 "before macOS 14 a Mac's GPU does not compute in bfloat16: take --model.prior.dtype float32"
@@ -34,7 +34,7 @@ def resolve_dtype(name: Precision, device: torch.device) -> torch.dtype:
 
 
 def warn_if_slow(name: Precision, device: torch.device) -> None:
-    """Warn where a CPU has to emulate the precision that was asked for."""
+    """Warn if a CPU has to emulate the requested precision."""
     if name == "bfloat16" and device.type == "cpu" and not _cpu_has_bfloat16():
         warnings.warn(
             "this CPU does not compute in bfloat16 and emulates it, which is slower than float32: take "

@@ -1,4 +1,4 @@
-"""The prior that is a diffusers text-to-image pipeline: the embedded one, a folder, or a hub model."""
+"""Prior from a diffusers text-to-image pipeline: embedded, folder, hub model or single file."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from dreamfusion_pl.diffusion.noise import eps_from, per_row
 from dreamfusion_pl.diffusion.prior import DiffusionPrior
 from dreamfusion_pl.types import TextEmbedding
 
-ADAPTERS: dict[str, type[Adapter]] = {  # by the class of the diffusers pipeline
+ADAPTERS: dict[str, type[Adapter]] = {  # by class name of the diffusers pipeline
     "IFPipeline": IFAdapter,
     "StableDiffusionPipeline": StableDiffusionAdapter,
     "StableDiffusionXLPipeline": StableDiffusionXLAdapter,
@@ -44,39 +44,38 @@ ADAPTERS: dict[str, type[Adapter]] = {  # by the class of the diffusers pipeline
 class PretrainedPrior(DiffusionPrior):
     """A frozen diffusers text-to-image pipeline of any supported family; see docs/priors.md.
 
-    Text encoders are in memory only while they embed: they are loaded by ``embed``, for texts that are not
-    on disk yet, and freed by ``to``.
+    Text encoders are in memory only while needed: ``embed`` loads them for texts that are not cached on disk
+    yet, and ``to`` frees them.
 
     Args:
-        model: ``builtin`` for the prior inside this package, a folder that a pipeline's ``save_pretrained``
-            wrote, a hub name such as ``stable-diffusion-v1-5/stable-diffusion-v1-5``, or a checkpoint in one
-            safetensors file. The pipeline's class says which family it is of.
+        model: ``builtin`` for the prior inside this package, a folder written by a pipeline's
+            ``save_pretrained``, a hub name such as ``stable-diffusion-v1-5/stable-diffusion-v1-5``, or a
+            single-file safetensors checkpoint. The class of the pipeline determines the family.
         revision: branch, tag or commit of a hub model.
-        config: folder or hub name of the pipeline that a checkpoint in one file is one of: what the file
-            lacks is taken from there; None: the names of its weights tell the hub name.
-        lora: a low-rank change of the network: a safetensors file, or on the hub ``owner/name`` or
-            ``owner/name/file.safetensors``; None: none.
-        lora_scale: factor on that change; 1: as it was trained.
-        embeddings: folder that the command ``embed --out`` wrote, maybe on another machine: texts are read
-            from it, and no text encoder is needed. None: they are embedded here, once, and kept in the
-            user's cache.
-        dtype: precision of the networks. ``auto`` takes bfloat16 where the device computes it natively,
-            float32 elsewhere.
-        channels_last: lay out convolutions with channels last, which is faster on CPUs and tensor cores.
-        compile: compile network and autoencoder with ``torch.compile`` when they are moved to a device; where
-            the compiler is missing the run goes on without, with a warning.
-        offload: keep the network in host memory and copy it to the device for every call, which saves the
-            device's memory and costs the time of the copy; of no use on a CPU.
-        resolution: side of z in the model's own grid: pixels for a pixel-space model, latents otherwise;
-            0: the model's own.
+        config: folder or hub name of the pipeline that a single-file checkpoint belongs to, for everything
+            that the file lacks; None infers the hub name from the names of its weights.
+        lora: LoRA for the network: a safetensors file, or ``owner/name`` or ``owner/name/file.safetensors``
+            on the hub; None: no LoRA.
+        lora_scale: LoRA scale; 1 is the strength of its training.
+        embeddings: folder written by ``embed --out``, possibly on another machine. Text embeddings are read
+            from it, and no text encoder is needed. None: texts are embedded once and kept in the user's
+            cache.
+        dtype: precision of the networks. ``auto`` is bfloat16 if the device supports it natively, else
+            float32.
+        channels_last: use the channels-last memory format, which is faster on CPUs and tensor cores.
+        compile: compile network and autoencoder with ``torch.compile`` when they are moved to a device. If
+            there is no working compiler, the run continues uncompiled, with a warning.
+        offload: keep the network in host memory and copy it to the device for every call. Saves GPU memory
+            and costs the time of the copy; useless on a CPU.
+        resolution: side of z, in pixels for a pixel-space model and in latents otherwise; 0: the model's own.
         autoencoder: folder or hub name of an ``AutoencoderTiny`` that encodes early in training, such as
-            ``madebyollin/taesd``; None: the model's own encodes throughout.
-        autoencoder_until: progress in [0, 1] at which the model's own autoencoder takes over.
-        embedded_guidance: the scale that guidance-distilled models (FLUX.1-dev) take as an input.
+            ``madebyollin/taesd``; None: always use the model's own autoencoder.
+        autoencoder_until: progress in [0, 1] at which encoding switches to the model's own autoencoder.
+        embedded_guidance: guidance input of guidance-distilled models (FLUX.1-dev).
 
     Raises:
-        ValueError: the model is not there, not whole or of no supported family, or arguments exclude each
-            other; the message says what to do.
+        ValueError: the model is missing, incomplete or not supported, or arguments exclude each other; the
+            message says how to fix it.
     """
 
     differentiable = True
@@ -99,7 +98,7 @@ class PretrainedPrior(DiffusionPrior):
         embedded_guidance: float = 3.5,
     ) -> None:
         if compile and offload:
-            raise ValueError("what is compiled stays on the device: take compile or offload, not both")
+            raise ValueError("a compiled network stays on the device: use compile or offload, not both")
         cpu = torch.device("cpu")
         self._dtype_name, self._dtype = dtype, resolve_dtype(dtype, cpu)
         self._layout = torch.channels_last if channels_last else torch.contiguous_format
@@ -125,7 +124,7 @@ class PretrainedPrior(DiffusionPrior):
         """Move network and autoencoder, and free the text encoders; return self.
 
         Raises:
-            ValueError: the device does not compute in the precision that was asked for.
+            ValueError: the device does not support the requested precision.
         """
         device = torch.device(device)
         warn_if_slow(self._dtype_name, device)
@@ -164,16 +163,16 @@ class PretrainedPrior(DiffusionPrior):
         return pixels.permute(0, 2, 3, 1) * 0.5 + 0.5
 
     def embed(self, prompts: list[str]) -> TextEmbedding:
-        """Embed N texts as the pipeline does, without a gradient; warn of what it does not read.
+        """Embed N texts as the pipeline does, without gradient; warn about truncated texts.
 
         Raises:
-            ValueError: the texts were embedded for another model, or cannot be embedded here.
+            ValueError: the texts were embedded for another model, or cannot be embedded on this machine.
         """
         text = self._texts.embed(prompts)
         width = text.tokens.shape[-1]
         if width != self._adapter.text_width:
             raise ValueError(
-                f"the texts are embedded in {width} numbers a token, and this model reads "
+                f"the text embeddings have width {width}, and this model expects "
                 f"{self._adapter.text_width}: embed them with the same --model.prior.model"
             )
         return text
@@ -186,15 +185,15 @@ class PretrainedPrior(DiffusionPrior):
         return eps_from(self._adapter.prediction, prediction, z_t, alpha, sigma)
 
     def unknown_words(self, prompt: str) -> list[str]:
-        """Return the prompt's words that the tokenizer has no token for, in order, each once."""
+        """Return the words of a prompt that the tokenizer does not know, in order, without duplicates."""
         return self._texts.unknown_words(prompt)
 
 
 def family(source: sources.Source) -> type[Adapter]:
-    """Return the adapter of a pipeline's class.
+    """Return the adapter for the class of a pipeline.
 
     Raises:
-        ValueError: there is none; the message lists those that there are.
+        ValueError: the class is not supported; the message lists the supported ones.
     """
     if source.kind not in ADAPTERS:
         raise ValueError(

@@ -46,14 +46,14 @@ class StableDiffusionAdapter(Adapter):
 
 @final
 class StableDiffusionXLAdapter(Adapter):
-    """``StableDiffusionXLPipeline``: two CLIPs, a pooled vector, and the picture's size as a condition.
+    """``StableDiffusionXLPipeline``: conditioned on two CLIPs, a pooled embedding, and the image size.
 
-    The empty text, which an unconditional branch without a negative prompt has, is embedded as zeros where
-    the model was trained so, as the pipeline does without a negative prompt.
+    The empty text is embedded as zeros if the model was trained that way
+    (``force_zeros_for_empty_prompt``), as the pipeline does when there is no negative prompt.
 
     Args:
         pipeline: the pipeline, with or without text encoders.
-        resolution: side of the latents; 0: the model's own. The network is told that pictures of this size
+        resolution: side of the latents; 0: the model's own. The size condition says that images of this size
             were neither scaled nor cropped.
     """
 
@@ -68,7 +68,7 @@ class StableDiffusionXLAdapter(Adapter):
         self.channels = pipeline.unet.config.in_channels
         self.resolution = side_of(resolution, pipeline.unet.config.sample_size)
         self.text_width = text_width_of(pipeline.unet)
-        side = float(self.resolution * pipeline.vae_scale_factor)  # of the picture, in pixels
+        side = float(self.resolution * pipeline.vae_scale_factor)  # of the image, in pixels
         self._time_ids = torch.tensor(
             [[side, side, 0.0, 0.0, side, side]]
         )  # original size, crop, target size
@@ -102,10 +102,10 @@ class StableDiffusionXLAdapter(Adapter):
 
 
 def check_no_guidance_input(pipeline: Any) -> None:
-    """Refuse a U-Net that was distilled to take the guidance scale as an input.
+    """Check that a U-Net does not take the guidance scale as an input, as latent consistency models do.
 
     Raises:
-        ValueError: it was.
+        ValueError: it does.
     """
     if pipeline.unet.config.time_cond_proj_dim is not None:
         raise ValueError(

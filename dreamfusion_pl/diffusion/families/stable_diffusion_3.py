@@ -13,7 +13,7 @@ from dreamfusion_pl.types import TextEmbedding
 
 @final
 class StableDiffusion3Adapter(Adapter):
-    """``StableDiffusion3Pipeline``: tokens of two CLIPs and of T5 in one row, and a pooled vector.
+    """``StableDiffusion3Pipeline``: conditioned on concatenated tokens of two CLIPs and T5, and pooled CLIP.
 
     Args:
         pipeline: the pipeline, with or without text encoders.

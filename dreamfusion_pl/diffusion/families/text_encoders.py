@@ -1,4 +1,4 @@
-"""What a pipeline makes of texts; its encoders are in memory only while they embed new ones."""
+"""Text encoders of a pipeline, in memory only while they embed texts that are not cached."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from dreamfusion_pl.types import TextEmbedding
 
 @final
 class TextEncoders:
-    """Embeds texts as a pipeline does, on the CPU, every text once: what it has embedded is kept on disk.
+    """Embeds texts as a pipeline does, on the CPU, and caches the embeddings on disk.
 
-    The embedded prior's texts are not kept: its encoder needs about a second to be loaded and to embed, which
-    is not worth files in the user's home (reading ten of them takes milliseconds).
+    Embeddings of the embedded prior are not cached: loading its encoder and embedding takes about a second,
+    which is not worth files in the user's home (reading ten of them takes milliseconds).
 
     Args:
-        source: where the pipeline is.
-        adapter: that of its family.
+        source: location of the pipeline.
+        adapter: adapter of its family.
         dtype: precision of the text encoders.
-        folder: of embeddings, as ``embed --out`` writes it: no text encoder is loaded then. None: embed what
-            is not in the user's cache, and put it there.
+        folder: folder of embeddings, written by ``embed --out``; no text encoder is loaded then. None uses
+            the user's cache, and embeds the texts that are not in it.
 
     Raises:
-        ValueError: there are no tokenizers, or no such folder, or it is of another model.
+        ValueError: tokenizers or the folder are missing, or the folder belongs to another model.
     """
 
     def __init__(
@@ -46,31 +46,29 @@ class TextEncoders:
         self.cache = self._find_cache()
 
     def embed(self, prompts: list[str]) -> TextEmbedding:
-        """Embed N texts, without a gradient; warn of what is not read.
+        """Embed N texts, without gradient; warn about truncated texts.
 
         Raises:
-            ValueError: a text is not in the given folder, or a text encoder is not there.
+            ValueError: a text is not in the given folder, or a text encoder is missing.
         """
         for prompt in prompts:
             self._warn_of_cut(prompt)
         return reduce(TextEmbedding.join, [self._embed(prompt) for prompt in prompts])
 
     def free(self) -> None:
-        """Drop the text encoders."""
+        """Free the text encoders."""
         self._encoder = None
 
     def unknown_words(self, prompt: str) -> list[str]:
-        """Return the prompt's words that the tokenizer has no token for, in order, each once."""
+        """Return the words of a prompt that the tokenizer does not know, in order, without duplicates."""
         tokenizer, _ = self._tokenizers[0]
-        if (
-            tokenizer.unk_token_id in tokenizer("").input_ids
-        ):  # CLIP has one token for the end and the unknown
+        if tokenizer.unk_token_id in tokenizer("").input_ids:  # CLIP: end of text is also the unknown token
             return []
         words = dict.fromkeys(_words(prompt))
         return [word for word in words if tokenizer.unk_token_id in tokenizer(word).input_ids]
 
     def _embed(self, prompt: str) -> TextEmbedding:
-        """Embed one text: alone, so that it does not depend on the texts that are new with it."""
+        """Embed one text, alone, so that the result does not depend on other texts in the batch."""
         found = None if self.cache is None else self.cache.read(prompt)
         if found is not None:
             return found
@@ -115,7 +113,7 @@ class TextEncoders:
         return cache_of(source.kind, fingerprint(files), *own, str(self._dtype))
 
     def _load(self, prefix: str, given: dict[str, Any]) -> Any:
-        """Load the pipeline's parts whose name begins so, beside those that are given, and no other."""
+        """Load the components whose names start with ``prefix``, in addition to the given ones."""
         spare = [name for name in self._source.parts if not name.startswith(prefix)]
         return pipelines.load(
             self._source, self._dtype, dict.fromkeys((*spare, *self._adapter.unused)) | given
@@ -128,13 +126,13 @@ class TextEncoders:
                 cut = tokenizer.decode(tokens[limit - 1 :], skip_special_tokens=True)
                 warnings.warn(
                     f"the prompt has {len(tokens)} tokens, the view's name included, and a text encoder of "
-                    f"the prior reads {limit}: it does not see {cut!r}. Shorten it",
+                    f"the prior reads {limit}: {cut!r} is cut off. Shorten it",
                     stacklevel=4,
                 )
 
 
 def check_folder(folder: str, source: sources.Source) -> None:
-    """Raise ValueError where there is no folder of embeddings, or it is one of another model."""
+    """Raise ValueError if there is no folder of embeddings, or it belongs to another model."""
     if not Path(folder).is_dir():
         raise ValueError(f"there is no folder of embeddings at {folder}: {_HOW_TO_EMBED}")
     check_label(Path(folder), source.identity)

@@ -1,1 +1,1 @@
-"""Finds and loads diffusers pipelines, with a clear error for what cannot be loaded."""
+"""Finds and loads diffusers pipelines, with clear errors for those that cannot be loaded."""

@@ -1,4 +1,4 @@
-"""What the loaders of other libraries raise, as one message with a cure."""
+"""Turns errors of other libraries' loaders into one message with a cure."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ NETWORK = (
     "httpcore2",
     "requests",
     "urllib3",
-)  # modules
+)  # packages whose exceptions are network errors
 
 
 def explained(error: Exception, what: str, cure: str) -> ValueError:
-    """Return what to raise in the place of whatever a loader raised.
+    """Return the ValueError to raise instead of a loader's exception.
 
     Args:
-        error: that; foreign code raises nearly everything.
+        error: the loader's exception, of any type.
         what: what failed.
-        cure: what to do about it, where the error does not tell better.
+        cure: how to fix it; replaced if ``error`` is an ImportError.
     """
-    if _is_of_network(error):
-        cure = f"{cure}. Where it is in the hub's cache, HF_HUB_OFFLINE=1 asks nothing of the network"
+    if _is_network_error(error):
+        cure = f"{cure}. If it is in the hub's cache, HF_HUB_OFFLINE=1 loads it without a network"
     elif isinstance(error, ImportError):
         cure = "Install the package that it names"
     return ValueError(f"{what} ({type(error).__name__}): {error}\n{cure}")
 
 
-def _is_of_network(error: BaseException | None) -> bool:
+def _is_network_error(error: BaseException | None) -> bool:
     while error is not None:
         if isinstance(error, (TimeoutError, ConnectionError)):
             return True

@@ -1,4 +1,4 @@
-"""Which files the folder of a pipeline must hold, and what they need to be read."""
+"""Files of a pipeline folder: which ones are required, and how many weights they hold."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterable
 from pathlib import Path
 
-VOCABULARIES = (("tokenizer.json",), ("spiece.model",), ("vocab.json", "merges.txt"))  # one is enough
+VOCABULARIES = (("tokenizer.json",), ("spiece.model",), ("vocab.json", "merges.txt"))  # one of them is enough
 SENTENCEPIECE = (
     "its tokenizer is a SentencePiece file, which needs the package sentencepiece: "
     'pip install "sentencepiece>=0.2"'
@@ -16,7 +16,7 @@ SENTENCEPIECE = (
 
 
 def shards_of(file: Path) -> set[str]:
-    """Return the names of the files that a network's weights are spread over."""
+    """Return the file names of the shards in an index file of sharded weights."""
     try:
         return set(json.loads(file.read_text(encoding="utf-8"))["weight_map"].values())
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -24,7 +24,7 @@ def shards_of(file: Path) -> set[str]:
 
 
 def weight_files(part: Path) -> list[Path]:
-    """Return the files that a network's weights are in, by the names that its loader looks for."""
+    """Return the safetensors files of a network, under the names that diffusers and transformers use."""
     name = "model" if part.name.startswith("text_encoder") else "diffusion_pytorch_model"
     index = part / f"{name}.safetensors.index.json"
     if index.is_file():
@@ -33,14 +33,16 @@ def weight_files(part: Path) -> list[Path]:
 
 
 def missing_files(part: Path) -> list[Path]:
-    """Return the files that the folder of a part lacks, of those without which it is not loaded."""
+    """Return the required files that are missing in the folder of a pipeline component."""
     if not part.is_dir():
         return [part]
     if part.name.startswith("scheduler"):
         needed = [part / "scheduler_config.json"]
     elif part.name.startswith("tokenizer"):
         found = [names for names in VOCABULARIES if all((part / name).is_file() for name in names)]
-        names = found[0] if found else VOCABULARIES[0]  # without any, transformers would make up a vocabulary
+        names = (
+            found[0] if found else VOCABULARIES[0]
+        )  # if none exists, transformers would invent a vocabulary
         needed = [part / "tokenizer_config.json", *(part / name for name in names)]
     else:
         needed = [part / "config.json", *weight_files(part)]
@@ -48,7 +50,7 @@ def missing_files(part: Path) -> list[Path]:
 
 
 def num_weights(part: Path) -> int:
-    """Number of weights in the folder of a part, from the headers of its files; 0 for a part without any.
+    """Count the weights in the folder of a component, from file headers; 0 for a component without weights.
 
     Raises:
         ValueError: a file is damaged.
@@ -57,7 +59,7 @@ def num_weights(part: Path) -> int:
 
 
 def numbers_of(file: Path) -> dict[str, int]:
-    """Number of weights in every tensor of a safetensors file, by name; only its header is read.
+    """Return the number of weights of every tensor in a safetensors file, by name; reads only the header.
 
     Raises:
         ValueError: the file is damaged.
@@ -73,7 +75,7 @@ def numbers_of(file: Path) -> dict[str, int]:
 
 
 def lacks_sentencepiece(folder: Path, parts: Iterable[str]) -> bool:
-    """Whether one of a pipeline's parts is a tokenizer that only the absent package sentencepiece reads."""
+    """Whether a component is a tokenizer that needs the package sentencepiece, and that is not installed."""
     return importlib.util.find_spec("sentencepiece") is None and any(
         (folder / part / "spiece.model").is_file() and not (folder / part / "tokenizer.json").is_file()
         for part in parts

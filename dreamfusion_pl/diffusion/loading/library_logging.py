@@ -1,4 +1,4 @@
-"""Loading models without their libraries' progress bars and advice."""
+"""Silences the progress bars and log messages of diffusers and transformers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep the loaders' progress bars and advice about optional packages off the terminal."""
+    """Hide the loaders' progress bars, and their advice about optional packages, while the block runs."""
     import diffusers.utils.logging as diffusers_log
     import transformers.utils.logging as transformers_log
 
@@ -20,7 +20,7 @@ def quiet() -> Iterator[None]:
         log.disable_progress_bar()
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # about old configurations of models on the hub
+            warnings.simplefilter("ignore", FutureWarning)  # on outdated configurations of hub models
             yield
     finally:
         for log, verbosity, had_bar in before:

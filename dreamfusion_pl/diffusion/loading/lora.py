@@ -1,4 +1,4 @@
-"""Low-rank changes of a network (LoRA): W + scale B A, put into its weights when they are loaded."""
+"""LoRA, low-rank adaptation: W + scale B A, fused into the weights of the network at loading."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from torch import Tensor
 from dreamfusion_pl.diffusion.loading.errors import explained
 from dreamfusion_pl.diffusion.loading.library_logging import quiet
 
-HUB_FILE = "pytorch_lora_weights.safetensors"  # its name where diffusers trained it
-TEXT = ("text_encoder", "lora_te")  # how the names of weights of text encoders begin
-DOWN = ("lora_A.weight", "lora.down.weight", "lora_down.weight")  # how the names of A end
+HUB_FILE = "pytorch_lora_weights.safetensors"  # file name of diffusers' training scripts
+TEXT = ("text_encoder", "lora_te")  # prefixes of text encoders' weights
+DOWN = ("lora_A.weight", "lora.down.weight", "lora_down.weight")  # suffixes of A
 
 
 def fuse_lora(pipeline: Any, part: str, name: str, scale: float) -> None:
-    """Add a LoRA to the network of a diffusers pipeline; with scale 1 as strongly as it was trained.
+    """Fuse a LoRA into the network of a diffusers pipeline.
 
-    Changes of text encoders, which some files also hold, are left out, with a warning: texts are embedded as
-    the model itself does it.
+    Weights for text encoders, which some files also contain, are ignored with a warning: texts are always
+    embedded by the model's original text encoders.
 
     Args:
-        pipeline: holds the network, which is changed in place.
-        part: the pipeline's part that the network is.
-        name: a safetensors file, or on the hub ``owner/name`` or ``owner/name/file.safetensors``.
-        scale: factor on the change.
+        pipeline: the pipeline; its network is changed in place.
+        part: name of the network's component, such as "unet".
+        name: a safetensors file, or ``owner/name`` or ``owner/name/file.safetensors`` on the hub.
+        scale: LoRA scale; 1 is the strength of its training.
 
     Raises:
-        ValueError: it is not there, is none, or is of another family.
+        ValueError: the LoRA is not found, is not a LoRA, or belongs to another model family.
     """
     from diffusers.loaders.lora_base import LoraBaseMixin
     from diffusers.utils.logging import CRITICAL, set_verbosity
@@ -42,13 +42,13 @@ def fuse_lora(pipeline: Any, part: str, name: str, scale: float) -> None:
     weights = {key: value for key, value in stored.items() if not key.startswith(TEXT)}
     if len(weights) < len(stored):
         warnings.warn(
-            f"the LoRA {name!r} also changes text encoders: that part of it is left out", stacklevel=2
+            f"the LoRA {name!r} also changes text encoders: that part of it is ignored", stacklevel=2
         )
     network = getattr(pipeline, part)
     other = f"is it of another family than this {type(pipeline).__name__}? Take one that was trained with it"
     try:
         with quiet():
-            set_verbosity(CRITICAL)  # what does not fit is said below
+            set_verbosity(CRITICAL)  # mismatches are reported below
             pipeline.load_lora_weights(weights)
     except Exception as error:
         raise ValueError(f"the LoRA {name!r} does not fit: {other}.\n{_first_line(error)}") from error
@@ -61,16 +61,16 @@ def fuse_lora(pipeline: Any, part: str, name: str, scale: float) -> None:
 
 
 def check_peft() -> None:
-    """Raise ValueError where the package is missing that a LoRA needs."""
+    """Raise ValueError if the package peft, which a LoRA needs, is not installed."""
     if importlib.util.find_spec("peft") is None:
         raise ValueError('a LoRA needs the package peft: pip install "peft>=0.21"')
 
 
 def place_on_hub(name: str) -> tuple[str, str]:
-    """Return repository and file of a LoRA that is on the hub.
+    """Return repository and file name of a LoRA on the hub.
 
     Raises:
-        ValueError: that is no name on the hub.
+        ValueError: ``name`` is not a valid hub name.
     """
     owner, _, rest = name.partition("/")
     repository, _, file = rest.partition("/")
@@ -93,8 +93,8 @@ def _read(name: str) -> dict[str, Tensor]:
         return load_file(file)
     except (SafetensorError, OSError) as error:
         raise ValueError(
-            f"the LoRA {name!r} is no whole safetensors file ({error}): download it again (pickled files are "
-            "not loaded, for they may run code)"
+            f"the LoRA {name!r} is not a complete safetensors file ({error}): download it again (pickled "
+            "files are not loaded, because they may run code)"
         ) from error
 
 

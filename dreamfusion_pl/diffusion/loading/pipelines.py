@@ -1,4 +1,4 @@
-"""Loads the weights of diffusers pipelines, and says what to do about those that cannot be loaded."""
+"""Loads the weights of diffusers pipelines, with errors that say how to fix a failure."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from dreamfusion_pl.diffusion.loading.sources import Source
 
 
 def load(source: Source, dtype: torch.dtype, given: dict[str, Any]) -> Any:
-    """Load a pipeline's weights; safetensors only, and no code but that of diffusers.
+    """Load a pipeline from safetensors files; only code of diffusers is run.
 
     Args:
-        source: where it is.
+        source: location of the pipeline.
         dtype: precision of the weights.
-        given: parts that are not to be loaded: None, or the part itself.
+        given: components that are not loaded: the component itself, or None to leave it out.
 
     Returns:
-        The diffusers pipeline on the CPU, ready to infer.
+        The diffusers pipeline on the CPU, in evaluation mode and frozen.
 
     Raises:
-        ValueError: a part is missing or damaged.
+        ValueError: a component is missing or damaged.
     """
     wanted = [name for name in source.parts if name not in given]
     held = [] if source.checkpoint is None else single_file.parts_in(source.checkpoint, source.kind, wanted)
     others = given | dict.fromkeys(held)
     if Path(source.location).is_dir():
-        _check_whole(source, [name for name in source.parts if name not in others])
+        _check_complete(source, [name for name in source.parts if name not in others])
     pipeline = _call(source, "from_pretrained", source.location, dtype, others | {"use_safetensors": True})
     if held:
         parts = given | {name: getattr(pipeline, name) for name in wanted if name not in held}
@@ -45,7 +45,7 @@ def load(source: Source, dtype: torch.dtype, given: dict[str, Any]) -> Any:
 
 
 def _call(source: Source, method: str, place: Any, dtype: torch.dtype, arguments: dict[str, Any]) -> Any:
-    """Call a method of the pipeline's class that loads."""
+    """Call a loading method of the pipeline's class."""
     import diffusers
 
     if "safety_checker" in arguments:
@@ -59,14 +59,14 @@ def _call(source: Source, method: str, place: Any, dtype: torch.dtype, arguments
         wanted = [name for name in source.parts if name not in arguments]
         if files.lacks_sentencepiece(source.folder, wanted):
             raise ValueError(f"{what}: {files.SENTENCEPIECE}") from error
-        raise explained(error, what, "Is it whole? Download it again, or take another model") from error
+        raise explained(error, what, "Is it complete? Download it again, or use another model") from error
 
 
 def load_tiny(name: str, dtype: torch.dtype) -> Any:
     """Load a diffusers ``AutoencoderTiny`` from a folder or the hub.
 
     Raises:
-        ValueError: it is not there.
+        ValueError: it cannot be loaded.
     """
     from diffusers import AutoencoderTiny
 
@@ -79,12 +79,12 @@ def load_tiny(name: str, dtype: torch.dtype) -> Any:
     return tiny.eval().requires_grad_(False)
 
 
-def _check_whole(source: Source, names: list[str]) -> None:
-    """Raise ValueError where files of a folder's parts are missing, as after a download that broke off."""
+def _check_complete(source: Source, names: list[str]) -> None:
+    """Raise ValueError if files of a pipeline folder are missing, as after an interrupted download."""
     missing = [file for name in names for file in files.missing_files(source.folder / name)]
     if missing:
         absent = ", ".join(str(file.relative_to(source.folder)) for file in missing)
         raise ValueError(
-            f"the prior {source.model!r} is not whole, there is no {absent}: download it again (pickled .bin "
-            "and .ckpt weights are not loaded, for they may run code)"
+            f"the prior {source.model!r} is incomplete, missing: {absent}. Download it again (pickled .bin "
+            "and .ckpt weights are not loaded, because they may run code)"
         )

@@ -1,4 +1,4 @@
-"""Checkpoints in one safetensors file, as they go round outside of diffusers: what is in them."""
+"""Single-file checkpoints (safetensors), as distributed outside of diffusers, and their contents."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from dreamfusion_pl.diffusion.loading import files
 from dreamfusion_pl.diffusion.loading.errors import explained
 
 PICKLED = (".ckpt", ".pt", ".pth", ".bin")
-TEXT = ("cond_stage_model.", "conditioner.", "text_encoders.")  # how weights of text encoders begin
+TEXT = ("cond_stage_model.", "conditioner.", "text_encoders.")  # prefixes of text encoders' weights
 T5 = ("text_encoders.t5xxl.",)
-HELD_BY = {  # how the names of a part's weights begin; any other weights are the network's
+PREFIXES = {  # of each component's weights; all other weights belong to the network
     "vae": ("first_stage_model.", "vae."),
     "text_encoder": ("cond_stage_model.", "conditioner.embedders.0.", "text_encoders.clip_l."),
     "text_encoder_2": ("conditioner.embedders.1.", "text_encoders.clip_g."),
@@ -20,23 +20,23 @@ HELD_BY = {  # how the names of a part's weights begin; any other weights are th
 
 
 def check_not_pickled(model: str) -> None:
-    """Refuse a pickled checkpoint.
+    """Raise ValueError for a pickled checkpoint, which could run code.
 
     Raises:
-        ValueError: it is one.
+        ValueError: ``model`` has the suffix of a pickled checkpoint.
     """
     if model.lower().endswith(PICKLED):
         raise ValueError(
-            f"the checkpoint {model} is pickled, and is not opened, for it may run code: take its "
-            ".safetensors, or convert it where you trust it"
+            f"the checkpoint {model} is pickled and is not loaded, because it may run code: use its "
+            ".safetensors version, or convert it if you trust it"
         )
 
 
 def check_kind(kind: str) -> None:
-    """Refuse a kind of pipeline that diffusers loads from no single file; one that it does not know passes.
+    """Check that diffusers can load this pipeline class from a single file. Unknown classes pass.
 
     Raises:
-        ValueError: it is of such a kind.
+        ValueError: it cannot.
     """
     import diffusers
     from diffusers.loaders.single_file import FromSingleFileMixin
@@ -44,15 +44,15 @@ def check_kind(kind: str) -> None:
     pipeline = getattr(diffusers, kind, FromSingleFileMixin)
     if not issubclass(pipeline, FromSingleFileMixin):
         raise ValueError(
-            f"diffusers loads no {kind} from a checkpoint in one file: take its folder or hub name"
+            f"diffusers cannot load a {kind} from a single-file checkpoint: use its folder or hub name"
         )
 
 
 def config_of(file: Path) -> str:
-    """Return the hub name of the pipeline that a checkpoint is one of: names and shapes of weights tell.
+    """Return the hub name of the pipeline that a checkpoint belongs to, from names and shapes of its weights.
 
     Raises:
-        ValueError: the file is damaged, or its weights are of no kind that diffusers knows.
+        ValueError: the file is damaged, or diffusers does not recognize its weights.
     """
     from diffusers.loaders.single_file_utils import fetch_diffusers_config
 
@@ -60,33 +60,33 @@ def config_of(file: Path) -> str:
     try:
         return str(fetch_diffusers_config(header)["pretrained_model_name_or_path"])
     except Exception as error:
-        what = f"the checkpoint {file} does not tell which pipeline it is one of"
-        raise explained(error, what, "Say it with --model.prior.config") from error
+        what = f"the pipeline of the checkpoint {file} was not recognized"
+        raise explained(error, what, "Name it with --model.prior.config") from error
 
 
 def parts_in(file: Path, kind: str, names: list[str]) -> list[str]:
-    """Return those parts of a pipeline whose weights a checkpoint holds.
+    """Return the pipeline components whose weights are in a checkpoint.
 
     Args:
         file: the checkpoint.
-        kind: class of the pipeline.
-        names: of the parts that are asked for.
+        kind: class name of the pipeline.
+        names: names of the components to look for.
 
     Raises:
         ValueError: the file is damaged.
     """
     keys = _header(file).keys()
 
-    begins = HELD_BY | ({"text_encoder_2": T5} if kind == "FluxPipeline" else {})
+    prefixes = PREFIXES | ({"text_encoder_2": T5} if kind == "FluxPipeline" else {})
 
     def holds(name: str) -> bool:
-        return name in ("unet", "transformer") or any(key.startswith(begins.get(name, ())) for key in keys)
+        return name in ("unet", "transformer") or any(key.startswith(prefixes.get(name, ())) for key in keys)
 
     return [name for name in names if holds(name)]
 
 
 def num_weights(file: Path) -> tuple[int, int]:
-    """Numbers of a checkpoint's weights: of the network and the autoencoder, and of text encoders.
+    """Count the weights in a checkpoint: (network and autoencoder, text encoders).
 
     Raises:
         ValueError: the file is damaged.
@@ -97,7 +97,7 @@ def num_weights(file: Path) -> tuple[int, int]:
 
 
 def _header(file: Path) -> dict[str, Any]:
-    """Names and shapes of the weights, without the weights."""
+    """Return the weights' names and shapes, as tensors on the meta device."""
     import torch
     from safetensors import SafetensorError, safe_open
 

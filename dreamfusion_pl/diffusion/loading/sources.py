@@ -1,4 +1,4 @@
-"""Finds and loads diffusers pipelines, and says what to do about one that cannot be loaded."""
+"""Locates diffusers pipelines (embedded, folder, hub, single file), with errors that say how to fix it."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ CURE = (
 
 
 class Source(NamedTuple):
-    """Where a pipeline is."""
+    """Location of a pipeline."""
 
-    model: str  # as the user wrote it
+    model: str  # as given by the user
     location: str  # folder or hub name
     revision: str | None  # branch, tag or commit on the hub
     manifest: dict[str, Any]  # its model_index.json
-    commit: str | None  # of the hub's model
-    folder: Path  # holds its files; of a hub model, those that are in the cache
-    checkpoint: Path | None = None  # the file whose weights go before those of the location
+    commit: str | None  # commit of a hub model
+    folder: Path  # folder of its files; for a hub model, the one in the cache
+    checkpoint: Path | None = None  # single file whose weights take precedence over those of ``location``
 
     @property
     def kind(self) -> str:
-        """Name of the pipeline's class."""
+        """Class name of the pipeline."""
         return str(self.manifest.get("_class_name"))
 
     @property
     def identity(self) -> dict[str, str | None]:
-        """What tells the model from others on any machine: a folder is known by its name, not its place."""
+        """Identifies the model on any machine: a folder by its name, not by its path."""
         place = self.location if self.commit is not None else self.folder.resolve().name
         if self.checkpoint is None:
             return {"kind": self.kind, "model": place, "commit": self.commit, "config": None}
@@ -44,7 +44,7 @@ class Source(NamedTuple):
 
     @property
     def parts(self) -> list[str]:
-        """Names of the parts that the pipeline has."""
+        """Names of the pipeline's components."""
         named = {name: value for name, value in self.manifest.items() if not name.startswith("_")}
         return [name for name, value in named.items() if isinstance(value, list) and value[0]]
 
@@ -53,18 +53,20 @@ def find(model: str, revision: str | None = None, config: str | None = None) -> 
     """Find a pipeline and read its index.
 
     Args:
-        model: ``builtin``, a folder, a hub name ``owner/name``, or a checkpoint in one safetensors file.
+        model: ``builtin``, a folder, a hub name ``owner/name``, or a single-file safetensors checkpoint.
         revision: branch, tag or commit on the hub.
-        config: folder or hub name of the pipeline that a checkpoint is one of; None: its weights tell.
+        config: folder or hub name of the pipeline of a single-file checkpoint; None infers it from the
+            weights.
 
     Raises:
-        ValueError: it is not there, not to be reached, or no pipeline; with what to do.
+        ValueError: there is no such model, it cannot be reached, or it is not a pipeline; the message says
+            how to fix it.
     """
     single_file.check_not_pickled(model)
     if not model.endswith(".safetensors"):
         if config is not None:
             raise ValueError(
-                f"config belongs to a checkpoint in one file, and {model!r} is none: leave it out"
+                f"config is for a single-file checkpoint, and {model!r} is not one: leave it out"
             )
         return _find_pipeline(model, revision)
     checkpoint = Path(model).expanduser()
@@ -82,7 +84,7 @@ def find(model: str, revision: str | None = None, config: str | None = None) -> 
 
 
 def is_hub_name(name: str) -> bool:
-    """Whether a name can be one of the hub's, ``owner/name``."""
+    """Whether a name has the form of a hub name, ``owner/name``."""
     return name.count("/") == 1 and not name.startswith((".", "/", "~"))
 
 
@@ -107,7 +109,7 @@ def _read_index(model: str, file: Path) -> dict[str, Any]:
     except ValueError as error:
         raise ValueError(f"{file} is damaged ({error}): download the model again") from error
     if not isinstance(index, dict):
-        raise ValueError(f"{file} is damaged (no object of JSON): download the model again")
+        raise ValueError(f"{file} is damaged (not a JSON object): download the model again")
     named = [value for name, value in index.items() if isinstance(value, list) and not name.startswith("_")]
     if any(len(value) != 2 for value in named):
         raise ValueError(f"{file} is damaged (a part without library and class): download the model again")
@@ -115,7 +117,7 @@ def _read_index(model: str, file: Path) -> dict[str, Any]:
 
 
 def _fetch_index(name: str, revision: str | None) -> Path:
-    """Return the index of a hub model, from the cache where there is no network."""
+    """Return the index file of a hub model, from the cache if there is no network."""
     from huggingface_hub import errors, hf_hub_download
 
     try:

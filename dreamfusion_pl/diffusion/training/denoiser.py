@@ -1,6 +1,6 @@
 """Training a text-to-image diffusion model from scratch: L_Diff, seed eq. 1.
 
-The training sees text exactly as ``IFPipeline`` shows it: lower case, padded to 77 tokens, no mask in the
+Text is prepared exactly as in ``IFPipeline``: lower case, padded to 77 tokens, no attention mask in the
 U-Net, and the empty prompt as the unconditional text.
 """
 
@@ -36,34 +36,34 @@ class DenoiserTraining(LightningModule):
     """Trains a pixel-space U-Net and its text encoder, and writes them as an ``IFPipeline`` folder.
 
     Args:
-        vocabulary: the words that captions are made of; each becomes a token.
+        vocabulary: the words of the captions; each becomes one token.
         output: the pipeline folder to write when training ends (averaged weights, half precision).
-        size: height and width of the pictures.
+        size: height and width of the images.
         channels: widths of the U-Net's levels, finest first.
         layers_per_block: residual blocks per level.
         attention_size: height of the level that attends to the text.
         text_width: width of the text embedding.
         text_layers: layers of the text encoder.
         learning_rate: peak learning rate of AdamW.
-        warmup_steps: steps of linear growth; a cosine over all steps lies over it.
-        weight_decay: AdamW's decay of matrices and kernels.
-        snr_cap: SNR above which w(t) falls, see min_snr_weight.
-        noisy_share: share of timesteps from the noisiest part, see stratified_timesteps.
-        noisy_from: where in [0, 1) that part begins.
+        warmup_steps: steps of linear warm-up, multiplied by a cosine decay over all steps.
+        weight_decay: AdamW's weight decay, for parameters with two or more dimensions.
+        snr_cap: SNR above which w(t) decreases, see min_snr_weight.
+        noisy_share: share of timesteps that are drawn from the noisiest part, see stratified_timesteps.
+        noisy_from: t / T in [0, 1) where that part begins.
         variance_weight: weight of the variational bound of the whole chain, in bits per channel.
-        words_weight: weight of the error of reading a text's words off its embedding, see words_error.
-        null_fraction: share of captions replaced by the empty prompt, for classifier-free guidance.
-        average_decay: decay of the moving average of the weights.
+        words_weight: weight of the loss for predicting a text's words from its embedding, see words_error.
+        null_fraction: fraction of captions replaced by the empty prompt, for classifier-free guidance.
+        average_decay: decay of the exponential moving average of the weights.
         sample_prompts: prompts of the sample grid.
-        sample_every: steps between sample grids; 0 draws none.
-        sample_steps: denoising steps of a sample.
+        sample_every: steps between sample grids; 0 disables them.
+        sample_steps: denoising steps per sample.
         guidance_scale: omega of the samples: (1 + omega) eps(y) - omega eps().
-        initial: pipeline folder, or "builtin", whose weights training starts from; None: random ones.
-        seed: key of the initial weights and of every draw.
+        initial: pipeline folder, or "builtin", to initialize the weights from; None: random weights.
+        seed: seed of the initial weights and of all random numbers.
 
     Raises:
-        ValueError: a weight is out of range; ``initial`` is no pipeline folder, or has other layers or
-            another vocabulary.
+        ValueError: a weight is out of range; ``initial`` is not a pipeline folder, or has another
+            architecture or words that the vocabulary lacks.
     """
 
     def __init__(
@@ -126,9 +126,9 @@ class DenoiserTraining(LightningModule):
         self.squared_alphas: Tensor
 
     def embed(self, captions: list[str]) -> tuple[Tensor, Tensor]:
-        """Return embeddings [B, 77, D] as ``IFPipeline`` makes them, and their words_error.
+        """Return embeddings [B, 77, D] as in ``IFPipeline``, and their words_error.
 
-        A repeated caption is computed once.
+        Repeated captions are embedded once.
         """
         texts = [caption.lower().strip() for caption in captions]
         row = {text: i for i, text in enumerate(dict.fromkeys(texts))}
@@ -141,7 +141,7 @@ class DenoiserTraining(LightningModule):
         return distinct[[row[text] for text in texts]], error
 
     def training_step(self, batch: PictureBatch, _: int) -> Tensor:
-        """Return L_Diff (seed eq. 1) plus the bound that teaches the variance."""
+        """Return L_Diff (seed eq. 1) plus the variational bound and the loss on words."""
         x = batch.pictures.permute(0, 3, 1, 2) * 2.0 - 1.0
         source = generator(self.seed, "denoising", self.global_rank, self.global_step)
         t = stratified_timesteps(len(x), len(self.squared_alphas), source, *self.timestep_law).to(x.device)
@@ -167,7 +167,7 @@ class DenoiserTraining(LightningModule):
         return loss
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Return AdamW with warm-up and a cosine over all steps."""
+        """Return AdamW with linear warm-up and cosine decay."""
         total = float(self.trainer.estimated_stepping_batches)
         if not math.isfinite(total):
             raise ValueError("the learning rate needs an end: pass --trainer.max_steps")
@@ -186,24 +186,24 @@ class DenoiserTraining(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def optimizer_step(self, *args: Any, **keywords: Any) -> None:
-        """Step, then move the average: a checkpoint never holds one without the other."""
+        """Step, then update the average at once, so that every checkpoint holds both in the same state."""
         super().optimizer_step(*args, **keywords)
         self.average.update_parameters(self.networks)
 
     def on_train_start(self) -> None:
-        """Refuse an output that could not be written before the work is done, not after.
+        """Check before training that the output can be written.
 
         Raises:
-            ValueError: something else is at ``output``, or it is not writable.
+            ValueError: something other than a pipeline folder is at ``output``, or it is not writable.
         """
         pipelines.check_destination(self.output)
 
     def on_fit_start(self) -> None:
-        """Ask for the run folder on every rank: ranks agree on it, and only one of them draws samples."""
+        """Get the run folder on every rank: ``log_dir`` synchronizes ranks, and only rank 0 draws samples."""
         self.run_folder = Path(self.trainer.log_dir or self.trainer.default_root_dir)
 
     def on_train_batch_end(self, *_: object) -> None:
-        """Draw the sample grid when it is due."""
+        """Draw the sample grid every ``sample_every`` steps."""
         if self.sample_every and self.global_step % self.sample_every == 0 and self.trainer.is_global_zero:
             self._draw_samples()
 
@@ -214,12 +214,12 @@ class DenoiserTraining(LightningModule):
             print(f"pipeline:   {folder}", flush=True)
 
     def pipeline(self) -> pipelines.IFPipeline:
-        """Return the pipeline of the averaged weights; it shares them."""
+        """Return a pipeline with the averaged weights, which it shares."""
         parts = cast(nn.ModuleDict, self.average.module)
         return pipelines.assemble(self.tokenizer, parts["text_encoder"], parts["unet"], self.scheduler)
 
     def _draw_samples(self) -> None:
-        """Show one sample per prompt, side by side, in TensorBoard and as ``samples/step_N.png``."""
+        """Draw one sample per prompt, side by side, to TensorBoard and to ``samples/step_N.png``."""
         from PIL import Image
 
         pictures = self.pipeline()(
@@ -239,7 +239,7 @@ class DenoiserTraining(LightningModule):
 
 
 def _averaging(decay: float) -> Callable[[Any, Any, Any], None]:
-    """Return an averaging rule whose decay grows to ``decay``, so that the start is soon forgotten."""
+    """Return an update rule whose decay grows to ``decay``, so that initial weights are soon forgotten."""
 
     @torch.no_grad()
     def update(averages: list[Tensor], values: list[Tensor], num_averaged: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""What training a diffusion model minimizes: w(t) of seed eq. 1, the bound of the variance, legible texts."""
+"""Loss terms for diffusion training: w(t) of seed eq. 1, the variational bound, and a loss on words."""
 
 from __future__ import annotations
 
@@ -13,37 +13,37 @@ from dreamfusion_pl.diffusion.noise import per_row
 def stratified_timesteps(
     batch: int, num_timesteps: int, source: torch.Generator, noisy_share: float = 0.0, noisy_from: float = 0.8
 ) -> Tensor:
-    """Return timesteps [B] (int64), one draw in each of B equal parts of their law.
+    """Draw timesteps [B] (int64) by stratified sampling, one in each of B equal strata of the distribution.
 
-    A share of them is uniform in the noisiest part, the rest in all of [0, num_timesteps). A flat object on
-    a flat ground shows from where it is seen as soon as a tenth of the picture is left: what a text says
-    about the side can be learned only where there is more noise.
+    A share of them is uniform in the noisiest part, the rest in all of [0, num_timesteps). In an image of a
+    plain object on a plain background, the viewpoint is visible as soon as a tenth of the signal is left.
+    The text's word for the view direction can therefore be learned only at higher noise levels.
 
     Args:
         batch: B.
         num_timesteps: T.
-        source: draws the place in each part.
-        noisy_share: in [0, 1].
-        noisy_from: t / T from which on timesteps belong to the noisiest part, in [0, 1).
+        source: generator that draws the offset in the strata.
+        noisy_share: share of timesteps in the noisiest part, in [0, 1].
+        noisy_from: t / T where the noisiest part begins, in [0, 1).
     """
     offset = torch.rand(batch, generator=source, device=source.device)
     uniform = (torch.arange(batch, device=source.device) + offset) / batch
-    below = noisy_from * (1.0 - noisy_share)  # the mass of what is less noisy
+    below = noisy_from * (1.0 - noisy_share)  # probability of t / T < noisy_from
     late = noisy_from + (uniform - below) / (1.0 - below) * (1.0 - noisy_from)
     fraction = torch.where(uniform < below, uniform * (noisy_from / max(below, 1e-6)), late)
     return (fraction * num_timesteps).long().clamp_(max=num_timesteps - 1)
 
 
 def min_snr_weight(squared_alpha: Tensor, cap: float) -> Tensor:
-    """Return w(t) of the squared error of v = alpha_t eps - sigma_t x (Salimans and Ho 2022).
+    """Return the weight w(t) of the squared error of v = alpha_t eps - sigma_t x (Salimans and Ho 2022).
 
-    Where there is much noise, v is the picture, and its error is about the object and the side that it is
-    seen from. Where there is little, v is the noise, its error is about the finest detail, and its gradients
-    would drown the rest: the weight is cap / SNR there (Hang et al. 2023), and 1 below the cap.
+    At high noise v is close to -x, and its error concerns the object and the view direction. At low noise v
+    is close to eps, and its error concerns the finest detail; its gradients would dominate. The weight is
+    therefore cap / SNR where the SNR is above the cap (Hang et al. 2023), and 1 elsewhere.
 
     Args:
         squared_alpha: alpha_t^2, [B], in (0, 1).
-        cap: SNR from which on the weight falls, at least 1.
+        cap: SNR above which the weight decreases, at least 1.
     """
     return (cap * (1.0 - squared_alpha) / squared_alpha).clamp(max=1.0)
 
@@ -51,13 +51,13 @@ def min_snr_weight(squared_alpha: Tensor, cap: float) -> Tensor:
 def variational_bound(eps_error: Tensor, variance: Tensor, t: Tensor, squared_alphas: Tensor) -> Tensor:
     """Return KL(q(z_{t-1} | z_t, x) || p(z_{t-1} | z_t)) in bits per channel of a pixel.
 
-    Nichol and Dhariwal 2021, eq. 15: p's log variance lies between the posterior's and the forward step's.
-    The error of the mean is a given number here: the bound teaches the variance only. The term of t = 0 is 0,
-    since samplers add no noise there.
+    Nichol and Dhariwal 2021, eq. 15: the log variance of p is interpolated between that of the posterior and
+    that of the forward step. The error of the mean is passed without gradient, so that the bound trains only
+    the variance. The term of t = 0 is 0, since samplers add no noise there.
 
     Args:
         eps_error: eps_hat - eps, [B, 3, H, W], without gradient.
-        variance: the network's other channels, [B, 3, H, W]: -1 is the posterior's variance, +1 the step's.
+        variance: variance channels of the network, [B, 3, H, W]: -1 posterior variance, +1 forward variance.
         t: timesteps [B] (int64).
         squared_alphas: alpha_t^2 of all T timesteps, [T].
 
@@ -75,19 +75,19 @@ def variational_bound(eps_error: Tensor, variance: Tensor, t: Tensor, squared_al
 
 
 def words_error(embedding: Tensor, words: Tensor, mask: Tensor, table: Tensor) -> Tensor:
-    """Return the cross-entropy, in nats, of the words that are read off the mean row of a text's embedding.
+    """Return the cross-entropy, in nats, of a text's words predicted from the mean of its embedding.
 
-    A U-Net that sees the padding too finds a word such as "left" in one row of 77 and does not learn to look
-    there. This error teaches the text encoder to tell every row which words the text has.
+    The U-Net attends to padding as well. A word such as "left" is one of 77 tokens, and the U-Net does not
+    learn to attend to it. This loss trains the text encoder to put the words of the text into every token.
 
     Args:
         embedding: [N, T, D].
         words: token ids [N, T].
-        mask: 1 where there is a token, 0 where there is padding, [N, T].
-        table: the text encoder's own vectors of all V tokens, [V, D].
+        mask: 1 token, 0 padding, [N, T].
+        table: the text encoder's token embeddings, [V, D].
 
     Returns:
-        Mean over the texts of the cross-entropy against equal shares for the text's words, a number.
+        Scalar: cross-entropy against a uniform distribution over the text's words, averaged over the texts.
     """
     logits = embedding.float().mean(dim=1) @ table.float().T / math.sqrt(table.shape[1])
     present = torch.zeros_like(logits).scatter_reduce(1, words, mask.to(logits), reduce="amax")

@@ -1,7 +1,7 @@
-"""Builds and saves a small pixel-space text-to-image pipeline of the DeepFloyd IF kind (seed 3.1).
+"""Builds and saves a small pixel-space text-to-image pipeline in the style of DeepFloyd IF (seed 3.1).
 
-The result is an ordinary ``diffusers.IFPipeline``: nothing of this package is needed to load it or to draw
-from it. The tokenizer knows whole words only, so that a prompt is read as a sequence of known words.
+The result is an ordinary ``diffusers.IFPipeline``: loading it and sampling from it needs no code of this
+package. The tokenizer is word-level: every known word is one token.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from transformers import T5Config, T5EncoderModel, T5Tokenizer
 
 from dreamfusion_pl.diffusion.loading.library_logging import quiet
 
-MAX_TOKENS = 77  # IFPipeline pads every prompt to this length and shows the padding to the U-Net
+MAX_TOKENS = 77  # IFPipeline pads every prompt to this length; the U-Net attends to the padding
 
 
 def build_tokenizer(vocabulary: Sequence[str]) -> T5Tokenizer:
-    """Return a tokenizer for which every word of the vocabulary is one token, and other text is ``<unk>``.
+    """Return a tokenizer that maps every word of the vocabulary to one token, and other text to ``<unk>``.
 
     Args:
-        vocabulary: distinct lower-case words without spaces; punctuation marks are words of their own.
+        vocabulary: distinct lower-case words without spaces; a punctuation mark is a word.
 
     Raises:
-        ValueError: a word is empty, repeated, has a space or an upper-case letter.
+        ValueError: a word is empty, repeated, or has a space or an upper-case letter.
     """
     bad = [word for word in vocabulary if not word or word.split() != [word] or word != word.lower()]
     if bad or len(set(vocabulary)) != len(vocabulary):
@@ -46,7 +46,7 @@ def build_text_encoder(num_tokens: int, width: int, num_layers: int) -> T5Encode
     """Return a T5 encoder with random weights.
 
     Args:
-        num_tokens: size of the tokenizer's table.
+        num_tokens: vocabulary size of the tokenizer.
         width: embedding width D, a multiple of 32.
         num_layers: number of attention layers.
     """
@@ -67,13 +67,13 @@ def build_text_encoder(num_tokens: int, width: int, num_layers: int) -> T5Encode
 def build_unet(
     size: int, channels: Sequence[int], layers_per_block: int, attention_size: int, text_width: int
 ) -> UNet2DConditionModel:
-    """Return a U-Net with random weights that gives noise and variance (6 channels).
+    """Return a U-Net with random weights that predicts v and the variance (6 channels).
 
-    It attends to the text at one resolution and in the middle only: at finer ones attention costs too much.
+    It has cross-attention at one resolution and in the middle block only; at finer ones it costs too much.
 
     Args:
-        size: height and width of the pictures, a multiple of ``2 ** (len(channels) - 1)``.
-        channels: width of each level, finest first; multiples of 8, of 64 where there is attention.
+        size: height and width of the images, a multiple of ``2 ** (len(channels) - 1)``.
+        channels: width of each level, finest first; multiples of 8, of 64 for the level with attention.
         layers_per_block: residual blocks per level.
         attention_size: height of the level that attends to the text.
         text_width: width D of the text embedding.
@@ -107,7 +107,7 @@ def build_unet(
 
 
 def build_scheduler() -> DDPMScheduler:
-    """Return DeepFloyd IF's noise schedule, cosine with learned variance, for a network that predicts v."""
+    """Return a scheduler with DeepFloyd IF's cosine schedule and learned variance, for v-prediction."""
     return DDPMScheduler(
         num_train_timesteps=1000,
         beta_schedule="squaredcos_cap_v2",
@@ -123,7 +123,7 @@ def build_scheduler() -> DDPMScheduler:
 def assemble(
     tokenizer: T5Tokenizer, text_encoder: T5EncoderModel, unet: UNet2DConditionModel, scheduler: DDPMScheduler
 ) -> IFPipeline:
-    """Return the parts as a pipeline without safety checker and watermark."""
+    """Return the parts as a pipeline without safety checker or watermark."""
     pipeline = IFPipeline(
         tokenizer=tokenizer,
         text_encoder=text_encoder,
@@ -139,15 +139,15 @@ def assemble(
 
 
 def load_weights(folder: str, tokenizer: T5Tokenizer, networks: nn.ModuleDict) -> None:
-    """Load a pipeline folder's weights into networks that were built here.
+    """Load the weights of a pipeline folder into new networks.
 
     Args:
         folder: a folder written by :func:`save_pipeline`, or "builtin".
-        tokenizer: knows every word of the folder's, and maybe more: their embeddings stay random.
+        tokenizer: has all words of the folder's tokenizer; embeddings of additional words stay random.
         networks: "text_encoder" and "unet", changed in place.
 
     Raises:
-        ValueError: there is no pipeline, or its networks have other shapes or more words.
+        ValueError: there is no pipeline, its networks have other shapes, or its vocabulary has more words.
     """
     path = Path(__file__).parent.parent / "builtin" if folder == "builtin" else Path(folder)
     if not (path / "model_index.json").is_file():
@@ -179,7 +179,7 @@ def _add_words(
     vocabulary: dict[str, int],
     fresh: dict[str, torch.Tensor],
 ) -> None:
-    """Put the rows of known words where the new vocabulary has them, between fresh rows of new words."""
+    """Copy embeddings of known words to their indices in the new vocabulary; new words keep fresh ones."""
     for name in ("shared.weight", "encoder.embed_tokens.weight"):
         if name in weights and weights[name].shape[1:] == fresh[name].shape[1:]:
             rows = fresh[name].clone()
@@ -191,7 +191,7 @@ def check_destination(folder: str | os.PathLike[str]) -> Path:
     """Return the folder if a pipeline may be written there.
 
     Raises:
-        ValueError: it exists and is not a pipeline's folder, or its parent is not writable.
+        ValueError: it exists and is not a pipeline folder, or its parent is not writable.
     """
     folder = Path(folder).absolute()
     if folder.exists() and not (folder / "model_index.json").exists():
@@ -209,21 +209,21 @@ def check_destination(folder: str | os.PathLike[str]) -> Path:
 def save_pipeline(
     pipeline: IFPipeline, folder: str | os.PathLike[str], dtype: torch.dtype = torch.float16
 ) -> Path:
-    """Write the pipeline's folder; it is there whole or not at all, and replaces an older one in one move.
+    """Write a pipeline folder atomically, replacing an older one.
 
-    The text encoder stays in single precision: it is small, and ``from_pretrained`` without a precision loads
-    it as it was stored, but the U-Net in single precision.
+    The text encoder stays in float32. It is small, and without a ``dtype`` ``from_pretrained`` loads it in
+    the stored precision, but the U-Net in float32.
 
     Args:
-        pipeline: weights to write; it is left as it was.
+        pipeline: the pipeline to write; it is not changed.
         folder: destination.
-        dtype: the U-Net's precision on disk.
+        dtype: precision of the U-Net on disk.
 
     Returns:
         The folder.
 
     Raises:
-        ValueError: nothing may be written there.
+        ValueError: the folder cannot be written.
     """
     folder = check_destination(folder)
     staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))

@@ -1,1 +1,1 @@
-"""Meshes, pictures and films as files."""
+"""Writers for meshes, images and videos."""

@@ -1,4 +1,4 @@
-"""Films as files, a frame at a time: however long a film is, few of its frames are in memory."""
+"""Writes videos frame by frame, so that only a few frames are in memory at a time."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Put = Callable[[np.ndarray], None]  # takes the next frame, uint8 [H, W, 3]
 
 
 class Frames(Protocol):
-    """Pictures in [0, 1], such as a tensor [N, H, W, 3], a list, or what is rendered when it is asked for."""
+    """A sequence of images in [0, 1]: a tensor [N, H, W, 3], a list, or frames rendered on access."""
 
     def __len__(self) -> int: ...
 
@@ -26,25 +26,25 @@ class Frames(Protocol):
 
 
 class _Plan(NamedTuple):
-    """What an encoder knows before the first frame."""
+    """Properties of a video that an encoder needs before the first frame."""
 
     num_frames: int
-    some: np.ndarray  # evenly spaced frames, one below the other, [n H, W, 3] uint8
+    sample: np.ndarray  # evenly spaced frames, stacked vertically, [n H, W, 3] uint8; for the GIF palette
     height: int
     width: int
     fps: int
 
 
-Encoder = Callable[[Path, Path, _Plan], AbstractContextManager[Put]]  # of a temporary file and its later name
+Encoder = Callable[[Path, Path, _Plan], AbstractContextManager[Put]]  # (temporary file, final name, plan)
 
 
 def write_gif(frames: Frames, path: str | Path, fps: int = 20) -> Path:
-    """Write a film as an animated GIF that repeats for ever, with one palette; return the path.
+    """Write a video as an endlessly looping GIF with one global palette; return the path.
 
     Args:
-        frames: [H, W, 3] each; every one is asked for once, in any order.
-        path: the file; it is whole or not there.
-        fps: frames per second, at most 50; GIF counts time in hundredths of a second.
+        frames: [H, W, 3] each; every frame is accessed once, in any order.
+        path: the file, written atomically.
+        fps: frames per second, at most 50; GIF has a time resolution of 0.01 s.
 
     Raises:
         OSError: the file cannot be written.
@@ -53,23 +53,23 @@ def write_gif(frames: Frames, path: str | Path, fps: int = 20) -> Path:
 
 
 def write_mp4(frames: Frames, path: str | Path, fps: int = 20) -> Path:
-    """Write a film as H.264; return the path.
+    """Write a video as H.264; return the path.
 
-    Pictures of odd height or width get their last row or column twice, because the format needs even sizes.
+    Odd heights and widths are padded by repeating the last row or column, because H.264 needs even sizes.
 
     Args:
-        frames: [H, W, 3] each; every one is asked for once, in any order.
-        path: the file; it is whole or not there.
+        frames: [H, W, 3] each; every frame is accessed once, in any order.
+        path: the file, written atomically.
         fps: frames per second.
 
     Raises:
-        OSError: the file cannot be written, or is not whole when it is read back.
+        OSError: the file cannot be written, or is incomplete when it is read back.
     """
     return _encode(frames, fps, {Path(path): _mp4})[0]
 
 
 def write_film(frames: Frames, path: Path, fps: int = 20) -> list[Path]:
-    """Write a film as ``path`` with .mp4 and with .gif appended, both or none; return both paths.
+    """Write a video to ``path`` with .mp4 and with .gif appended, both or neither; return both paths.
 
     Arguments and errors are those of :func:`write_mp4` and :func:`write_gif`.
     """
@@ -78,7 +78,7 @@ def write_film(frames: Frames, path: Path, fps: int = 20) -> list[Path]:
 
 
 def write_stills(frames: Frames, path: Path) -> list[Path]:
-    """Write frames [H, W, 3] or [H, W, 4] as ``path`` with _000.png and so on appended, all or none.
+    """Write frames [H, W, 3] or [H, W, 4] to ``path`` with _000.png and so on appended, all or none.
 
     Raises:
         OSError: a file cannot be written.
@@ -94,7 +94,7 @@ def write_stills(frames: Frames, path: Path) -> list[Path]:
 
 
 def _encode(frames: Frames, fps: int, encoders: dict[Path, Encoder]) -> list[Path]:
-    """Hand every frame to all encoders; no file gets its name before all are written."""
+    """Pass every frame to all encoders; no file is renamed to its final name before all are complete."""
     count = len(frames)
     known = {index: to_bytes(frames[index]) for index in range(0, count, max(1, count // 16))}
     height, width = known[0].shape[:2]
@@ -116,9 +116,9 @@ def _gif(temporary: Path, name: Path, plan: _Plan) -> Iterator[Put]:
     from PIL import Image
     from PIL.GifImagePlugin import getdata, getheader
 
-    palette = Image.fromarray(plan.some).quantize(256)
+    palette = Image.fromarray(plan.sample).quantize(256)
     duration_ms = max(2, round(100 / plan.fps)) * 10
-    before: list[np.ndarray] = []  # the last frame's indices
+    before: list[np.ndarray] = []  # palette indices of the previous frame
 
     with temporary.open("wb") as file:
 
@@ -139,7 +139,7 @@ def _gif(temporary: Path, name: Path, plan: _Plan) -> Iterator[Put]:
 
 
 def _changed(before: np.ndarray, after: np.ndarray) -> tuple[int, int, int, int]:
-    """Left, top, right and bottom of what differs; a pixel where nothing does, since a frame has some."""
+    """Return left, top, right, bottom of the changed region; one pixel if nothing changed."""
     rows, columns = np.nonzero(before != after)
     if not len(rows):
         return 0, 0, 1, 1
@@ -167,7 +167,7 @@ def _mp4(temporary: Path, name: Path, plan: _Plan) -> Iterator[Put]:
 
 
 def _require_frames(film: Path, count: int, name: Path) -> None:
-    """Raise OSError unless ``count`` frames of ``film`` decode: imageio_ffmpeg hides how ffmpeg ended."""
+    """Raise OSError unless ``count`` frames can be decoded: imageio_ffmpeg hides ffmpeg's exit status."""
     from imageio_ffmpeg import get_ffmpeg_exe
 
     decode = [get_ffmpeg_exe(), "-v", "error", "-i", str(film), "-f", "framecrc", "-"]  # a line per frame

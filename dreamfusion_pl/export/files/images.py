@@ -1,4 +1,4 @@
-"""Pictures as files. They are float in [0, 1], [H, W, 3]."""
+"""Writes and arranges images: float in [0, 1], [H, W, 3]."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from dreamfusion_pl.atomic import replacing
 
 
 def enlarge(images: Tensor, side: int, mode: Literal["nearest", "bicubic"] = "bicubic") -> Tensor:
-    """Scale pictures by the smallest whole factor that makes their shorter side at least ``side`` pixels.
+    """Upscale images by the smallest integer factor that makes their shorter side at least ``side`` pixels.
 
     Args:
         images: [N, H, W, 3] in [0, 1].
-        side: wanted pixels; larger pictures are returned as they are.
-        mode: ``nearest`` shows the pixels, ``bicubic`` smooths them.
+        side: minimum side in pixels; larger images are returned unchanged.
+        mode: ``nearest`` keeps pixels visible, ``bicubic`` interpolates.
     """
     factor = math.ceil(side / min(images.shape[1:3]))
     if factor <= 1:
@@ -31,15 +31,15 @@ def enlarge(images: Tensor, side: int, mode: Literal["nearest", "bicubic"] = "bi
 
 
 def contact_sheet(images: Tensor, columns: int | None = None, gap: int = 2) -> Tensor:
-    """Lay pictures out in rows on white.
+    """Arrange images in rows on white.
 
     Args:
         images: [N, H, W, 3] in [0, 1], N >= 1.
-        columns: pictures in a row; about a square by default.
-        gap: pixels between them.
+        columns: images per row; by default the sheet is about square.
+        gap: pixels between images.
 
     Returns:
-        One picture [H', W', 3].
+        One image [H', W', 3].
     """
     count, height, width, _ = images.shape
     columns = columns or math.ceil(math.sqrt(count))
@@ -52,7 +52,7 @@ def contact_sheet(images: Tensor, columns: int | None = None, gap: int = 2) -> T
 
 
 def write_png(image: Tensor, path: str | Path) -> Path:
-    """Write a picture [H, W, 3], or [H, W, 4] with opacity, whole or not at all; return the path.
+    """Write an image [H, W, 3], or [H, W, 4] with opacity, atomically; return the path.
 
     Raises:
         OSError: the file cannot be written.

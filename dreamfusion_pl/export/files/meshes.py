@@ -1,4 +1,4 @@
-"""Surfaces as files."""
+"""Writes assets as mesh files."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ FORMATS = (".glb", ".obj", ".ply", ".stl", ".usdz")
 
 
 def write_asset(asset: Asset, path: str | Path) -> Path:
-    """Write an asset; the suffix says how.
+    """Write an asset in the format of the path's suffix.
 
-    ``.glb`` (glTF 2.0), ``.obj`` and ``.usdz`` are textured and have y up and the front at +z.
-    ``.ply`` (with vertex colours) and ``.stl`` keep the world's axes: z up, front at +x. Lengths are metres,
-    in an ``.stl``, which has no unit of its own, millimetres, as those who print expect. An ``.obj`` brings
-    its material and its texture, ``NAME.mtl`` and ``NAME.png``, beside it.
+    ``.glb`` (glTF 2.0), ``.obj`` and ``.usdz`` are textured, with y up and the front at +z.
+    ``.ply`` (with vertex colours) and ``.stl`` keep the world axes: z up, front at +x. Lengths are in metres,
+    except in ``.stl``, which has no unit: there they are in millimetres, as 3D printing software expects.
+    Material and texture of an ``.obj`` are written next to it as ``NAME.mtl`` and ``NAME.png``.
 
     Args:
-        asset: what to write.
-        path: the file, replaced as a whole if it is there.
+        asset: the asset.
+        path: the file, written atomically.
 
     Returns:
         The path.
@@ -66,10 +66,10 @@ def write_asset(asset: Asset, path: str | Path) -> Path:
 
 
 def check_formats(names: str) -> list[str]:
-    """Return the suffixes that a comma-separated list such as "glb,stl" names.
+    """Return the suffixes in a comma-separated list such as "glb,stl".
 
     Raises:
-        ValueError: one is unknown, or there is none.
+        ValueError: a format is unknown, or the list is empty.
     """
     suffixes = [f".{name.strip().lower().lstrip('.')}" for name in names.split(",") if name.strip()]
     unknown = [suffix for suffix in suffixes if suffix not in FORMATS]
@@ -80,12 +80,12 @@ def check_formats(names: str) -> list[str]:
 
 
 def y_up(points: Tensor) -> Tensor:
-    """Turn world axes (front +x, up +z) into glTF's (front +z, up +y): [..., 3] -> [..., 3]."""
+    """Convert world axes (front +x, up +z) to glTF axes (front +z, up +y): [..., 3] -> [..., 3]."""
     return points[..., [1, 2, 0]]
 
 
 def _write(files: Mapping[Path, Any]) -> None:
-    """Write files that belong together: none gets its name before all are written, the first one last."""
+    """Write related files: all are complete before any is renamed, and the first is renamed last."""
     with ExitStack() as stack:
         for path, data in files.items():
             stack.enter_context(replacing(path)).write_bytes(data)
@@ -97,14 +97,14 @@ def _glb(asset: Asset) -> Any:
     from trimesh.visual import TextureVisuals
     from trimesh.visual.material import PBRMaterial
 
-    charts, relief = asset.charts, asset.normal_map
+    charts, normal_map = asset.charts, asset.normal_map
     material = PBRMaterial(
         name="albedo",
         baseColorTexture=_picture(asset.texture),
-        normalTexture=None if relief is None else _picture(relief),
+        normalTexture=None if normal_map is None else _picture(normal_map),
         metallicFactor=0.0,
         roughnessFactor=1.0,
-        doubleSided=not is_closed(asset.mesh.faces.numpy()),  # one that is open shows its inside
+        doubleSided=not is_closed(asset.mesh.faces.numpy()),  # an open surface shows its inside
     )
     solid = Trimesh(
         y_up(charts.vertices).numpy(),
@@ -113,7 +113,7 @@ def _glb(asset: Asset) -> Any:
         visual=TextureVisuals(uv=charts.uv.numpy(), material=material),
         process=False,
     )
-    if relief is not None:
+    if normal_map is not None:
         tangent = tangents(charts)
         turned = torch.cat([y_up(tangent[:, :3]), tangent[:, 3:]], dim=-1)
         solid.vertex_attributes["_TANGENT"] = turned.numpy()
@@ -121,7 +121,7 @@ def _glb(asset: Asset) -> Any:
 
 
 def _name_tangents(tree: dict[str, Any]) -> None:
-    """Give tangents their name in glTF; trimesh writes attributes of its own only as ``_NAME``."""
+    """Rename ``_TANGENT`` to glTF's ``TANGENT``: trimesh prefixes custom attributes with an underscore."""
     for mesh in tree["meshes"]:
         for primitive in mesh["primitives"]:
             attributes = primitive["attributes"]
@@ -130,7 +130,7 @@ def _name_tangents(tree: dict[str, Any]) -> None:
 
 
 def _obj(charts: Charts, texture: Tensor, path: Path) -> dict[Path, bytes]:
-    """Text of the .obj, its .mtl and its picture."""
+    """Return the contents of the .obj, its .mtl and its texture."""
     corner = np.repeat(charts.faces.numpy() + 1, 3, axis=1)  # position, uv and normal have the same index
     lines = [f"mtllib {path.stem}.mtl", "usemtl albedo"]
     for name, rows in (("v", y_up(charts.vertices)), ("vt", charts.uv), ("vn", y_up(charts.normals))):

@@ -1,4 +1,4 @@
-"""USDZ without a library: a USD scene as text and its picture, in an archive that readers map into memory."""
+"""Writes USDZ without a library: a USD scene as text and its texture, in a memory-mappable zip archive."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import zipfile
 
 from torch import Tensor
 
-ALIGNMENT = 64  # bytes: where the data of every file in the archive begins
-HEADER = 30  # bytes of an entry's header in the archive, before its name
-PADDING = 0x1986  # kind of the archive's extra field that fills up to there, as in USD's own writer
+ALIGNMENT = 64  # bytes; USDZ aligns the data of every file in the archive to multiples of it
+HEADER = 30  # bytes of a zip entry's header before the file name
+PADDING = 0x1986  # identifier of the zip extra field used as padding, as in USD's own writer
 
 SCENE = """\
 #usda 1.0
@@ -77,7 +77,7 @@ def Xform "Object" (
 
 
 def usdz(vertices: Tensor, normals: Tensor, faces: Tensor, uv: Tensor, picture: bytes) -> bytes:
-    """Pack a textured surface.
+    """Pack a textured mesh.
 
     Args:
         vertices: in metres, y up, [V, 3].
@@ -100,8 +100,8 @@ def usdz(vertices: Tensor, normals: Tensor, faces: Tensor, uv: Tensor, picture: 
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         for name, data in (("object.usda", scene.encode()), ("albedo.png", picture)):
-            entry = zipfile.ZipInfo(name)  # with a date that does not change
-            begin = buffer.tell() + HEADER + len(name) + 4  # 4: the extra field's own header
+            entry = zipfile.ZipInfo(name)  # with a constant date
+            begin = buffer.tell() + HEADER + len(name) + 4  # 4: header of the extra field
             missing = -begin % ALIGNMENT
             entry.extra = PADDING.to_bytes(2, "little") + missing.to_bytes(2, "little") + bytes(missing)
             archive.writestr(entry, data)

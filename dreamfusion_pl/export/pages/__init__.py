@@ -1,1 +1,1 @@
-"""HTML pages that show runs."""
+"""HTML pages of runs."""

@@ -1,4 +1,4 @@
-"""One page that shows many runs; it links to their own pages beside it."""
+"""Gallery page of many runs, with links to their own pages."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from dreamfusion_pl.export.pages.viewer import TEMPLATE
 
 
 class Card(NamedTuple):
-    """One run on the page. Texts may hold anything: they are escaped."""
+    """One run on the page. All texts are escaped."""
 
     prompt: str
-    link: Path  # its page, relative to the gallery
-    picture: Path | None  # its turntable, relative to the gallery
-    note: str  # seed, metrics, what went wrong
+    link: Path  # page of the run, relative to the gallery
+    picture: Path | None  # turntable of the run, relative to the gallery
+    note: str  # seed, metrics, errors
 
 
 def write_gallery(title: str, cards: Sequence[Card], path: Path) -> Path:
-    """Write the page, whole or not at all; return its path.
+    """Write the page atomically; return its path.
 
     Raises:
         OSError: it cannot be written.

@@ -1,4 +1,4 @@
-"""One page that shows a run: it opens from disk, without a network, and holds everything inside."""
+"""Self-contained page of one run, which opens from disk without a network."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _TYPES = {".glb": "model/gltf-binary", ".gif": "image/gif", ".png": "image/png"}
 
 
 class Page(NamedTuple):
-    """What a page shows. Texts may hold anything: they are escaped."""
+    """Contents of the page. All texts are escaped."""
 
     title: str
     object: Path | None  # .glb
@@ -26,12 +26,12 @@ class Page(NamedTuple):
 
 
 def write_viewer(page: Page, path: Path) -> Path:
-    """Write the page, whole or not at all; return its path.
+    """Write the page atomically; return its path.
 
-    The object is shown by the library model-viewer (Apache-2.0), which is part of the page.
+    The object is shown by the library model-viewer (Apache-2.0), which is embedded in the page.
 
     Raises:
-        OSError: a picture cannot be read or the page not be written.
+        OSError: an image cannot be read, or the page cannot be written.
     """
     text = Template((TEMPLATE / "viewer.html").read_text(encoding="utf-8")).substitute(
         title=html.escape(page.title),

@@ -1,1 +1,1 @@
-"""From a field to a triangle mesh."""
+"""Extraction of a triangle mesh from a field."""

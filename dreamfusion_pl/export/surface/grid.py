@@ -1,4 +1,4 @@
-"""A field on a grid, in bounded memory; where its surface lies, and whether it has one."""
+"""Evaluates a field on a grid, in bounded memory; finds and checks the level of its isosurface."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from torch import Tensor
 from dreamfusion_pl.export.surface.memory import available_memory, check_fits
 from dreamfusion_pl.scene.base import Scene, device_of
 
-CHUNK = 1 << 18  # points asked of the scene at once
-FULL = 0.97  # share of the bounding sphere above which a scene has no shape
+CHUNK = 1 << 18  # points evaluated at once
+FULL = 0.97  # a scene that fills more than this share of the bounding sphere has no shape
 
 
 class EmptyFieldError(ValueError):
@@ -23,20 +23,20 @@ class FullFieldError(ValueError):
 
 
 def level_grid(scene: Scene, start: Tensor, spacing: float, shape: list[int], progress: float) -> Tensor:
-    """Evaluate ``Scene.level`` on a regular grid, on the scene's device, a chunk of points at a time.
+    """Evaluate ``Scene.level`` on a regular grid, in chunks on the scene's device.
 
     Args:
         scene: the field.
         start: position of the first point, [3].
-        spacing: distance of points in world units.
-        shape: points along x, y and z.
+        spacing: distance between points in world units.
+        shape: number of points along x, y and z.
         progress: training progress in [0, 1] at which the scene is evaluated.
 
     Returns:
         ``Scene.level`` on the CPU, of that shape; the level of empty space outside of the bounding sphere.
 
     Raises:
-        ValueError: it is not finite, or the grid does not fit into memory.
+        ValueError: the density is not finite, or the grid does not fit into memory.
     """
     check_fits(shape, available_memory())
     device = device_of(scene)
@@ -61,23 +61,23 @@ def level_grid(scene: Scene, start: Tensor, spacing: float, shape: list[int], pr
 
 
 def blur(field: Tensor, deviation: float) -> Tensor:
-    """Convolve [X, Y, Z] with a Gaussian; its standard deviation is in cells."""
+    """Convolve [X, Y, Z] with a Gaussian of standard deviation ``deviation``, in cells."""
     from scipy.ndimage import gaussian_filter
 
     return torch.from_numpy(gaussian_filter(field.numpy(), deviation, mode="constant"))
 
 
 def surface_density(density: Tensor, cell: float) -> float:
-    """Find the density whose isosurface has the outlines that the renderer shows.
+    """Find the density whose isosurface has the same silhouette as the rendered field.
 
-    Rays along the axes see the object where they are half opaque (half of the most opaque ray, so that a
-    faint field has an outline too). Of many candidates those are taken whose solids cover the same rays
-    (intersection over union), and averaged. The depth at which rays become half opaque does not serve: in a
-    soft field it lies so deep inside that what is slender disappears.
+    Rays along the three axes hit the object where their opacity is at least half of that of the most opaque
+    ray (relative, so that a faint field has a silhouette too). Candidate levels are compared by the rays that
+    their solids cover (intersection over union), and the best ones are averaged. The depth at which rays
+    become half opaque is not used: in a soft field it is so far inside that thin parts disappear.
 
     Args:
         density: [G, G, G].
-        cell: distance of grid points in world units.
+        cell: distance between grid points in world units.
 
     Returns:
         A density in inverse world units.
@@ -99,17 +99,17 @@ def surface_density(density: Tensor, cell: float) -> float:
 
 
 def check_level(density: Tensor, level: float, cell: float, radius: float) -> None:
-    """Check that a level divides a field.
+    """Check that a field has densities above and below a level.
 
     Args:
         density: on a grid over the cube around the bounding sphere, [G, G, G].
-        level: density of the surface.
-        cell: distance of grid points in world units.
-        radius: of the bounding sphere.
+        level: density at the isosurface.
+        cell: distance between grid points in world units.
+        radius: radius of the bounding sphere.
 
     Raises:
-        EmptyFieldError: nothing in it is above the level.
-        FullFieldError: nearly everything in the sphere is.
+        EmptyFieldError: no density is above the level.
+        FullFieldError: nearly all densities in the sphere are above the level.
     """
     if not float(density.max()) > level:
         raise empty(float(density.max()), level)
@@ -123,7 +123,7 @@ def check_level(density: Tensor, level: float, cell: float, radius: float) -> No
 
 
 def empty(highest: float, threshold: float | None) -> EmptyFieldError:
-    """The error of a scene whose density is nowhere above a threshold; None is that of an opaque ray."""
+    """Return the error for a scene whose density is nowhere above a threshold; None: no ray is opaque."""
     wanted = "no ray becomes opaque" if threshold is None else f"the surface's threshold is {threshold:.3g}"
     return EmptyFieldError(
         f"the scene is empty: its highest density is {highest:.3g} and {wanted}. Train longer, give the "

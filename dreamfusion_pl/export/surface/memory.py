@@ -1,4 +1,4 @@
-"""How much memory there is, and whether what an export needs fits into it."""
+"""Available memory, and checks that an export fits into it."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import math
 import os
 from pathlib import Path
 
-POINT_BYTES = 32  # memory that a grid's point takes at most, from the field to the surface
-TEXEL_BYTES = 80  # and a large texture's texel, with a normal map, from the charts to the file
+POINT_BYTES = 32  # peak memory per grid point during extraction
+TEXEL_BYTES = 80  # peak memory per texel of a large texture with a normal map
 CGROUPS = Path("/sys/fs/cgroup")
-LAYOUTS = (  # of control groups, version 2 and 1: limit, use, statistics, and in these what can be given up
+LAYOUTS = (  # cgroup files, versions 2 and 1: limit, usage, statistics, and the key of reclaimable memory
     ("memory.max", "memory.current", "memory.stat", "inactive_file"),
     (
         "memory/memory.limit_in_bytes",
@@ -21,24 +21,24 @@ LAYOUTS = (  # of control groups, version 2 and 1: limit, use, statistics, and i
 
 
 def available_memory(cgroups: Path = CGROUPS) -> int | None:
-    """Bytes that this process may take: the machine's, or what a container's limit leaves of them.
+    """Return the bytes that this process can use: the machine's memory, or what a container's limit leaves.
 
-    None where the system does not say.
+    None if the system does not report it.
     """
-    known = [physical_memory(), *(_left(cgroups, *layout) for layout in LAYOUTS)]
+    known = [physical_memory(), *(_cgroup_memory(cgroups, *layout) for layout in LAYOUTS)]
     return min((amount for amount in known if amount is not None), default=None)
 
 
 def physical_memory() -> int | None:
-    """Bytes of memory in this machine; None where the system does not say."""
+    """Return the bytes of memory in this machine; None if the system does not report it."""
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):
         return None
 
 
-def _left(cgroups: Path, limit: str, use: str, statistics: str, cached: str) -> int | None:
-    """Bytes under a control group's limit; None where there is no limit, or no such group."""
+def _cgroup_memory(cgroups: Path, limit: str, use: str, statistics: str, cached: str) -> int | None:
+    """Return the bytes left under a control group's limit; None if there is no limit or no such group."""
     try:
         allowed, used = (int((cgroups / name).read_text()) for name in (limit, use))
         rows = dict(line.split() for line in (cgroups / statistics).read_text().splitlines())
@@ -48,7 +48,7 @@ def _left(cgroups: Path, limit: str, use: str, statistics: str, cached: str) -> 
 
 
 def check_fits(shape: list[int], memory: int | None) -> None:
-    """Raise ValueError where a grid of this shape needs more than four fifths of ``memory`` bytes."""
+    """Raise ValueError if a grid of this shape needs more than 80 % of ``memory`` bytes."""
     needed = POINT_BYTES * math.prod(shape)
     if memory is not None and needed > 0.8 * memory:
         fitting = int(max(shape) * (0.8 * memory / needed) ** (1 / 3))
@@ -59,7 +59,7 @@ def check_fits(shape: list[int], memory: int | None) -> None:
 
 
 def check_texture_fits(size: int, memory: int | None) -> None:
-    """Raise ValueError where a texture of this height and width needs more than that."""
+    """Raise ValueError if a texture of this height and width needs more than 80 % of ``memory`` bytes."""
     needed = TEXEL_BYTES * size**2
     if memory is not None and needed > 0.8 * memory:
         raise ValueError(

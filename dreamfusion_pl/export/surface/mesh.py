@@ -1,4 +1,4 @@
-"""From a field to a coloured triangle mesh."""
+"""Extracts a coloured triangle mesh from a field."""
 
 from __future__ import annotations
 
@@ -11,11 +11,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dreamfusion_pl.export.surface.grid import blur, check_level, empty, level_grid, surface_density
-from dreamfusion_pl.export.surface.visible_albedo import seen_albedo
+from dreamfusion_pl.export.surface.visible_albedo import visible_albedo
 from dreamfusion_pl.scene.base import Scene
 
-COARSE = 64  # grid points a side for the search of threshold and bounds
-HASTE = (7, 5, 3, 4, 6)  # of simplification, on its own scale: each takes the edges in another order
+COARSE = 64  # grid points per side of the coarse grid, which finds threshold and bounds
+AGGRESSIVENESS = (
+    7,
+    5,
+    3,
+    4,
+    6,
+)  # aggressiveness of fast-simplification; each value collapses edges in another order
 FLOATER = 0.02  # a component with less than this share of the largest one's area is a floater
 
 
@@ -24,7 +30,7 @@ class Mesh(NamedTuple):
 
     vertices: Tensor  # [V, 3] float32, world units
     faces: Tensor  # [F, 3] int64, indices of vertices
-    colors: Tensor  # [V, 3] float32, albedo in [0, 1] as displayed (sRGB)
+    colors: Tensor  # [V, 3] float32, albedo in [0, 1], sRGB
 
 
 @torch.no_grad()
@@ -35,25 +41,25 @@ def extract(
     progress: float = 1.0,
     smoothing: float = 0.01,
 ) -> Mesh:
-    """Extract the surface of the scene, coloured with its albedo.
+    """Extract the isosurface of a scene, with its albedo as vertex colours.
 
-    A coarse grid over the bounding sphere finds bounds, and the threshold where the scene does not know its
-    surface; a fine one inside the bounds goes to marching cubes. Floaters (components with little area) and
-    cavities (which nobody sees) are dropped.
+    A coarse grid over the bounding sphere finds the bounds, and the threshold if the scene does not know its
+    surface; marching cubes runs on a fine grid inside the bounds. Floaters (components with little area) and
+    cavities (which are invisible) are dropped.
 
     Args:
-        scene: the field, evaluated on the device it is on.
+        scene: the field, evaluated on its own device.
         resolution: points of the fine grid along the object's longest side, at least 8.
-        threshold: density of the surface in inverse world units; None finds it (see :func:`surface_density`).
-            A scene that knows its surface takes none.
+        threshold: density at the isosurface in inverse world units; None finds it (:func:`surface_density`).
+            A scene that knows its surface takes no other.
         progress: training progress in [0, 1] at which the scene is evaluated.
-        smoothing: standard deviation, in world units, of the Gaussian that removes from the field what is
-            finer than the training's pixels, at least half a cell of the fine grid; 0 for none. A scene that
+        smoothing: standard deviation, in world units, of the Gaussian that removes details finer than the
+            training's pixels; at least half a cell of the fine grid is used; 0 disables it. A scene that
             knows its surface is not smoothed.
 
     Raises:
-        EmptyFieldError: nothing in the scene reaches the threshold.
-        FullFieldError: everything does.
+        EmptyFieldError: no density in the scene reaches the threshold.
+        FullFieldError: nearly all densities are above the threshold.
         ValueError: the scene's density is not finite, the grid does not fit into memory, or an argument is
             out of range.
     """
@@ -74,7 +80,7 @@ def extract(
     shape = [math.ceil(side / spacing) + 1 for side in extent.tolist()]
     fine = level_grid(scene, start, spacing, shape, progress)
     if scene.surface is None:
-        # Opacity, 0.5 at the level: bounded, so that a steep edge stays where it is when it is blurred.
+        # Opacity, 0.5 at the level. It is bounded, so that blurring does not move steep edges.
         opacity = 1.0 - torch.exp(-math.log(2.0) / level * fine)
         solid = blur(opacity, max(smoothing / spacing, 0.5) if smoothing > 0.0 else 0.0)
     else:
@@ -87,7 +93,7 @@ def extract(
 
 
 def check_surface(resolution: int, threshold: float | None) -> None:
-    """Raise ValueError where :func:`extract` does not take these arguments."""
+    """Raise ValueError if arguments of :func:`extract` are out of range."""
     if resolution < 8:
         raise ValueError(f"the mesh's resolution is grid points a side, 8 or more; got {resolution}")
     if threshold is not None and not threshold > 0.0:
@@ -95,27 +101,30 @@ def check_surface(resolution: int, threshold: float | None) -> None:
 
 
 def simplify(mesh: Mesh, max_faces: int, scene: Scene, progress: float = 1.0) -> Mesh:
-    """Reduce a mesh to a number of triangles (quadric error, fast-simplification), coloured anew.
+    """Simplify a mesh by quadric edge collapse (fast-simplification), and recompute its colours.
 
-    Collapsing edges sometimes makes two sheets share an edge; they are separated again. What was thin may
-    have become two triangles back to back, which go. Where a hole is left the edges are taken in another
-    order; the report says if all orders failed.
+    Edge collapse sometimes makes two sheets share an edge; they are separated again. Thin parts may collapse
+    to two triangles back to back; these are removed. If a hole remains, simplification is repeated with
+    another order of edges. If all orders fail, the report says that the mesh is not watertight.
 
     Args:
         mesh: a closed surface.
-        max_faces: triangles wanted; a mesh with fewer is returned as it is.
-        scene: where the colours come from.
+        max_faces: target number of triangles; a mesh with fewer is returned unchanged.
+        scene: the field, for the colours.
         progress: training progress in [0, 1] at which the scene is evaluated.
     """
     if len(mesh.faces) <= max_faces:
         return mesh
     import fast_simplification
 
-    for haste in HASTE:
+    for aggressiveness in AGGRESSIVENESS:
         vertices, faces = fast_simplification.simplify(
-            mesh.vertices.numpy(), mesh.faces.numpy().astype(np.int32), target_count=max_faces, agg=haste
+            mesh.vertices.numpy(),
+            mesh.faces.numpy().astype(np.int32),
+            target_count=max_faces,
+            agg=aggressiveness,
         )
-        vertices, faces = separate(vertices, without_flat_pairs(faces))
+        vertices, faces = split_non_manifold(vertices, without_flat_pairs(faces))
         if is_closed(faces):
             break
     points = torch.from_numpy(vertices.astype(np.float32))
@@ -123,29 +132,29 @@ def simplify(mesh: Mesh, max_faces: int, scene: Scene, progress: float = 1.0) ->
 
 
 def is_closed(faces: np.ndarray) -> bool:
-    """Whether every edge of triangles [F, 3] is passed once in each direction: watertight, agreeing sides."""
+    """Return whether triangles [F, 3] use every edge once per direction: watertight, consistent winding."""
     ends = np.stack([faces, np.roll(faces, -1, axis=1)], axis=-1).reshape(-1, 2).astype(np.int64)
     there, back = np.sort(ends @ [1 << 31, 1]), np.sort(ends @ [1, 1 << 31])
     return bool((np.diff(there) > 0).all() and (there == back).all())
 
 
 def without_flat_pairs(faces: np.ndarray) -> np.ndarray:
-    """Drop triangles [F, 3] that lie back to back on the same three vertices: they enclose nothing."""
+    """Drop pairs of triangles [F, 3] back to back on the same three vertices, which enclose no volume."""
     _, place, count = np.unique(np.sort(faces, axis=1), axis=0, return_inverse=True, return_counts=True)
     return faces[count[place.reshape(-1)] % 2 == 1]
 
 
-def separate(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Give sheets of a surface that meet in an edge or a vertex edges and vertices of their own.
+def split_non_manifold(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Split non-manifold edges and vertices, so that sheets that touch there no longer share them.
 
-    Corners of triangles are one vertex only where an edge that exactly two triangles share joins them.
+    Triangle corners stay one vertex only if they are connected through edges shared by exactly two triangles.
 
     Args:
         vertices: [V, 3].
         faces: [F, 3].
 
     Returns:
-        Vertices and faces; the triangles are in the same places.
+        Vertices and faces; the triangles keep their positions.
     """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
@@ -158,7 +167,7 @@ def separate(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.nd
     _, edge, count = np.unique(key, return_inverse=True, return_counts=True)
     shared = np.flatnonzero(count[edge] == 2)
     one, other = shared[np.argsort(edge[shared], kind="stable")].reshape(-1, 2).T
-    turned = start[one] == start[other]  # two sides that run the same way
+    turned = start[one] == start[other]  # both triangles traverse the edge in the same direction
     first = np.concatenate([one, after[one]])
     second = np.concatenate([np.where(turned, other, after[other]), np.where(turned, after[other], other)])
     joined = coo_array((np.ones(len(first), bool), (first, second)), shape=(len(here),) * 2)
@@ -169,7 +178,7 @@ def separate(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.nd
 
 
 def vertex_normals(vertices: Tensor, faces: Tensor) -> Tensor:
-    """Unit normals [V, 3]: the sum of the faces around a vertex, each with its area."""
+    """Unit normals [V, 3], averaged over the adjacent faces with their areas as weights."""
     a, b, c = vertices[faces].unbind(1)
     area = torch.linalg.cross(b - a, c - a)
     total = torch.zeros_like(vertices).index_add_(0, faces.reshape(-1), area.repeat_interleave(3, dim=0))
@@ -180,12 +189,12 @@ def vertex_normals(vertices: Tensor, faces: Tensor) -> Tensor:
 
 def _colored(vertices: Tensor, faces: Tensor, scene: Scene, progress: float) -> Mesh:
     normals = vertex_normals(vertices, faces)
-    return Mesh(vertices, faces, seen_albedo(scene, vertices, normals, progress))
+    return Mesh(vertices, faces, visible_albedo(scene, vertices, normals, progress))
 
 
 @torch.no_grad()
 def surface_threshold(scene: Scene, progress: float = 1.0, smoothing: float = 0.01) -> float:
-    """Return the level at which :func:`extract` puts a scene's surface; arguments and errors as there."""
+    """Return the level of the isosurface that :func:`extract` uses; arguments and errors as there."""
     return _surface_level(scene, *_coarse_level(scene, progress, smoothing))
 
 
@@ -194,7 +203,7 @@ def _surface_level(scene: Scene, coarse: Tensor, cell: float) -> float:
 
 
 def _coarse_level(scene: Scene, progress: float, smoothing: float) -> tuple[Tensor, float]:
-    """The scene's level on a grid over the bounding sphere, smoothed, and the distance of its points."""
+    """Return the scene's level on a grid over the bounding sphere, smoothed, and the grid spacing."""
     cell = 2.0 * scene.radius / (COARSE - 1)
     level = level_grid(scene, torch.full((3,), -scene.radius), cell, [COARSE] * 3, progress)
     return (blur(level, smoothing / cell) if scene.surface is None else level), cell
@@ -210,7 +219,7 @@ def _marching_cubes(solid: Tensor) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _visible_parts(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Drop components that are small, and those that enclose a cavity (negative volume)."""
+    """Drop small components, and components that bound a cavity (negative volume)."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 

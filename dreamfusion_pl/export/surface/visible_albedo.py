@@ -1,4 +1,4 @@
-"""The colour that a surface in a field has for those who look at it."""
+"""Albedo of a field's surface as it appears to a viewer."""
 
 from __future__ import annotations
 
@@ -10,43 +10,43 @@ from torch import Tensor
 from dreamfusion_pl.rendering.volume import compositing_weights
 from dreamfusion_pl.scene.base import Scene, device_of
 
-CHUNK = 1 << 17  # points of the surface that are looked at at once
-DEPTHS = torch.arange(-0.02, 0.201, 0.02)  # of a ray's samples behind the surface, in world units
+CHUNK = 1 << 17  # surface points processed at once
+DEPTHS = torch.arange(-0.02, 0.201, 0.02)  # depths of a ray's samples behind the surface, in world units
 STEP = 0.02
 
 
 @torch.no_grad()
-def seen_albedo(scene: Scene, points: Tensor, towards: Tensor, progress: float) -> Tensor:
-    """Albedo of a surface as a ray sees it: composited on the last bit of its way.
+def visible_albedo(scene: Scene, points: Tensor, towards: Tensor, progress: float) -> Tensor:
+    """Albedo of surface points as seen by a ray, composited over a short segment around the surface.
 
-    The albedo at the surface itself does not serve: where a field is soft its surface lies in thin density,
-    whose colour no picture of the training has shown.
+    The albedo at the surface point itself is not used: in a soft field the isosurface is in thin density,
+    whose colour hardly contributed to any training render.
 
     Args:
         scene: the field, on any device.
-        points: of the surface, [P, 3] in world units.
-        towards: unit vectors to where the rays come from, [P, 3]; the normals for those who look head-on.
+        points: surface points, [P, 3] in world units.
+        towards: unit vectors from the points towards the viewer, [P, 3]; the normals for a head-on view.
         progress: training progress in [0, 1] at which the scene is evaluated.
 
     Returns:
-        [P, 3] in [0, 1] on the CPU.
+        Albedo [P, 3] in [0, 1] on the CPU.
     """
     pieces = zip(points.split(CHUNK), towards.split(CHUNK), strict=True)
-    return torch.cat([_look(scene, *piece, progress) for piece in pieces])
+    return torch.cat([_composited_albedo(scene, *piece, progress) for piece in pieces])
 
 
-def aslant(normals: Tensor, turn: Tensor) -> Tensor:
-    """Directions to those who see a surface: 55 degrees off its normal, and from above where that can be.
+def oblique_directions(normals: Tensor, turn: Tensor) -> Tensor:
+    """Return oblique view directions, 55 degrees off the surface normal, from above if possible.
 
-    Four of them, at turns of 0, 90, 180 and 270 degrees, are diagonals of a cube that stands on the surface.
-    Those that come from below are mirrored at the horizon, unless the surface cannot be seen from there.
+    For turns of 0, 90, 180 and 270 degrees they are diagonals of a cube that stands on the surface.
+    Directions from below are mirrored at the horizon, unless the point is not visible from there.
 
     Args:
         normals: unit vectors [P, 3].
-        turn: angles about them, in radians, [P].
+        turn: angles about the normals, in radians, [P].
 
     Returns:
-        Unit vectors [P, 3].
+        Unit vectors towards the viewer, [P, 3].
     """
     is_steep = normals[:, 2:].abs() > 0.9
     other = torch.where(is_steep, normals.new_tensor([1.0, 0.0, 0.0]), normals.new_tensor([0.0, 0.0, 1.0]))
@@ -58,11 +58,11 @@ def aslant(normals: Tensor, turn: Tensor) -> Tensor:
     return torch.where(is_seen, above, towards)
 
 
-def _look(scene: Scene, points: Tensor, towards: Tensor, progress: float) -> Tensor:
+def _composited_albedo(scene: Scene, points: Tensor, towards: Tensor, progress: float) -> Tensor:
     densities, albedos = [], []
     for depth in DEPTHS:
         at = points - depth * towards
-        outside = (at.norm(dim=-1) / scene.radius).clamp_min(1.0)  # nothing is known out there
+        outside = (at.norm(dim=-1) / scene.radius).clamp_min(1.0)  # onto the sphere
         matter = scene((at / outside[:, None]).to(device_of(scene)), progress)
         densities.append(matter.density.float().cpu())
         albedos.append(matter.looks[:, :3].float().cpu())

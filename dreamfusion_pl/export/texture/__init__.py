@@ -1,1 +1,1 @@
-"""The colours and normals of a mesh, as pictures."""
+"""Textures and normal maps of a mesh."""

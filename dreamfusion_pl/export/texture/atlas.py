@@ -1,4 +1,4 @@
-"""A surface unrolled into the plane, and its colours as a picture: no GPU, no rasterizer library."""
+"""UV unwrapping and texture baking, without a GPU or a rasterizer library."""
 
 from __future__ import annotations
 
@@ -11,42 +11,42 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dreamfusion_pl.export.surface.mesh import Mesh, vertex_normals
-from dreamfusion_pl.export.surface.visible_albedo import aslant, seen_albedo
+from dreamfusion_pl.export.surface.visible_albedo import oblique_directions, visible_albedo
 from dreamfusion_pl.export.texture.pixels import covered_pixels
 from dreamfusion_pl.scene.base import Scene
 
 GAP = 2  # texels between charts
-BAND = 1 << 20  # points of the texture that are baked at once
+BAND = 1 << 20  # sample points of the texture that are baked at once
 
 
 class Charts(NamedTuple):
-    """A mesh cut along seams so that it lies flat. Vertices on a seam are there once for every side."""
+    """A mesh cut along seams into UV charts. Vertices on a seam are duplicated."""
 
     vertices: Tensor  # [V, 3] float32, world units
-    normals: Tensor  # [V, 3] float32, unit, the uncut mesh's
+    normals: Tensor  # [V, 3] float32, unit, of the uncut mesh
     faces: Tensor  # [F, 3] int64
     uv: Tensor  # [V, 2] float32 in [0, 1], v upwards
 
 
 class Texels(NamedTuple):
-    """Where the centres of R rows of a square texture's texels lie, S a row."""
+    """Surface points at the centres of texels, for R rows of S texels of a square texture."""
 
-    face: Tensor  # [R S] int64, the triangle, -1 where there is none
-    weights: Tensor  # [R S, 3] barycentric coordinates in it
+    face: Tensor  # [R S] int64, index of the triangle, -1 outside of all charts
+    weights: Tensor  # [R S, 3] barycentric coordinates in the triangle
 
     @property
     def covered(self) -> Tensor:
-        """Whether a texel lies on a chart, bool [R S]."""
+        """Mask of texels inside a chart, bool [R S]."""
         return self.face >= 0
 
     def interpolate(self, charts: Charts, values: Tensor) -> Tensor:
-        """Values of vertices [V, C] at the texels that lie on a chart, [N, C]."""
+        """Interpolate vertex values [V, C] at the N texels inside a chart: [N, C]."""
         corners = values[charts.faces[self.face[self.covered]]]
         return (self.weights[self.covered, :, None] * corners).sum(1)
 
 
 def unwrap(mesh: Mesh, size: int) -> Charts:
-    """Cut a mesh into charts and pack them (xatlas) for a texture of ``size`` texels a side."""
+    """Cut a mesh into charts and pack them with xatlas for a texture of ``size`` x ``size`` texels."""
     import xatlas
 
     atlas, packing = xatlas.Atlas(), xatlas.PackOptions()
@@ -65,20 +65,20 @@ def unwrap(mesh: Mesh, size: int) -> Charts:
 
 @torch.no_grad()
 def bake(scene: Scene, charts: Charts, size: int, progress: float = 1.0, supersample: int = 2) -> Tensor:
-    """Ask the scene for the albedo of every texel, seen from several sides (:func:`seen_albedo`).
+    """Bake the albedo of every texel, seen from several directions (:func:`visible_albedo`).
 
-    Colours that lie behind one another in a soft field are seen differently from every side. So the points
-    of a texel are looked at aslant, each from another side, and the texel has their mean.
+    In a soft field the visible colour depends on the view direction. Each sample point of a texel is
+    therefore viewed from another oblique direction, and the texel is their mean.
 
     Args:
         scene: the field, on any device.
         charts: the surface, in the scene's coordinates.
         size: height and width of the texture.
         progress: training progress in [0, 1] at which the scene is evaluated.
-        supersample: points asked for along a side of a texel.
+        supersample: sample points along a side of a texel.
 
     Returns:
-        Texture [size, size, 3] in [0, 1], row 0 at v = 1; texels of no chart take the nearest chart's colour.
+        Texture [size, size, 3] in [0, 1], row 0 at v = 1; texels outside of charts have the nearest colour.
     """
     texture, known = torch.zeros(size, size, 3), torch.zeros(size, size, dtype=torch.bool)
     rows = max(1, BAND // (size * supersample**2))
@@ -86,8 +86,8 @@ def bake(scene: Scene, charts: Charts, size: int, progress: float = 1.0, supersa
         count = min(rows, size - first)
         texels = surface_texels(charts, size * supersample, first * supersample, count * supersample)
         normals = F.normalize(texels.interpolate(charts, charts.normals), dim=-1)
-        towards = aslant(normals, _turns(texels, size * supersample, supersample))
-        seen = seen_albedo(scene, texels.interpolate(charts, charts.vertices), towards, progress)
+        towards = oblique_directions(normals, _direction_turns(texels, size * supersample, supersample))
+        seen = visible_albedo(scene, texels.interpolate(charts, charts.vertices), towards, progress)
         colors = torch.zeros(len(texels.face), 4)
         colors[texels.covered] = F.pad(seen, (0, 1), value=1.0)
         picture = colors.view(1, count * supersample, size * supersample, 4).permute(0, 3, 1, 2)
@@ -97,21 +97,21 @@ def bake(scene: Scene, charts: Charts, size: int, progress: float = 1.0, supersa
     return dilate(texture, known)
 
 
-def _turns(texels: Texels, size: int, supersample: int) -> Tensor:
-    """From which side every point on a chart is looked at, in radians: all sides within a texel, [N]."""
+def _direction_turns(texels: Texels, size: int, supersample: int) -> Tensor:
+    """Angles of the view directions about the normal in radians, [N], evenly spaced within each texel."""
     place = texels.covered.nonzero()[:, 0]
     row, column = torch.div(place, size, rounding_mode="floor") % supersample, place % size % supersample
     return (row * supersample + column) * (2.0 * math.pi / supersample**2)
 
 
 def surface_texels(charts: Charts, size: int, first: int = 0, rows: int | None = None) -> Texels:
-    """Find where on the surface the centres of texels lie.
+    """Find the surface points at the centres of texels.
 
     Args:
-        charts: the unrolled surface.
+        charts: the unwrapped surface.
         size: height and width of the texture; row 0 is at v = 1.
-        first: row to begin with.
-        rows: how many R; None for all.
+        first: first row.
+        rows: number of rows R; None for all.
     """
     rows = size if rows is None else rows
     corners = charts.uv.clone()
@@ -125,7 +125,7 @@ def surface_texels(charts: Charts, size: int, first: int = 0, rows: int | None =
 
 
 def dilate(texture: Tensor, known: Tensor) -> Tensor:
-    """Fill unknown texels [H, W] with the nearest known colour, so that filtering at seams finds no gap."""
+    """Fill texels outside of ``known`` [H, W] with the nearest colour, so that filtering shows no seams."""
     from scipy.ndimage import distance_transform_edt
 
     if not bool(known.any()):

@@ -1,4 +1,4 @@
-"""The field's normals on a surface: at its vertices, and as a picture in tangent space, as glTF wants it."""
+"""Normals of the field on a mesh: vertex normals, and a tangent-space normal map as in glTF."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from dreamfusion_pl.export.texture.atlas import BAND, Charts, Texels, dilate, su
 from dreamfusion_pl.rendering.shading import finite_difference_normals
 from dreamfusion_pl.scene.base import Scene, device_of
 
-CHUNK = 1 << 16  # points whose normals are asked for at once
-STEP = 0.02  # of the finite differences, in world units, as in the renderer
-LEAST = 0.3  # cosine between the field's normal and the surface's below which the field's is noise
+CHUNK = 1 << 16  # points whose normals are computed at once
+STEP = 0.02  # step of the finite differences in world units, as in the renderer
+MIN_COSINE = 0.3  # minimum cosine between the normals of field and mesh; below it the field's is noise
 
 
 def tangents(charts: Charts) -> Tensor:
-    """Directions in which the texture runs to the right, [V, 4]: unit, along the surface, and a sign.
+    """Vertex tangents [V, 4]: unit direction of increasing u in the tangent plane, and the handedness.
 
-    The direction in which it runs up is ``sign * cross(normal, tangent)``, as in glTF.
+    The bitangent is ``sign * cross(normal, tangent)``, as in glTF.
     """
     corners, uv = charts.vertices[charts.faces], charts.uv[charts.faces]
     edges, steps = corners[:, 1:] - corners[:, :1], uv[:, 1:] - uv[:, :1]  # [F, 2, 3] and [F, 2, 2]
@@ -34,14 +34,14 @@ def tangents(charts: Charts) -> Tensor:
     )
     flat = total_right - (total_right * charts.normals).sum(-1, keepdim=True) * charts.normals
     is_lost = flat.norm(dim=-1, keepdim=True) < 1e-12
-    tangent = F.normalize(torch.where(is_lost, _across(charts.normals), flat), dim=-1, eps=1e-20)
+    tangent = F.normalize(torch.where(is_lost, _any_perpendicular(charts.normals), flat), dim=-1, eps=1e-20)
     handed = (torch.linalg.cross(charts.normals, tangent) * total_up).sum(-1, keepdim=True)
     return torch.cat([tangent, torch.where(handed < 0.0, -1.0, 1.0)], dim=-1)
 
 
 @torch.no_grad()
 def field_normals(scene: Scene, charts: Charts, progress: float = 1.0) -> Tensor:
-    """Ask the scene for the normals of the vertices.
+    """Compute vertex normals from the gradient of the field.
 
     Args:
         scene: the field, on any device.
@@ -49,26 +49,26 @@ def field_normals(scene: Scene, charts: Charts, progress: float = 1.0) -> Tensor
         progress: training progress in [0, 1] at which the scene is evaluated.
 
     Returns:
-        Unit normals [V, 3]; the surface's own where the field has no gradient, or one that points far away.
+        Unit normals [V, 3]; the mesh's normal where the field has no gradient or deviates too much from it.
     """
     field = torch.cat([_normals(scene, chunk, progress) for chunk in charts.vertices.split(CHUNK)])
-    is_noise = (field * charts.normals).sum(-1, keepdim=True) < LEAST
+    is_noise = (field * charts.normals).sum(-1, keepdim=True) < MIN_COSINE
     return torch.where(is_noise, charts.normals, F.normalize(field, dim=-1))
 
 
 @torch.no_grad()
 def bake_normals(scene: Scene, charts: Charts, size: int, progress: float = 1.0) -> Tensor:
-    """Ask the scene for the normal of every texel.
+    """Bake a tangent-space normal map from the gradient of the field.
 
     Args:
         scene: the field, on any device.
         charts: the surface, in the scene's coordinates.
-        size: height and width of the picture.
+        size: height and width of the normal map.
         progress: training progress in [0, 1] at which the scene is evaluated.
 
     Returns:
-        [size, size, 3] in [0, 1]: 0.5 n + 0.5 with n along the texture's right, its up and the surface's
-        normal. Where the field has no gradient, or one that points far from there, n is (0, 0, 1).
+        [size, size, 3] in [0, 1]: 0.5 n + 0.5 with n in (tangent, bitangent, normal) coordinates. Where the
+        field has no gradient, or deviates too much from the mesh's normal, n is (0, 0, 1).
     """
     tangent = tangents(charts)
     picture = torch.tensor([0.5, 0.5, 1.0]).repeat(size, size, 1)
@@ -84,7 +84,7 @@ def bake_normals(scene: Scene, charts: Charts, size: int, progress: float = 1.0)
 
 
 def _local_normals(scene: Scene, charts: Charts, tangent: Tensor, texels: Texels, progress: float) -> Tensor:
-    """The field's normals in the tangent space of the covered texels, unit, [N, 3]."""
+    """Unit normals of the field in the tangent space of the covered texels, [N, 3]."""
     points = texels.interpolate(charts, charts.vertices)
     normal = F.normalize(texels.interpolate(charts, charts.normals), dim=-1)
     right = F.normalize(texels.interpolate(charts, tangent[:, :3]), dim=-1)
@@ -92,7 +92,7 @@ def _local_normals(scene: Scene, charts: Charts, tangent: Tensor, texels: Texels
     field = torch.cat([_normals(scene, chunk, progress) for chunk in points.split(CHUNK)])
     up = sign * torch.linalg.cross(normal, right)
     local = torch.stack([(field * axis).sum(-1) for axis in (right, up, normal)], dim=-1)
-    return torch.where(local[:, 2:] < LEAST, torch.tensor([0.0, 0.0, 1.0]), F.normalize(local, dim=-1))
+    return torch.where(local[:, 2:] < MIN_COSINE, torch.tensor([0.0, 0.0, 1.0]), F.normalize(local, dim=-1))
 
 
 def _normals(scene: Scene, points: Tensor, progress: float) -> Tensor:
@@ -102,7 +102,7 @@ def _normals(scene: Scene, points: Tensor, progress: float) -> Tensor:
     return finite_difference_normals(level, points.to(device_of(scene)), STEP).float().cpu()
 
 
-def _across(normals: Tensor) -> Tensor:
-    """Some direction at a right angle to every normal, [V, 3]."""
+def _any_perpendicular(normals: Tensor) -> Tensor:
+    """Return an arbitrary direction perpendicular to every normal, [V, 3]; not normalized."""
     axis = F.one_hot(normals.abs().argmin(-1), 3).to(normals)
     return torch.linalg.cross(normals, axis)

@@ -1,4 +1,4 @@
-"""Which pixels triangles cover."""
+"""Rasterization: pixels that are covered by triangles."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-CANDIDATES = 1 << 21  # pairs of triangle and pixel that are tested at once
+CANDIDATES = 1 << 21  # triangle-pixel pairs tested at once
 
 
 def covered_pixels(triangles: Tensor, height: int, width: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Find the pixels whose centres lie in triangles, in bounded memory.
+    """Find the pixels whose centres are inside triangles, in bounded memory.
 
     Args:
-        triangles: corners in pixels, x to the right and y down, [F, 3, 2]; parts outside are left out.
+        triangles: corners in pixels, x right and y down, [F, 3, 2]; parts outside of the image are ignored.
         height: rows H.
         width: columns W.
 
@@ -41,7 +41,7 @@ def covered_pixels(triangles: Tensor, height: int, width: int) -> Iterator[tuple
 
 
 def _barycentric(triangles: Tensor, points: Tensor) -> Tensor:
-    """Barycentric coordinates [N, 3] of points [N, 2] in triangles [N, 3, 2]; outside where degenerate."""
+    """Barycentric coordinates [N, 3] of points [N, 2] in triangles [N, 3, 2]; -1 for degenerate triangles."""
     a, b, c = triangles.unbind(1)
     ab, ac, ap = b - a, c - a, points - a
     area = ab[:, 0] * ac[:, 1] - ab[:, 1] * ac[:, 0]

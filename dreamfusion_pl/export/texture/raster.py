@@ -1,4 +1,4 @@
-"""Pictures of a textured surface without a GPU: one sample in the middle of every pixel, and a z-buffer."""
+"""Renders a textured mesh on the CPU with a z-buffer and one sample at the centre of every pixel."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from dreamfusion_pl.types import Views
 
 
 def render_surface(charts: Charts, texture: Tensor, views: Views) -> tuple[Tensor, Tensor]:
-    """Render a textured surface unlit, as the field's albedo is rendered: one ray through a pixel's centre.
+    """Render a textured mesh unlit, with one ray through every pixel's centre, like the field's albedo.
 
     Args:
         charts: the surface, in the coordinates of the views.
-        texture: [S, S, 3] in [0, 1], row 0 at v = 1; read with bilinear filtering.
-        views: B cameras, their backgrounds and the size of the pictures.
+        texture: [S, S, 3] in [0, 1], row 0 at v = 1; sampled with bilinear filtering.
+        views: B cameras, their backgrounds and the image size.
 
     Returns:
-        Pictures [B, H, W, 3] over the views' backgrounds, and where the surface is seen, bool [B, H, W].
+        Images [B, H, W, 3] over the views' backgrounds, and the mask of the surface, bool [B, H, W].
 
     Raises:
-        ValueError: a camera is inside the surface's box or looks away from a part of it.
+        ValueError: a part of the surface is behind a camera.
     """
     _, height, width = views.jitter.shape
     pictures, masks = [], []
@@ -43,11 +43,11 @@ def render_surface(charts: Charts, texture: Tensor, views: Views) -> tuple[Tenso
 
 
 def _nearest(charts: Charts, camera: Tensor, focal: float, height: int, width: int) -> tuple[Tensor, Tensor]:
-    """Texture coordinates [H W, 2] of the nearest surface in every pixel, and where there is one [H W]."""
+    """Return texture coordinates [H W, 2] of the nearest surface at every pixel, and its mask [H W]."""
     depth = -camera[:, 2]
     middle = torch.tensor([0.5 * width, 0.5 * height])
     plane = camera[:, :2] * torch.tensor([1.0, -1.0]) * (focal * width / depth)[:, None] + middle
-    nearness = torch.zeros(height * width)  # 1 / depth, which is linear in the picture
+    nearness = torch.zeros(height * width)  # 1 / depth, which is linear in image space
     uv = torch.zeros(height * width, 2)
     for face, pixel, weights in covered_pixels(plane[charts.faces], height, width):
         corners = charts.faces[face]

@@ -143,7 +143,7 @@ def test_a_folder_that_is_not_whole_is_named_with_what_it_lacks(tmp_path, folder
     broken = shutil.copytree(folder, tmp_path / "broken")
     path = broken / file
     shutil.rmtree(path) if path.is_dir() else path.unlink()
-    with pytest.raises(ValueError, match=r"is not whole.*(unet/.*|text_encoder).*download it again"):
+    with pytest.raises(ValueError, match=r"is incomplete.*(unet/.*|text_encoder).*Download it again"):
         PretrainedPrior(str(broken)).embed(["a chair"])
 
 
@@ -151,14 +151,14 @@ def test_pickled_weights_are_not_loaded(tmp_path, folder):
     pickled = shutil.copytree(folder, tmp_path / "pickled")
     weights = pickled / "unet" / "diffusion_pytorch_model.safetensors"
     weights.rename(weights.with_suffix(".bin"))
-    with pytest.raises(ValueError, match="no unet/.*pickled .bin.* may run code"):
+    with pytest.raises(ValueError, match="missing: unet/.*pickled .bin.* may run code"):
         PretrainedPrior(str(pickled))
 
 
 def test_damaged_weights_are_explained(tmp_path, folder):
     broken = shutil.copytree(folder, tmp_path / "broken")
     (broken / "unet" / "diffusion_pytorch_model.safetensors").write_bytes(b"half")
-    with pytest.raises(ValueError, match="(?s)could not be loaded.*whole"):
+    with pytest.raises(ValueError, match="(?s)could not be loaded.*complete"):
         PretrainedPrior(str(broken))
 
 

@@ -109,7 +109,7 @@ def test_a_file_holds_the_text_encoders_whose_weights_it_has(tmp_path, kind, key
 def test_a_file_that_the_loader_cannot_place(tmp_path, monkeypatch):
     save_file({"a": torch.zeros(1)}, tmp_path / "one.safetensors")
     monkeypatch.setattr(single_file_utils, "fetch_diffusers_config", raising(KeyError("odd")))
-    with pytest.raises(ValueError, match="(?s)does not tell.*odd.*--model.prior.config"):
+    with pytest.raises(ValueError, match="(?s)was not recognized.*odd.*--model.prior.config"):
         sources.find(str(tmp_path / "one.safetensors"))
 
 
@@ -117,5 +117,5 @@ def test_a_file_that_the_loader_cannot_place(tmp_path, monkeypatch):
 def test_a_kind_that_is_in_no_single_file_says_so(name, tmp_path):
     folder = save_tiny_family(name, tmp_path / "tiny")
     save_file({}, tmp_path / "one.safetensors")
-    with pytest.raises(ValueError, match="loads no .*Pipeline from a checkpoint in one file"):
+    with pytest.raises(ValueError, match="cannot load a .*Pipeline from a single-file checkpoint"):
         PretrainedPrior(str(tmp_path / "one.safetensors"), config=str(folder))

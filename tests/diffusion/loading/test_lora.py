@@ -65,7 +65,7 @@ def test_the_part_for_text_encoders_is_left_out_with_a_warning(tmp_path):
     file, _ = hand_made(tiny_family("stable_diffusion"))
     file["text_encoder.layers.0.self_attn.q_proj.lora_A.weight"] = torch.zeros(2, 16)
     save_file(file, tmp_path / "lora.safetensors")
-    with pytest.warns(UserWarning, match="also changes text encoders.*left out"):
+    with pytest.warns(UserWarning, match="also changes text encoders.*ignored"):
         prior_of(folder, lora=str(tmp_path / "lora.safetensors"))
 
 
@@ -84,7 +84,7 @@ def test_a_file_that_does_not_fit_is_one_message(tmp_path, caplog):
             prior_of(folder, lora=str(file))
     assert not caplog.records
     file.write_bytes(b"half")
-    with pytest.raises(ValueError, match="no whole safetensors file.*pickled"):
+    with pytest.raises(ValueError, match="not a complete safetensors file.*pickled"):
         prior_of(folder, lora=str(file))
     with pytest.raises(ValueError, match="no LoRA 'nowhere': give a safetensors file"):
         prior_of(folder, lora="nowhere")

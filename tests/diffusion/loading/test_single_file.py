@@ -58,7 +58,7 @@ def test_doctor_says_whether_all_is_there(file, config, tmp_path, capsys):
     half = shutil.copytree(config, tmp_path / "half")
     shutil.rmtree(half / "tokenizer")
     assert main([*words, str(half)]) == 1
-    assert "no tokenizer" in capsys.readouterr().out
+    assert "missing: tokenizer" in capsys.readouterr().out
 
 
 def test_what_cannot_be_loaded_is_explained(file, config, tmp_path, monkeypatch):
@@ -66,7 +66,7 @@ def test_what_cannot_be_loaded_is_explained(file, config, tmp_path, monkeypatch)
         sources.find("model.ckpt")
     with pytest.raises(ValueError, match="nowhere.safetensors' is not there: no such file"):
         sources.find("nowhere.safetensors")
-    with pytest.raises(ValueError, match="config belongs to a checkpoint in one file"):
+    with pytest.raises(ValueError, match="config is for a single-file checkpoint"):
         sources.find("builtin", config=str(config))
     with pytest.raises(ValueError, match="--model.prior.config.*no folder"):
         sources.find(str(file), config=str(tmp_path / "no" / "where"))

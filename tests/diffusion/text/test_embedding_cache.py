@@ -143,5 +143,5 @@ def test_a_folder_of_embeddings_replaces_the_encoder(folder, cache, tmp_path):
 
 def test_embeddings_of_a_model_of_another_width_are_refused(folder, tmp_path):
     EmbeddingFolder(tmp_path / "out", "IFPipeline").write("a", TextEmbedding(torch.zeros(1, 77, 24)))
-    with pytest.raises(ValueError, match="24 numbers a token.*reads 16"):
+    with pytest.raises(ValueError, match="width 24.*expects 16"):
         prior_of(folder, embeddings=str(tmp_path / "out")).embed(["a"])

@@ -10,7 +10,7 @@ from word_prior import WordPrior, embedded, views_at
 from dreamfusion_pl.diffusion.closed_form import GaussianPrior, MixturePrior, Mode
 from dreamfusion_pl.diffusion.noise import Uniform
 from dreamfusion_pl.diffusion.prior import perpendicular
-from dreamfusion_pl.diffusion.shared import Meeting
+from dreamfusion_pl.diffusion.shared import PriorBatcher
 from dreamfusion_pl.diffusion.text.perp_neg import PerpNeg
 from dreamfusion_pl.distillation.density import DensityDistillation
 from dreamfusion_pl.distillation.parameter_space import ParameterSpaceSampling
@@ -183,26 +183,26 @@ def test_a_gradient_flows_through_the_projection():
 
 def test_fits_with_and_without_negatives_share_a_prior():
     options = [{"perp_neg": PerpNeg()}, {}, {"perp_neg": PerpNeg(), "view_embedding": "interpolated"}]
-    alone, shared, meeting, one = {}, {}, Meeting(3), WordPrior()
+    alone, shared, batcher, one = {}, {}, PriorBatcher(3), WordPrior()
 
-    def attend(seat):
-        count = seat + 1
-        with meeting.turn:
-            prior = meeting.share(seat, one)
-            prompts = embedded(prior, f"a {seat}", "blue", **options[seat])
+    def run_fit(index):
+        count = index + 1
+        with batcher.lock:
+            prior = batcher.share(index, one)
+            prompts = embedded(prior, f"a {index}", "blue", **options[index])
             condition = prompts(views_at(ELEVATIONS[:count], AZIMUTHS[1 : count + 1]))
-            alone[seat] = WordPrior().guided(*draw(one, count, seat), condition, 4.0)
-            shared[seat] = prior.guided(*draw(one, count, seat), condition, 4.0)
-            meeting.leave(seat)
+            alone[index] = WordPrior().guided(*draw(one, count, index), condition, 4.0)
+            shared[index] = prior.guided(*draw(one, count, index), condition, 4.0)
+            batcher.leave(index)
 
-    threads = [threading.Thread(target=attend, args=(seat,)) for seat in range(3)]
+    threads = [threading.Thread(target=run_fit, args=(index,)) for index in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert one.calls == 1 and sorted(shared) == [0, 1, 2]
-    for seat in range(3):
-        torch.testing.assert_close(shared[seat], alone[seat])
+    for index in range(3):
+        torch.testing.assert_close(shared[index], alone[index])
 
 
 def test_a_distillation_without_guidance_refuses_negatives():

@@ -18,7 +18,7 @@ from dreamfusion_pl.export.surface.mesh import (
     Mesh,
     extract,
     is_closed,
-    separate,
+    split_non_manifold,
     surface_threshold,
     without_flat_pairs,
 )
@@ -211,12 +211,12 @@ def test_sheets_that_share_an_edge_are_separated():
     tetrahedron = np.array([[0, 1, 2], [0, 2, 3], [0, 3, 1], [1, 3, 2]])
     other = np.array([[0, 1, 4], [0, 4, 5], [0, 5, 1], [1, 5, 4]])  # shares the edge 0 1
     vertices, faces = np.random.default_rng(0).random((6, 3)), np.concatenate([tetrahedron, other])
-    points, triangles = separate(vertices, faces)
+    points, triangles = split_non_manifold(vertices, faces)
     assert len(points) == 8
     assert np.array_equal(points[triangles], vertices[faces])
     assert not _is_closed_edges(faces) and _is_closed_edges(triangles)
     assert not is_closed(faces) and is_closed(triangles) and not is_closed(triangles[1:])
-    same, unchanged = separate(vertices[:4], tetrahedron)
+    same, unchanged = split_non_manifold(vertices[:4], tetrahedron)
     assert len(same) == 4 and np.array_equal(same[unchanged], vertices[tetrahedron])
 
 

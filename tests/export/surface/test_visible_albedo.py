@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from scenes import AnalyticDensity
 from torch import Tensor
 
-from dreamfusion_pl.export.surface.visible_albedo import aslant, seen_albedo
+from dreamfusion_pl.export.surface.visible_albedo import oblique_directions, visible_albedo
 from dreamfusion_pl.scene.base import Scene
 
 
@@ -35,7 +35,7 @@ class Layers(AnalyticDensity):
 
 def look(scene: Scene, height: float = -0.001) -> list[float]:
     points = torch.tensor([[0.1, -0.2, height]]).expand(5, 3)
-    colors = seen_albedo(scene, points, torch.tensor([[0.0, 0.0, 1.0]]).expand(5, 3), 1.0)
+    colors = visible_albedo(scene, points, torch.tensor([[0.0, 0.0, 1.0]]).expand(5, 3), 1.0)
     assert colors.shape == (5, 3) and torch.equal(colors[0], colors[4])
     return colors[0].tolist()
 
@@ -53,7 +53,7 @@ def test_a_soft_surface_mixes_what_shines_through():
 
 def from_four_sides(normals: Tensor) -> Tensor:
     return torch.stack(
-        [aslant(normals, torch.full(normals.shape[:1], turn * math.pi / 2)) for turn in range(4)]
+        [oblique_directions(normals, torch.full(normals.shape[:1], turn * math.pi / 2)) for turn in range(4)]
     )
 
 
@@ -82,4 +82,4 @@ def test_thin_air_in_front_counts_little():
 
 def test_nothing_is_asked_outside_of_the_bounding_sphere():
     points = torch.tensor([[0.0, 0.0, 1.0]])
-    assert seen_albedo(Layers(inside=1.0, air=1.0), points, points, 1.0)[0].tolist() == [0.0, 1.0, 0.0]
+    assert visible_albedo(Layers(inside=1.0, air=1.0), points, points, 1.0)[0].tolist() == [0.0, 1.0, 0.0]

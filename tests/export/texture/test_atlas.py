@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dreamfusion_pl.export.asset import Settings, make_asset
 from dreamfusion_pl.export.surface.mesh import extract, simplify
-from dreamfusion_pl.export.surface.visible_albedo import aslant, seen_albedo
+from dreamfusion_pl.export.surface.visible_albedo import oblique_directions, visible_albedo
 from dreamfusion_pl.export.texture import atlas
 from dreamfusion_pl.export.texture.atlas import Charts, bake, surface_texels, unwrap
 
@@ -57,8 +57,10 @@ def test_a_baked_ball_has_the_fields_colours():
     baked = bake(scene, charts, 256)
     texels = surface_texels(charts, 256)
     positions, normals = (texels.interpolate(charts, values) for values in (charts.vertices, charts.normals))
-    sides = [aslant(normals, torch.full((len(normals),), turn * math.pi / 2)) for turn in range(4)]
-    expected = torch.stack([seen_albedo(scene, positions, side, 1.0) for side in sides]).mean(0)
+    sides = [
+        oblique_directions(normals, torch.full((len(normals),), turn * math.pi / 2)) for turn in range(4)
+    ]
+    expected = torch.stack([visible_albedo(scene, positions, side, 1.0) for side in sides]).mean(0)
     error = (baked.view(-1, 3)[texels.covered] - expected).abs()
     assert float(error.mean()) < 2e-3
     assert float(error.quantile(0.999)) < 0.05  # of a few at the rim of a chart only the centre lies on it

@@ -1,1 +1,1 @@
-"""The objects of the procedural world as signed distances."""
+"""The objects of the procedural world as signed distance functions."""

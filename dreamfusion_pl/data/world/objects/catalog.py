@@ -1,4 +1,4 @@
-"""The named objects of the world, six families of them, each normalized into a ball of radius 0.5."""
+"""Catalog of the world's named objects, in six families, each normalized to a ball of radius 0.5."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class WorldObject(NamedTuple):
 
     @property
     def words(self) -> tuple[str, ...]:
-        """Every way to name the object."""
+        """All names of the object."""
         return (self.name, *self.synonyms)
 
 
 class Frame(NamedTuple):
-    """How a shape sits in its own coordinates."""
+    """Bounds of a shape in its own coordinates."""
 
     center: Tensor  # [3] middle of the bounding box
     radius: float  # largest distance of the surface from the centre
@@ -60,7 +60,7 @@ def frame(name: str) -> Frame:
     ticks = torch.linspace(-1.5, 1.5, 80)
     points = torch.stack(torch.meshgrid(ticks, ticks, ticks, indexing="ij"), dim=-1).reshape(-1, 3)
     distance = torch.stack([part for part, _ in OBJECTS[name].build(points)], dim=-1).amin(dim=-1)
-    # A thin part can slip between grid points: take all points closer than half a cell to the surface.
+    # A thin part may lie between grid points: take all points closer than half a cell to the surface.
     inside = points[distance < 0.5 * (ticks[1] - ticks[0])]
     low, high = inside.amin(dim=0), inside.amax(dim=0)
     center = 0.5 * (low + high)
@@ -77,11 +77,11 @@ def distance(name: str, points: Tensor) -> Tensor:
 
 
 def distances(name: str, points: Tensor) -> tuple[Tensor, Tensor]:
-    """Distance to the normalized object and the colour role there.
+    """Signed distance to the normalized object, and the colour role of the nearest part.
 
     Args:
         name: a key of ``OBJECTS``.
-        points: [..., 3], the object fills the ball of radius 0.5.
+        points: [..., 3] in coordinates where the object fills the ball of radius 0.5.
 
     Returns:
         Signed distance [...] and index into ``ROLES`` of the nearest part, int64 [...].

@@ -1,4 +1,4 @@
-"""Food and what it is served in."""
+"""Food and tableware."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Signed distance primitives: points [..., 3] in, distances [...] out, negative inside.
 
-Boxes, balls, cylinders, cones, tori and capsules are exact; ellipsoids, pyramids, and everything cut or
-stretched are bounds that the tracer approaches in shorter steps.
+Boxes, balls, cylinders, cones, tori and capsules are exact. Ellipsoids, pyramids, and everything cut or
+stretched are approximate; the tracer takes shorter steps because of them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def _from(p: Tensor, center: Vector) -> Tensor:
 
 
 def _along(p: Tensor, axis: int) -> tuple[Tensor, Tensor]:
-    """Split into distance from the axis and coordinate along it."""
+    """Split points into distance from the axis and coordinate along it."""
     a, b = [i for i in range(3) if i != axis]
     return torch.hypot(p[..., a], p[..., b]), p[..., axis]
 
@@ -140,7 +140,7 @@ def both(a: Tensor, b: Tensor) -> Tensor:
 
 
 def rotated(p: Tensor, degrees: float, axis: int = 2) -> Tensor:
-    """Points as seen by an object turned by ``degrees`` about ``axis`` (counter-clockwise)."""
+    """Transform points to the frame of an object rotated counter-clockwise by ``degrees`` about ``axis``."""
     c, s = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     a, b = [(1, 2), (2, 0), (0, 1)][axis]
     q = list(p.unbind(dim=-1))
@@ -149,14 +149,14 @@ def rotated(p: Tensor, degrees: float, axis: int = 2) -> Tensor:
 
 
 def mirrored(p: Tensor, axis: int = 1) -> Tensor:
-    """Points folded to the positive side of ``axis``: draws one half twice."""
+    """Fold points to the positive side of ``axis``: mirrors the shape."""
     q = list(p.unbind(dim=-1))
     q[axis] = q[axis].abs()
     return torch.stack(q, dim=-1)
 
 
 def around(p: Tensor, count: int) -> Tensor:
-    """Points folded into the first of ``count`` equal sectors about z, centred on +x."""
+    """Fold points into one of ``count`` equal sectors about z, centred on +x: repeats the shape."""
     sector = 2.0 * math.pi / count
     angle = torch.atan2(p[..., 1], p[..., 0])
     angle = angle - sector * torch.round(angle / sector)

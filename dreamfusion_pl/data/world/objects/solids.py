@@ -1,4 +1,4 @@
-"""Solids: the plainest family."""
+"""Geometric solids."""
 
 from __future__ import annotations
 
