@@ -66,7 +66,7 @@ class Balls(AnalyticDensity):
             return self.inside * (signed < 0.0)
         return self.inside * torch.sigmoid(-signed / self.edge)
 
-    def forward(self, points: Tensor, progress: float) -> tuple[Tensor, Tensor]:
+    def looks(self, points: Tensor) -> Tensor:
         red = (points[:, :1] > 0.0).float()
         return torch.cat([red, torch.zeros_like(red), 1.0 - red], dim=-1)
 

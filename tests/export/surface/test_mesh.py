@@ -10,7 +10,7 @@ from dreamfusion_pl.export.surface import grid
 from dreamfusion_pl.export.surface.grid import (
     EmptyFieldError,
     FullFieldError,
-    density_grid,
+    level_grid,
     surface_density,
 )
 from dreamfusion_pl.export.surface.memory import check_fits
@@ -142,7 +142,7 @@ def test_a_grid_is_filled_in_chunks_and_says_where_its_points_are(monkeypatch):
             return torch.ones_like(points)
 
     monkeypatch.setattr(grid, "CHUNK", 7)
-    values = density_grid(Place(), torch.tensor([1.0, 2.0, 3.0]), 0.5, [2, 3, 4], 1.0)
+    values = level_grid(Place(), torch.tensor([1.0, 2.0, 3.0]), 0.5, [2, 3, 4], 1.0)
     x, y, z = torch.meshgrid(torch.arange(2), torch.arange(3), torch.arange(4), indexing="ij")
     torch.testing.assert_close(values, 100 * (1 + 0.5 * x) + 10 * (2 + 0.5 * y) + 3 + 0.5 * z)
     assert Place.asked == [7, 7, 7, 3]
