@@ -17,7 +17,7 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 
 from dreamfusion_pl.algorithm import DreamFusion
-from dreamfusion_pl.configuration import layers, renames
+from dreamfusion_pl.configuration import layers, migration
 from dreamfusion_pl.configuration.preflight import (
     check_place,
     check_precision,
@@ -150,7 +150,7 @@ class RunCommand(LightningCLI):
             kwargs["plugins"] = SLURMEnvironment(auto_requeue=False)
         trainer = super().instantiate_trainer(**kwargs)
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # nobody asked for another one
-            trainer.strategy.checkpoint_io = WholeCheckpoints(renames.update_checkpoint)
+            trainer.strategy.checkpoint_io = WholeCheckpoints(migration.update_checkpoint)
         return trainer
 
     def _parse_ckpt_path(self) -> None:

@@ -6,24 +6,24 @@ import os
 import signal
 import subprocess
 from pathlib import Path
-from typing import Self, final
+from typing import Any, Self, final
 
 import torch
 from pytorch_lightning import Callback
 from scenes import plane_scene
-from torch import Tensor
+from torch import Tensor, nn
 
 from dreamfusion_pl.algorithm import DreamFusion
 from dreamfusion_pl.diffusion.noise import SigmaSquared, VariancePreserving, per_row
 from dreamfusion_pl.diffusion.prior import DiffusionPrior
 from dreamfusion_pl.diffusion.text.prompts import ViewDependentPrompts
-from dreamfusion_pl.distillation.base import Distillation
+from dreamfusion_pl.distillation.base import Distillation, DistillationLoss, draw_noise, surrogate
 from dreamfusion_pl.distillation.sds import ScoreDistillation
 from dreamfusion_pl.rendering.regularizers import Regularizers
 from dreamfusion_pl.rendering.renderer import Renderer
 from dreamfusion_pl.scene.background import SolidBackground
 from dreamfusion_pl.schedule import Constant, Schedule
-from dreamfusion_pl.types import TextEmbedding
+from dreamfusion_pl.types import Condition, TextEmbedding
 
 
 @final
@@ -63,6 +63,35 @@ class ColorPrior(DiffusionPrior):
         alpha, sigma = per_row(self.schedule.alpha(t)), per_row(self.schedule.sigma(t))
         variance = alpha.square() * self.spread**2 + sigma.square()
         return sigma * (z_t - alpha * self.mean) / variance
+
+
+@final
+class LearnedMean(Distillation):
+    """Learns, as VSD does, a model of the scene's own pictures; here their mean, one number a channel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mean = nn.Parameter(torch.zeros(3, 1, 1))
+
+    def check(self, prior: DiffusionPrior) -> None:
+        """Any prior serves."""
+
+    def param_groups(self, learning_rate: float) -> list[dict[str, Any]]:
+        return [{"params": [self.mean], "lr": 0.5 * learning_rate}]
+
+    def forward(
+        self,
+        z: Tensor,
+        condition: Condition,
+        prior: DiffusionPrior,
+        progress: float,
+        generator: torch.Generator,
+    ) -> DistillationLoss:
+        t = torch.full((len(z),), 0.5, device=z.device)
+        eps = draw_noise(z, generator)
+        eps_hat = prior.guided(prior.schedule.diffuse(z, eps, t), t, condition, 0.0)
+        own = (z.detach() - self.mean).square().mean()
+        return DistillationLoss(surrogate(z, eps_hat - eps), {"mean": own})
 
 
 @final

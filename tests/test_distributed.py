@@ -97,6 +97,16 @@ def test_the_gradient_is_that_of_one_process_with_all_views_and_noise(two_steps,
     assert difference(ranks[0]["gradients"], one_process_gradient(two_steps, step, (0, 0))) > 1e-3
 
 
+def test_what_a_distillation_owns_has_the_gradient_of_one_process_too(tmp_path):
+    process = start(tmp_path, "--model.distillation=fakes.LearnedMean", "--trainer.max_steps=1")
+    _, errors = finish(process, timeout=300)
+    assert process.returncode == 0 and "Traceback" not in errors, errors
+    ranks = [seen(tmp_path, rank, 0)["gradients"] for rank in (0, 1)]
+    (own,) = [name for name in ranks[0] if name.startswith("distillation.")]
+    assert ranks[0][own].any() and difference(ranks[1], ranks[0]) == 0.0
+    assert difference(ranks[0], one_process_gradient(tmp_path, 0, (0, 1))) < 1e-6
+
+
 def test_every_rank_has_the_result_that_one_writes(two_steps):
     results = [torch.load(two_steps / f"rank_{rank}_end.pt", weights_only=True) for rank in (0, 1)]
     stored = torch.load(two_steps / RUN / "checkpoints" / "last.ckpt", weights_only=True)

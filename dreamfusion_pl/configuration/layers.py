@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from dreamfusion_pl.configuration import renames
+from dreamfusion_pl.configuration import migration
 from dreamfusion_pl.run_folder.checkpoint_io import has_weights_only, is_whole
 
 _PACKAGE = Path(__file__).parent.parent
@@ -144,18 +144,18 @@ def load(name: str) -> Config:
 
 
 def _updated_words(words: list[str]) -> list[str]:
-    """Words in the names of today; with a warning where they had older ones."""
-    updated, used = renames.update_words(words)
+    """The words in today's names, with a warning if they had older ones."""
+    updated, used = migration.update_words(words)
     if used:
-        _warn(renames.warning("the command line", used))
+        _warn(migration.warning("the command line", used))
     return updated
 
 
 def _updated(place: str, tree: dict[str, Any]) -> dict[str, Any]:
-    """A configuration in the names of today; with a warning where it had older ones."""
-    updated, used = renames.update_tree(tree)
+    """The configuration in today's names, with a warning if it had older ones."""
+    updated, used = migration.update_tree(tree)
     if used:
-        _warn(renames.warning(place, used))
+        _warn(migration.warning(place, used))
     return updated
 
 

@@ -17,6 +17,10 @@ class DiffusionPrior(ABC):
 
     Deliberately not an ``nn.Module``, so that it is not in ``parameters()``, the checkpoint, DDP or the EMA
     copy. A deep copy returns the same object.
+
+    Every row of a call is an image of its own: guidance stacks its branches as rows, and ``batch --together``
+    stacks those of several fits. A model that denoises the views of a step jointly (MVDream) would need their
+    cameras, and to know which rows belong together, in every signature below: that is another role.
     """
 
     schedule: NoiseSchedule

@@ -12,7 +12,7 @@ from jsonargparse import ArgumentError
 from torch import Tensor
 
 from dreamfusion_pl.algorithm import DreamFusion
-from dreamfusion_pl.configuration import renames
+from dreamfusion_pl.configuration import migration
 from dreamfusion_pl.data.orbit import GRAY, orbit, ring
 from dreamfusion_pl.run_folder.checkpoint_io import is_whole
 from dreamfusion_pl.types import Views
@@ -95,7 +95,7 @@ def load(place: Path) -> DreamFusion:
 
 def _object_of(checkpoint: dict[str, Any]) -> dict[str, Any]:
     """The checkpoint of an object alone: with neither prior nor distillation, in the names of today."""
-    updated = renames.update_checkpoint(checkpoint)
+    updated = migration.update_checkpoint(checkpoint)
     weights = updated["state_dict"].items()
     return updated | {
         "state_dict": {name: value for name, value in weights if not name.startswith("distillation.")},

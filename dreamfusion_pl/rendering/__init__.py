@@ -1,1 +1,1 @@
-"""rendering."""
+"""The differentiable volume renderer (seed 4)."""

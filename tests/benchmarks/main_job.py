@@ -3,9 +3,8 @@
     python tests/benchmarks/main_job.py --out runs --seeds 2 --jobs 2 [any option of fit]
 
 Every result is made by the command that a user types, in a process of its own. Then geometry is compared
-after
-alignment, albedo in matching views, and the world classifier looks from eight sides. The ceiling is the same
-scene class fitted with squared error to true pictures for the same number of steps; the floor scores results
+after alignment, albedo in matching views, and the world classifier looks from eight sides. The ceiling is the
+same scene fitted with squared error to true pictures for the same number of steps; the floor scores results
 against the objects of other prompts. Writes ``results.json`` and prints a table; finished parts are not
 repeated.
 """
@@ -16,10 +15,12 @@ import argparse
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import torch
 import yaml
 from fits import Fit, run_fits
+from jsonargparse import ArgumentParser
 from prompts import HELD_OUT, PROMPTS
 from pytorch_lightning.cli import instantiate_class
 
@@ -31,6 +32,7 @@ from dreamfusion_pl.data.world.tracer import render_world
 from dreamfusion_pl.evaluation.finished_runs import load
 from dreamfusion_pl.evaluation.ground_truth import judge, overlap_with
 from dreamfusion_pl.rng import generator
+from dreamfusion_pl.scene.base import Scene
 
 
 def scene_of(prompt: str) -> WorldScene:
@@ -56,12 +58,19 @@ def measure(model: DreamFusion, prompt: str, other: str) -> dict[str, float | bo
     }
 
 
+def fresh_scene(settings: dict[str, Any]) -> Scene:
+    """Build an untrained scene from a run's configuration."""
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--scene", type=Scene)
+    return parser.instantiate(parser.parse_object({"scene": settings})).scene
+
+
 def ceiling(prompt: str, run: Path) -> DreamFusion:
     """Fit the run's scene class to true pictures with squared error: same views, optimizer and steps."""
     config = yaml.safe_load((run / "config.yaml").read_text())
     scene, model, steps = scene_of(prompt), load(run), config["trainer"]["max_steps"]
     torch.manual_seed(0)
-    model.scene = instantiate_class((), config["model"]["init_args"]["scene"])
+    model.scene = fresh_scene(config["model"]["init_args"]["scene"])
     occupancy = model.renderer.occupancy
     model.renderer.occupancy = type(occupancy)(occupancy.resolution) if occupancy else None
     views = RandomViews(**{**config["data"]["init_args"], "shaded_probability": 0.0})

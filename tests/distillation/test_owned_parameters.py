@@ -3,51 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, final
+from typing import Any
 
 import pytest
 import torch
-from fakes import small_model
+from fakes import LearnedMean, small_model
 from pytorch_lightning import Trainer
-from torch import Tensor, nn
 
 from dreamfusion_pl.callbacks.average import WeightAverage
 from dreamfusion_pl.callbacks.checkpoints import LastCheckpoints
 from dreamfusion_pl.cli import main
 from dreamfusion_pl.data.views import RandomViews
-from dreamfusion_pl.diffusion.prior import DiffusionPrior
-from dreamfusion_pl.distillation.base import Distillation, DistillationLoss, draw_noise, surrogate
 from dreamfusion_pl.evaluation.finished_runs import load
-from dreamfusion_pl.types import Condition
-
-
-@final
-class LearnedMean(Distillation):
-    """Learns, as VSD does, a model of the scene's own pictures; here their mean, one number a channel."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.mean = nn.Parameter(torch.zeros(3, 1, 1))
-
-    def check(self, prior: DiffusionPrior) -> None:
-        """Any prior serves."""
-
-    def param_groups(self, learning_rate: float) -> list[dict[str, Any]]:
-        return [{"params": [self.mean], "lr": 0.5 * learning_rate}]
-
-    def forward(
-        self,
-        z: Tensor,
-        condition: Condition,
-        prior: DiffusionPrior,
-        progress: float,
-        generator: torch.Generator,
-    ) -> DistillationLoss:
-        t = torch.full((len(z),), 0.5)
-        eps = draw_noise(z, generator)
-        eps_hat = prior.guided(prior.schedule.diffuse(z, eps, t), t, condition, 0.0)
-        own = (z.detach() - self.mean).square().mean()
-        return DistillationLoss(surrogate(z, eps_hat - eps), {"mean": own})
 
 
 def fit(folder: Path, steps: int, resume: Path | None = None) -> tuple[Trainer, Any]:
@@ -102,13 +69,12 @@ def test_it_is_in_checkpoints_as_it_is_and_in_no_average(tmp_path):
 RUN = """
 model:
   init_args:
-    distillation: {class_path: test_owned_parameters.LearnedMean}
+    distillation: {class_path: fakes.LearnedMean}
 """
 
 
 def test_a_run_of_the_command_line_and_its_object(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(Path(__file__).parent))
     (tmp_path / "own.yaml").write_text(RUN)
     small = str(Path(__file__).parents[1] / "small.yaml")
     words = ["--config", small, "--config", "own.yaml", "--prompt", "a red ball"]

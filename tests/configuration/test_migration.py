@@ -10,7 +10,7 @@ import yaml
 
 import dreamfusion_pl.optimizers  # noqa: F401 - the state of Shampoo is in the checkpoints of mlp
 from dreamfusion_pl.cli import main
-from dreamfusion_pl.configuration import renames
+from dreamfusion_pl.configuration import migration, renames
 from dreamfusion_pl.evaluation.finished_runs import load
 from dreamfusion_pl.runs import read_configuration
 
@@ -60,7 +60,7 @@ def model_of(*words: str) -> dict:
 
 
 def tensors(checkpoint: Path, name: str = "state_dict") -> dict[str, torch.Tensor]:
-    return renames.update_checkpoint(torch.load(checkpoint, weights_only=True))[name]
+    return migration.update_checkpoint(torch.load(checkpoint, weights_only=True))[name]
 
 
 @pytest.mark.parametrize(("old", "new"), renames.CLASSES.items())
@@ -163,13 +163,13 @@ def test_words_of_today_are_left_alone():
         "--model.prompts.directions=8",
         "--model.scene.radius",
     ]
-    assert renames.update_words(words) == (words, {})
+    assert migration.update_words(words) == (words, {})
 
 
 def test_configurations_of_today_are_left_alone():
     for path in sorted((Path(__file__).parents[2] / "configs").glob("*.yaml")):
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-        assert renames.update_tree(tree) == (tree, {})
+        assert migration.update_tree(tree) == (tree, {})
 
 
 @pytest.mark.parametrize("name", SCENES)
