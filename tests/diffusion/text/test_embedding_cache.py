@@ -11,7 +11,7 @@ from tiny_families import FAMILIES, save_tiny_family
 from tiny_pipeline import save_tiny_pipeline
 
 from dreamfusion_pl.diffusion.families.pretrained import PretrainedPrior
-from dreamfusion_pl.diffusion.loading import pipelines, sources
+from dreamfusion_pl.diffusion.loading import pipelines
 from dreamfusion_pl.diffusion.text import embedding_cache
 from dreamfusion_pl.diffusion.text.embedding_cache import EmbeddingFolder
 from dreamfusion_pl.types import TextEmbedding
@@ -40,7 +40,7 @@ def no_encoder(monkeypatch):
         assert encoders and all(part in given for part in encoders)
         return load(source, dtype, given)
 
-    return lambda: monkeypatch.setattr(sources, "load", checked)
+    return lambda: monkeypatch.setattr(pipelines, "load", checked)
 
 
 def prior_of(folder, **options) -> PretrainedPrior:
