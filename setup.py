@@ -63,7 +63,7 @@ setup(
         "xatlas>=0.0.11",
     ],
     extras_require={
-        "test": ["pytest>=9.0", "ruff>=0.17", "mypy>=2.4", "ray>=2.60", "peft>=0.21"],
+        "test": ["pytest>=9.0", "pytest-xdist>=3.8", "ruff>=0.17", "mypy>=2.4", "ray>=2.60", "peft>=0.21"],
         "lora": ["peft>=0.21"],
         "batch": ["ray>=2.60"],
         "viewer": ["viser>=1.1"],

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Self, final
 
 import torch
+import yaml
 from pytorch_lightning import Callback
 from scenes import plane_scene
 from torch import Tensor, nn
@@ -168,10 +169,10 @@ def small_model(
     )
 
 
-SMALL_RUN = [
-    "--config",
-    str(Path(__file__).parent / "small.yaml"),
-]
+SMALL = Path(__file__).parent / "small.yaml"
+SMALL_RUN = ["--config", str(SMALL)]
+SMALL_CALLBACKS = yaml.safe_load(SMALL.read_text(encoding="utf-8"))["trainer"]["callbacks"]
+SMALL_EXPORT = ["--resolution", "24", "--faces", "400", "--texture", "32"]
 
 
 def finish(process: subprocess.Popen, timeout: float) -> tuple[str, str]:

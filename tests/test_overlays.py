@@ -2,6 +2,7 @@
 
 import pytest
 import yaml
+from fakes import SMALL_CALLBACKS, SMALL_EXPORT
 from PIL import Image
 from tiny_families import save_tiny_family
 
@@ -18,7 +19,12 @@ SMALL = {
         }
     },
     "data": {"init_args": {"resolution": 8, "look_resolution": 16, "num_val_views": 2, "num_test_views": 2}},
-    "trainer": {"max_steps": 20, "val_check_interval": 20, "log_every_n_steps": 5},
+    "trainer": {
+        "max_steps": 20,
+        "val_check_interval": 20,
+        "log_every_n_steps": 5,
+        "callbacks": SMALL_CALLBACKS,
+    },
 }
 
 
@@ -70,7 +76,8 @@ def test_a_fit_that_begins_in_latents_and_goes_on_in_colours(name, channels, tmp
     for step, rows in ((8, 4), (16, 3)):  # the first has a row of decoded latents
         with Image.open(run / "renders" / f"step_{step:06d}.png") as sheet:
             assert sheet.height == rows * 16
-    assert main(["export", str(run), "--formats", "ply", "--out", str(tmp_path / "out")]) == 0
+    words = ["--formats", "ply", "--out", str(tmp_path / "out"), *SMALL_EXPORT]
+    assert main(["export", str(run), *words]) == 0
 
 
 @pytest.mark.parametrize("name", OVERLAYS)

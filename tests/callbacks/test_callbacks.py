@@ -167,7 +167,7 @@ def test_a_damaged_checkpoint_does_not_replace_the_whole_one_before(saved, tmp_p
 @pytest.mark.parametrize("fault", ["disk full", "other bytes"])
 def test_a_save_that_fails_leaves_what_was_there(tmp_path, monkeypatch, fault):
     place = tmp_path / "last.ckpt"
-    WholeCheckpoints().save_checkpoint({"state_dict": {"weights": torch.rand(1000)}}, place)
+    WholeCheckpoints(update=dict).save_checkpoint({"state_dict": {"weights": torch.rand(1000)}}, place)
     before = place.read_bytes()
 
     def sync(descriptor):
@@ -177,7 +177,7 @@ def test_a_save_that_fails_leaves_what_was_there(tmp_path, monkeypatch, fault):
 
     monkeypatch.setattr(os, "fsync", sync)
     with pytest.raises(OSError, match="No space|different data"):
-        WholeCheckpoints().save_checkpoint({"state_dict": {"weights": torch.rand(1000)}}, place)
+        WholeCheckpoints(update=dict).save_checkpoint({"state_dict": {"weights": torch.rand(1000)}}, place)
     assert place.read_bytes() == before and [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from fakes import SMALL_CALLBACKS
 from tiny_pipeline import save_tiny_pipeline
 
 from dreamfusion_pl.cli import main
@@ -26,7 +27,12 @@ SMALL = {
         }
     },
     "data": {"init_args": {"views_per_step": 1, "look_resolution": 16, "num_val_views": 2}},
-    "trainer": {"max_steps": 2, "val_check_interval": 2, "log_every_n_steps": 1},
+    "trainer": {
+        "max_steps": 2,
+        "val_check_interval": 2,
+        "log_every_n_steps": 1,
+        "callbacks": SMALL_CALLBACKS,
+    },
 }
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from fakes import SMALL_RUN, small_model
+from fakes import SMALL_EXPORT, small_model
 from pytorch_lightning.demos.boring_classes import BoringModel
 from scenes import AnalyticDensity, Balls
 
@@ -96,13 +96,9 @@ def test_the_command_writes_files_and_a_report(tmp_path, monkeypatch, capsys):
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory) -> bytes:
+def whole(finished_run) -> bytes:
     """The checkpoint of a finished run."""
-    folder = tmp_path_factory.mktemp("run")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        assert main(["fit", *SMALL_RUN, "--prompt", "a red ball", "--trainer.max_steps", "2"]) == 0
-    return (folder / "lightning_logs/version_0/checkpoints/last.ckpt").read_bytes()
+    return (finished_run / "checkpoints/last.ckpt").read_bytes()
 
 
 def damaged(whole: bytes, how: str) -> bytes:
@@ -139,7 +135,7 @@ def test_a_checkpoint_that_is_no_object(tmp_path, whole, capsys, how):
 
 
 def cli_export(*words: str) -> int:
-    return main(["export", *words, "--resolution", "24", "--faces", "400", "--texture", "32"])
+    return main(["export", *words, *SMALL_EXPORT])
 
 
 def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch, capsys):

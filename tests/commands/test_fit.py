@@ -92,7 +92,7 @@ def test_settings_and_metrics_are_in_the_hparams_tab(finished):
     session = content(metadata.SESSION_START_INFO_TAG).session_start_info.hparams
     assert session["prompt"].string_value == "a red ball"
     assert (session["max_steps"].number_value, session["seed"].number_value) == (5.0, 0.0)
-    assert session["scene/init_args/resolution"].number_value == 8.0
+    assert session["scene/init_args/features/init_args/resolution"].number_value == 8.0
     experiment = content(metadata.EXPERIMENT_TAG).experiment
     metrics = {info.name.tag for info in experiment.metric_infos}
     assert {"final/score", "final/loss", "final/opacity"} <= metrics <= set(events.Tags()["scalars"])
@@ -200,7 +200,7 @@ def test_generate_is_the_same_path(finished, folder):
     same = torch.load(finished / RUN / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
     assert torch.equal(result.model.scene.features.planes, same["scene.features.planes"])
     assert result.turntable.read_bytes()[:6] == b"GIF89a"
-    assert result.save("ball.obj").read_text().count("\nf ") > 10
+    assert result.save("ball.obj", resolution=24).read_text().count("\nf ") > 10
     with pytest.raises(ValueError, match="empty"):
         generate("  ")
     with pytest.raises(ValueError, match="text"):
@@ -210,23 +210,23 @@ def test_generate_is_the_same_path(finished, folder):
 
 
 def test_what_is_said_of_views_reaches_the_model_and_its_checkpoint(folder):
-    (folder / "views.yaml").write_text("model: {init_args: {directions: 4, view_prompts: {front: a nose}}}")
+    (folder / "views.yaml").write_text(
+        "model: {init_args: {prompts: {directions: 4, view_prompts: {front: a nose}}}}"
+    )
     options = [
         *("--model.prompts.view_prompts.back", "a tail"),
         *(
             "--model.prompts.overhead_deg",
             "50",
-            "--model.prompts.front_deg",
-            "30",
-            "--model.prompts.back_deg",
-            "140",
+            "--model.prompts.front_deg=30",
+            "--model.prompts.back_deg=140",
         ),
         *("--model.prompts.view_embedding", "interpolated", "--model.prompts.perp_neg", "PerpNeg"),
         *("--model.prompts.perp_neg.side_behind", "[2, 1, 0]"),
     ]
     model = generate("a cat", steps=2, configs=[SMALL[1], "views.yaml"], options=options).model
-    prompts = model.prompts
-    assert prompts.texts == ["a nose", "a cat, side view", "a tail", "a cat, overhead view"]
+    prompts = model.prompts.settings
+    assert model.prompts.texts == ["a nose", "a cat, side view", "a tail", "a cat, overhead view"]
     assert (prompts.overhead_deg, prompts.front_deg, prompts.back_deg) == (50.0, 30.0, 140.0)
     assert prompts.view_embedding == "interpolated"
     assert prompts.perp_neg.side_behind == (2.0, 1.0, 0.0)
@@ -272,10 +272,10 @@ BAD = [
 ]
 FILES = {
     "unknown.yaml": "trainer: {max_stepz: 3}",
-    "deep.yaml": "model: {init_args: {scene: {init_args: {resolutoin: 3}}}}",
+    "deep.yaml": "model: {init_args: {scene: {init_args: {features: {init_args: {resolutoin: 3}}}}}}",
     "empty.yaml": "feild: {}",
     "null.yaml": "model: {init_args: {feild: }}",
-    "type.yaml": "model: {init_args: {scene: {init_args: {resolution: big}}}}",
+    "type.yaml": "model: {init_args: {scene: {init_args: {features: {init_args: {resolution: big}}}}}}",
     "number.yaml": "prompt: 12",
     "list.yaml": "- a",
     "broken.yaml": "a: [",

@@ -1,6 +1,7 @@
 import pytest
 import torch
 import yaml
+from fakes import SMALL
 
 from dreamfusion_pl.cli import main
 from dreamfusion_pl.configuration import layers
@@ -97,3 +98,11 @@ def test_checkpoints_are_found_by_file_folder_and_last(folder):
 def test_empty_leaves():
     tree = {"a": {}, "b": None, "c": {"d": {"e": None, "f": 1}}, "g": [], "h": 0}
     assert list(layers.empty_leaves(tree)) == [("a",), ("b",), ("c", "d", "e")]
+
+
+def test_the_small_run_of_the_tests_has_the_callbacks_of_the_default():
+    names = [
+        [callback["class_path"] for callback in layers.load(path).tree["trainer"]["callbacks"]]
+        for path in ("default.yaml", str(SMALL))
+    ]
+    assert names[0] == names[1]
