@@ -1,4 +1,4 @@
-"""DreamFusion: optimize a 3D scene until a 2D diffusion model likes its pictures (seed 5, 6: Algorithm 1)."""
+"""DreamFusion: optimize a 3D scene with a 2D diffusion model as the prior (seed 5, 6: Algorithm 1)."""
 
 from __future__ import annotations
 
@@ -30,26 +30,26 @@ class DreamFusion(LightningModule):
     Args:
         prompt: what to make, for example "a red chair".
         scene: the 3D representation theta that is optimized.
-        background: what is seen past the object.
+        background: the background behind the object.
         renderer: the differentiable renderer g.
-        prior: the frozen text-to-image model; shared by copies and absent from checkpoints.
-        distillation: the loss that the prior gives to rendered pictures.
+        prior: the frozen text-to-image model; shared by copies, and not saved in checkpoints.
+        distillation: the loss of rendered pictures under the prior.
         regularizers: losses of the rendering that are added to it.
-        prompts: how the prompt says from where the object is seen.
-        learning_rate: highest learning rate; the scene may scale it per part.
-        warmup: factor on the learning rate over training that rises to 1.
-        decay: factor on the learning rate over training that falls from 1.
-        optimizer: makes the optimizer of parameter groups that have their learning rates.
-        occupancy_interval: steps between two updates of the renderer's occupancy grid, 1 or more.
-        latent_until: progress in [0, 1] up to which the latents that the scene emits go to the prior as they
-            are, without an encoder (Latent-NeRF); from then on their colours are encoded, which refines
-            them. 1: throughout. Of a scene with ``latents``; 0 for others.
-        seed: seed of every draw of the distillation.
+        prompts: settings of view-dependent prompts.
+        learning_rate: peak learning rate; the scene may scale it per part.
+        warmup: factor on the learning rate over training, rising to 1.
+        decay: factor on the learning rate over training, falling from 1.
+        optimizer: makes the optimizer, given parameter groups with their learning rates.
+        occupancy_interval: steps between updates of the renderer's occupancy grid, 1 or more.
+        latent_until: progress in [0, 1] until which the prior gets the scene's latents directly, without its
+            encoder (Latent-NeRF). After that it encodes their colours, to refine them. 1: always latents.
+            Needs a scene with ``latents``; 0 for other scenes.
+        seed: seed of all random draws of the distillation.
 
     Raises:
-        ValueError: the prompt is empty or no text, the learning rate or the interval is not positive, a
-            factor is negative at some time, ``latent_until`` is no progress or without latents, or the prior
-            cannot serve the distillation.
+        ValueError: the prompt is empty or not a string, the learning rate or the interval is not positive, a
+            factor is negative at some point of training, ``latent_until`` is outside of [0, 1] or above 0
+            without latents, or the distillation cannot use the prior.
     """
 
     def __init__(
@@ -96,11 +96,11 @@ class DreamFusion(LightningModule):
         self.progress = 0.0
 
     def forward(self, views: Views, needs_normals: bool = True) -> Rendering:
-        """Render B views of the scene as it is now: x = g(theta); without normals if nobody needs them."""
+        """Render B views of the current scene, x = g(theta), with normals only if they are needed."""
         return self.renderer(self.scene, self.background, views, self.progress, needs_normals)
 
     def training_step(self, views: Views, batch_idx: int) -> Tensor:
-        """One pass of Algorithm 1 up to the gradient."""
+        """One iteration of Algorithm 1, up to the loss."""
         rendering = self(views)  # 2b  x = g(theta)
         condition = self.prompts(views)  # view-dependent y
         z = self.encode(rendering)  # z = x for a pixel-space prior
@@ -116,17 +116,17 @@ class DreamFusion(LightningModule):
 
     @property
     def gives_latents(self) -> bool:
-        """Whether the prior now gets the latents that the scene emits, and no encoded pictures."""
+        """Whether the prior currently gets the scene's latents instead of encoded pictures."""
         return self.progress < self.latent_until or self.latent_until == 1.0
 
     def encode(self, rendering: Rendering) -> Tensor:
-        """What the prior sees of B views: z [B, C, h, w]."""
+        """Return the input of the prior for B views, z [B, C, h, w]."""
         if self.gives_latents:
             return self.prior.resize(rendering.latent)
         return self.prior.encode(rendering.rgb, self.progress)
 
     def validation_step(self, views: Views, batch_idx: int) -> Rendering:
-        """Render the views of a validation sheet; the callbacks take them from here."""
+        """Render the views of a validation sheet, for the callbacks."""
         return self(views)
 
     def test_step(self, views: Views, batch_idx: int) -> Rendering:
@@ -138,7 +138,7 @@ class DreamFusion(LightningModule):
         return self(views)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """The optimizer over scene, background and what the distillation trains.
+        """The optimizer of the scene, the background and the distillation's own parameters.
 
         The learning rate is a function of progress.
         """
@@ -158,10 +158,10 @@ class DreamFusion(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def setup(self, stage: str) -> None:
-        """Check that the length of training is known: every schedule needs it; and that latents fit.
+        """Check that the number of steps, which schedules need, is known and that latents match the prior.
 
         Raises:
-            ValueError: the trainer has no ``max_steps``, or the scene emits other latents than the prior's.
+            ValueError: the trainer has no ``max_steps``, or the scene's latents do not match the prior's.
         """
         if stage != "fit":
             return
@@ -171,26 +171,26 @@ class DreamFusion(LightningModule):
             self.scene.latent_colors.check(self.prior.channels)
 
     def on_fit_start(self) -> None:
-        """Move the prior, which Lightning does not see, and ask it what its latents look like."""
+        """Move the prior, which Lightning does not see, to the device; fit the colours of latents."""
         self.prior.to(self.device)
         colors = self.scene.latent_colors
         if colors is not None and not colors.is_fitted:
             colors.fit(*encoded_colors(self.prior, self.device))
 
     def on_validation_start(self) -> None:
-        """Move the prior outside of a fit, where its decoder draws the latents of a validation sheet."""
+        """Move the prior to the device for validation alone, if its decoder is needed for latents."""
         if self.trainer.state.fn == "validate" and self.gives_latents:
             self.prior.to(self.device)
 
     def on_train_batch_start(self, batch: Views, batch_idx: int) -> None:
-        """Set progress and, every few steps, refresh the occupancy grid."""
+        """Set progress and, every few steps, update the occupancy grid."""
         self._set_progress()
         if batch_idx % self.occupancy_interval == 0:
             generator = self._generator("occupancy", batch_idx, rank=0)  # the same grid on every rank
             self.renderer.update_occupancy(self.scene, self.progress, generator)
 
     def on_train_batch_end(self, outputs: Any, batch: Views, batch_idx: int) -> None:
-        """Set progress for what looks at the scene between steps."""
+        """Set progress for callbacks that use the scene between steps."""
         self._set_progress()
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
@@ -200,11 +200,11 @@ class DreamFusion(LightningModule):
         self.log("learning_rate", optimizer.param_groups[0]["lr"])
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep progress, on which the scene depends, and the prompt."""
+        """Save progress, on which the scene depends, and the prompt."""
         checkpoint.update(progress=self.progress, prompt=self.prompt)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take progress back."""
+        """Restore progress."""
         self.progress = checkpoint["progress"]
 
     def _set_progress(self) -> None:

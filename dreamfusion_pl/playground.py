@@ -1,4 +1,4 @@
-"""A distillation on its own: x = g(theta) without a renderer, to watch what it does (seed 3.2, 3.3)."""
+"""A distillation without a renderer: optimize x = g(theta) directly, to study it (seed 3.2, 3.3)."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ class Playground(LightningModule):
     """Optimizes pictures or points with a distillation and a prior; every view has the same prompt.
 
     Args:
-        prompt: what the prior is asked for.
-        parametrization: g(theta).
+        prompt: text prompt of all pictures.
+        parametrization: generator of the pictures, g(theta).
         prior: the frozen model.
-        distillation: the loss that the prior gives.
+        distillation: the loss of the pictures under the prior.
         optimizer: makes the optimizer.
-        seed: seed of every draw of the distillation.
+        seed: seed of all random draws of the distillation.
 
     Raises:
-        ValueError: the prior cannot serve the distillation, or does not know the prompt.
+        ValueError: the distillation cannot use the prior, or the prior does not know the prompt.
     """
 
     def __init__(
@@ -62,23 +62,23 @@ class Playground(LightningModule):
         return losses.total
 
     def text(self, count: int) -> TextEmbedding:
-        """The prompt's embedding for ``count`` rows, on the module's device."""
+        """Return the prompt's embedding for ``count`` rows, on the module's device."""
         return self._condition.text.to(self.device).expand(count)
 
     def log_density(self, z: Tensor) -> Tensor:
-        """Log density of data z [N, C, h, w] under the prompt, [N], in nats; of closed-form priors only."""
+        """Return log p(z | prompt) of z [N, C, h, w], [N], in nats; closed-form priors only."""
         assert isinstance(self.prior, ClosedFormPrior)
         return self.prior.log_density(z, z.new_zeros(len(z)), self.text(len(z)))
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """The optimizer over theta, and over what the distillation trains, at the same learning rate."""
+        """The optimizer of theta and the distillation's own parameters, with the same learning rate."""
         optimizer = self.make_optimizer(self.parametrization.parameters())
         for group in self.distillation.param_groups(optimizer.defaults["lr"]):
             optimizer.add_param_group(group)
         return optimizer
 
     def setup(self, stage: str) -> None:
-        """Check that the length of training is known.
+        """Check that the number of steps is known.
 
         Raises:
             ValueError: the trainer has no ``max_steps``.
@@ -87,5 +87,5 @@ class Playground(LightningModule):
             raise ValueError("the number of steps must be known: pass --trainer.max_steps 300 or similar")
 
     def on_fit_start(self) -> None:
-        """Move the prior, which Lightning does not see."""
+        """Move the prior, which Lightning does not see, to the device."""
         self.prior.to(self.device)

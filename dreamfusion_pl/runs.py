@@ -1,4 +1,4 @@
-"""The commands fit, validate, test and predict: Lightning's command line with this package's manners."""
+"""The commands fit, validate, test and predict, built on LightningCLI."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from dreamfusion_pl.run_folder.saved_config import SavedConfiguration
 from dreamfusion_pl.terminal import guarded
 
 
-def _nothing(model: LightningModule, trainer: Trainer) -> None:
+def _do_nothing(model: LightningModule, trainer: Trainer) -> None:
     pass
 
 
@@ -40,31 +40,35 @@ def fit(args: list[str]) -> int:
     return guarded(lambda: fit_in_memory(args), "fit")
 
 
-def fit_in_memory(args: list[str], before_fit: Callable[[LightningModule, Trainer], None] = _nothing) -> None:
-    """Run a fit; should memory run out, once more with views rendered one at a time, from where it was.
+def fit_in_memory(
+    args: list[str], before_fit: Callable[[LightningModule, Trainer], None] = _do_nothing
+) -> None:
+    """Run a fit; if GPU memory runs out, try once more, rendering one view at a time.
+
+    The second try resumes from the run's last checkpoint, or starts again if there is none.
 
     Args:
         args: the words after ``fit``.
-        before_fit: is given what was built before a fit starts, the second as well.
+        before_fit: called with model and trainer before a fit starts, and before the second try.
     """
-    known: list[Path] = []
+    run_folders: list[Path] = []
 
     def notice(model: LightningModule, trainer: Trainer) -> None:
         if isinstance(model, DreamFusion) and trainer.world_size == 1 and not model.renderer.views_at_once:
-            known.append(layout.run_folder(trainer))
+            run_folders.append(layout.run_folder(trainer))
         before_fit(model, trainer)
 
     try:
         RunCommand("fit", args, notice)
         return
     except torch.OutOfMemoryError as error:
-        if not known:
+        if not run_folders:
             raise
         print(f"dreamfusion_pl: warning: {error}; going on with one view at a time", file=sys.stderr)
-    # Out of the except block, which would hold on to the memory, as trainer and model do on each other.
+    # Outside of the except block: its traceback would keep the memory in use. Trainer and model form a cycle.
     gc.collect()
     torch.cuda.empty_cache()
-    (run,) = known
+    (run,) = run_folders
     start = [f"--resume={run}"] if any(run.glob("checkpoints/*.ckpt")) else args
     here = f"--trainer.logger.init_args.version={run.name}"
     RunCommand("fit", [*start, "--model.renderer.views_at_once=1", here], before_fit)
@@ -87,12 +91,12 @@ def predict(args: list[str]) -> int:
 
 @final
 class RunCommand(LightningCLI):
-    """Builds model, views and trainer from configuration files and arguments, and runs a command.
+    """Builds model, data and trainer from configuration files and arguments, and runs a command.
 
     Args:
         command: "fit", "validate", "test" or "predict".
         args: the words after it.
-        before_fit: is given what was built before a fit starts.
+        before_fit: called with model and trainer before a fit starts.
 
     Raises:
         ValueError: an argument or a file is wrong.
@@ -102,7 +106,7 @@ class RunCommand(LightningCLI):
         self,
         command: str,
         args: list[str],
-        before_fit: Callable[[LightningModule, Trainer], None] = _nothing,
+        before_fit: Callable[[LightningModule, Trainer], None] = _do_nothing,
     ) -> None:
         self._before_fit = before_fit
         is_fit = command == "fit"
@@ -126,11 +130,11 @@ class RunCommand(LightningCLI):
         )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add the prompt, and let one seed serve all."""
+        """Add the prompt, and link one seed to model and data."""
         _add_prompt_and_seed(parser)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parse, and refuse what the parser lets pass."""
+        """Parse, and refuse unknown empty keys, which the parser accepts."""
         self.config = parser.parse_args(args)
         config = self.config[self.config.subcommand]
         for layer in self._arguments.layers:
@@ -141,22 +145,22 @@ class RunCommand(LightningCLI):
                     )
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Build the trainer, with checkpoints that are proved whole and without Lightning's SLURM requeueing.
+        """Build the trainer, with verified checkpoints and without Lightning's SLURM requeueing.
 
-        The latter saves into the working folder, which all runs share. Here the callback ``Signals`` saves
-        into the run folder, and the job's script requeues (docs/batch.md).
+        Lightning's requeueing saves into the working folder, which all runs share. Here the callback
+        ``Signals`` saves into the run folder, and the job script requeues (docs/batch.md).
         """
         if SLURMEnvironment.detect() and not TorchElasticEnvironment.detect():
             kwargs["plugins"] = SLURMEnvironment(auto_requeue=False)
         trainer = super().instantiate_trainer(**kwargs)
-        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # nobody asked for another one
+        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # no other one was requested
             trainer.strategy.checkpoint_io = WholeCheckpoints(migration.update_checkpoint)
         return trainer
 
     def _parse_ckpt_path(self) -> None:
-        """Do nothing: ``configs.arrange`` has put the checkpoint's configuration under the command line.
+        """Do nothing: ``layers.arrange`` has made the checkpoint's configuration the lowest layer.
 
-        Lightning's own way lets what the checkpoint holds win over the command line.
+        Lightning's own method would let the checkpoint override the command line.
         """
 
     def before_instantiate_classes(self) -> None:
@@ -169,11 +173,11 @@ class RunCommand(LightningCLI):
             check_prompt(model["prompt"])
 
     def before_fit(self) -> None:
-        """Lightning calls this when everything is built and checked."""
+        """Called by Lightning when everything is built and checked."""
         self._before_fit(self.model, self.trainer)
 
     def after_instantiate_classes(self) -> None:
-        """Make checkpoints self-contained, and check what only now can be checked."""
+        """Make checkpoints self-contained, and run the checks that need the built objects."""
         self._dump_config()
         model = self.config_dump["model"]
         self.model.save_hyperparameters(
@@ -192,7 +196,7 @@ class RunCommand(LightningCLI):
 
 
 def read_configuration(args: list[str]) -> dict[str, Any]:
-    """Return the whole configuration of a fit with these words; nothing is built, nor checked as a whole.
+    """Return the full configuration of a fit with these arguments, without building or validating it.
 
     Raises:
         ArgumentError: an argument is wrong.

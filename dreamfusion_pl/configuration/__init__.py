@@ -1,1 +1,1 @@
-"""Which configuration files a command reads, and names of earlier versions."""
+"""Configuration files of a command, and names of earlier versions."""

@@ -1,4 +1,4 @@
-"""Which configuration files a command reads, in which order."""
+"""The configuration files of a command, and their order."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from dreamfusion_pl.run_folder.checkpoint_io import has_weights_only, is_whole
 
 _PACKAGE = Path(__file__).parent.parent
 _IN_WHEEL = _PACKAGE / "configs"
-PACKAGED = _IN_WHEEL if _IN_WHEEL.is_dir() else _PACKAGE.parent / "configs"  # the latter in a checkout
+PACKAGED = _IN_WHEEL if _IN_WHEEL.is_dir() else _PACKAGE.parent / "configs"  # the second in a checkout
 RUNS = Path("lightning_logs")
 _ONE_COMMAND_ONLY = ("ckpt_path", "weights_only", "verbose", "return_predictions")
 
 
 def flaw(checkpoint: Path) -> str:
-    """What is wrong with a checkpoint; "" if it can be looked at."""
+    """Return what is wrong with a checkpoint; "" if it can be evaluated."""
     return "" if is_whole(checkpoint) else "is damaged, or another kind of file"
 
 
 def flaw_for_fit(checkpoint: Path) -> str:
-    """What is wrong with a checkpoint; "" if a fit can go on from it."""
+    """Return what is wrong with a checkpoint; "" if a fit can resume from it."""
     if is_whole(checkpoint) and has_weights_only(checkpoint):
         return (
             "has the weights only (save_weights_only: true), and no fit can go on without the optimizer's "
@@ -37,39 +37,39 @@ def flaw_for_fit(checkpoint: Path) -> str:
 class Config(NamedTuple):
     """One layer of configuration."""
 
-    name: str  # how to call it in messages
-    text: str  # YAML, or the path of a YAML file, as the parser takes it
+    name: str  # its name in messages
+    text: str  # YAML, or the path of a YAML file; given to the parser
     tree: dict[str, Any]
 
 
 class Arguments(NamedTuple):
-    """Arguments of a command, sorted."""
+    """Arguments of a command, sorted by kind."""
 
-    layers: list[Config]  # from general to special
+    layers: list[Config]  # from general to specific
     checkpoint: Path | None
-    rest: list[str]  # everything else as it was written; wins over the layers
+    rest: list[str]  # all other arguments, as written; they override the layers
 
     def flat(self) -> list[str]:
-        """The arguments as one list again."""
+        """Return the arguments as one list."""
         flags = [word for layer in self.layers for word in ("--config", layer.text)]
         checkpoint = [] if self.checkpoint is None else ["--ckpt_path", str(self.checkpoint)]
         return [*flags, *self.rest, *checkpoint]
 
 
 def arrange(args: list[str], flaw: Callable[[Path], str] = flaw, is_fit: bool = True) -> Arguments:
-    """Sort out the configuration of a fit, validate, test or predict command.
+    """Collect the configuration of a fit, validate, test or predict command.
 
-    A checkpoint brings the configuration of its run. Otherwise the packaged ``default.yaml`` lies under what
-    is given, unless that names a model class of its own.
+    The lowest layer is the configuration of the checkpoint's run, or without a checkpoint the packaged
+    ``default.yaml``. There is none if the arguments or files name a model class.
 
     Args:
         args: the words after the command's name.
-        flaw: what makes a checkpoint useless for the command.
-        is_fit: whether the command goes on with the checkpoint's run; one that only looks at it gets a folder
-            of its own, whatever that of the run is called.
+        flaw: returns why the command cannot use a checkpoint, or "".
+        is_fit: whether the command continues the checkpoint's run. Other commands get a new folder, even if
+            the run's configuration names one.
 
     Raises:
-        ValueError: a file is missing or no YAML mapping, or the checkpoint is not there.
+        ValueError: a file is missing or not a YAML mapping, or there is no usable checkpoint.
     """
     args = _updated_words(args)
     names, rest = _take(args, "--config", "-c")
@@ -81,12 +81,12 @@ def arrange(args: list[str], flaw: Callable[[Path], str] = flaw, is_fit: bool = 
     if any(word.split("=")[0] in ("--model", "--model.class_path") for word in rest) or any(
         map(_model, given)
     ):
-        below = []
+        lowest = []
     elif checkpoint:
-        below = _layers_of_run(checkpoint, keeps_folder=is_fit)
+        lowest = _layers_of_run(checkpoint, keeps_folder=is_fit)
     else:
-        below = [load("default.yaml")]
-    return Arguments([*below, *given], checkpoint, rest)
+        lowest = [load("default.yaml")]
+    return Arguments([*lowest, *given], checkpoint, rest)
 
 
 def _model(layer: Config) -> str | None:
@@ -110,10 +110,10 @@ def _take(args: list[str], *flags: str) -> tuple[list[str], list[str]]:
 
 
 def find(name: str) -> Path:
-    """Return the file ``name`` from the working folder, else the packaged one of that name.
+    """Return the file ``name`` in the working folder, or else the packaged file of that name.
 
     Raises:
-        ValueError: there is neither.
+        ValueError: neither exists.
     """
     for path in (Path(name), PACKAGED / Path(name).name):
         if name and path.is_file():
@@ -126,7 +126,7 @@ def load(name: str) -> Config:
     """Read a configuration file.
 
     Raises:
-        ValueError: it is missing, or is no YAML mapping.
+        ValueError: it is missing, or not a YAML mapping.
     """
     path = find(name)
     try:
@@ -144,7 +144,7 @@ def load(name: str) -> Config:
 
 
 def _updated_words(words: list[str]) -> list[str]:
-    """The words in today's names, with a warning if they had older ones."""
+    """Return the arguments with current names; warn if some were old."""
     updated, used = migration.update_words(words)
     if used:
         _warn(migration.warning("the command line", used))
@@ -152,7 +152,7 @@ def _updated_words(words: list[str]) -> list[str]:
 
 
 def _updated(place: str, tree: dict[str, Any]) -> dict[str, Any]:
-    """The configuration in today's names, with a warning if it had older ones."""
+    """Return the configuration with current names; warn if some were old."""
     updated, used = migration.update_tree(tree)
     if used:
         _warn(migration.warning(place, used))
@@ -164,14 +164,14 @@ def _warn(message: str) -> None:
 
 
 def find_checkpoint(name: str, flaw: Callable[[Path], str] = flaw) -> Path:
-    """Return the newest checkpoint that ``name`` means and that has no flaw.
+    """Return the newest usable checkpoint for ``name``.
 
     Args:
         name: a checkpoint file, a run folder, or ``last`` for the newest run in ``lightning_logs``.
-        flaw: says what makes a checkpoint useless, or "".
+        flaw: returns why a checkpoint cannot be used, or "".
 
     Raises:
-        ValueError: nothing is there, or nothing of use.
+        ValueError: there is no checkpoint, or none that can be used.
     """
     path = Path(name)
     if path.is_file():
@@ -201,7 +201,7 @@ def find_checkpoint(name: str, flaw: Callable[[Path], str] = flaw) -> Path:
 
 
 def _layers_of_run(checkpoint: Path, keeps_folder: bool) -> list[Config]:
-    """Configuration of the run that wrote a checkpoint: its config.yaml, else the checkpoint's own."""
+    """Return the configuration of a checkpoint's run: its config.yaml, or else what the checkpoint holds."""
     saved = checkpoint.parent.parent / "config.yaml"
     if saved.is_file():
         tree = {key: value for key, value in load(str(saved)).tree.items() if key not in _ONE_COMMAND_ONLY}
@@ -225,11 +225,11 @@ def _layers_of_run(checkpoint: Path, keeps_folder: bool) -> list[Config]:
     return [layer] if "prompt" not in stored else [load("default.yaml"), layer]
 
 
-_LINKED = {"prompt": "prompt", "seed": "seed_everything"}  # model arguments set by an argument of the command
+_LINKED = {"prompt": "prompt", "seed": "seed_everything"}  # model arguments linked to command arguments
 
 
 def empty_leaves(tree: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """Paths of keys whose value is empty: the parser lets unknown ones of them pass without a word."""
+    """Yield the paths of keys with an empty value; the parser accepts them silently even if unknown."""
     if isinstance(tree, dict):
         for key, value in tree.items():
             if value is None or value == {}:

@@ -1,4 +1,4 @@
-"""Brings configuration files, command lines and checkpoints of version 0.1 up to date."""
+"""Update configuration files, command lines and checkpoints of version 0.1."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _CLASS = re.compile("|".join(rf"\b{re.escape(name)}\b" for name in renames.CLASS
 
 
 def update_tree(tree: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return a configuration in today's names, and the old names that it had with the new ones.
+    """Return a configuration with current names, and a mapping from the old names found to the new ones.
 
     Args:
-        tree: what a configuration file or a checkpoint holds.
+        tree: contents of a configuration file, or the configuration of a checkpoint.
     """
     used: dict[str, str] = {}
     tree = _update_classes(tree, used)
@@ -29,7 +29,7 @@ def update_tree(tree: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
 
 
 def update_words(words: list[str]) -> tuple[list[str], dict[str, str]]:
-    """Return a command line in today's names, and the old names that it had with the new ones."""
+    """Return a command line with current names, and a mapping from the old names found to the new ones."""
     used: dict[str, str] = {}
     updated: list[str] = []
     rest = iter(words)
@@ -47,7 +47,7 @@ def update_words(words: list[str]) -> tuple[list[str], dict[str, str]]:
 
 
 def update_checkpoint(checkpoint: dict[str, Any]) -> dict[str, Any]:
-    """Return a checkpoint whose tensors and stored configuration have today's names."""
+    """Return a checkpoint with current names in its tensors and stored configuration."""
     updated = dict(checkpoint)
     for name in ("state_dict", "current_model_state"):
         if name in updated:
@@ -63,11 +63,11 @@ def update_checkpoint(checkpoint: dict[str, Any]) -> dict[str, Any]:
 
 
 def warning(place: str, used: dict[str, str]) -> str:
-    """Say which old names were found.
+    """Return the warning about old names.
 
     Args:
-        place: where: a file, or the command line.
-        used: old names, and the new ones.
+        place: where they were found: a file, or the command line.
+        used: mapping from old names to new ones.
     """
     names = "; ".join(f"{old} is {new}" for old, new in used.items())
     return f"{place} has names of version 0.1, which only this version still reads: {names}"
@@ -102,7 +102,7 @@ def _update_arguments(arguments: dict[str, Any], used: dict[str, str]) -> None:
 
 
 def _update_scene(scene: Any, used: dict[str, str]) -> Any:
-    """A scene in today's names; ``scene`` is a class path, or a mapping with or without one."""
+    """Return a scene with current names; ``scene`` is a class path, or a mapping with or without one."""
     if isinstance(scene, str):
         scene = {"class_path": scene}
     if not isinstance(scene, dict):
@@ -136,14 +136,14 @@ def _update_scene(scene: Any, used: dict[str, str]) -> Any:
 
 
 def _bias_of_blob(strength: float, has_class: bool) -> dict[str, Any]:
-    """The density bias that ``blob`` stood for; in an overlay without a class only its strength."""
+    """Return the density bias that ``blob`` meant; in an overlay without a scene class, only its strength."""
     if not has_class:
         return {"init_args": {"strength": strength}}
     return {"class_path": renames.LINEAR_BIAS, "init_args": {"strength": strength, "extent": 0.6}}
 
 
 def _bias_and_shape(bias: Any) -> dict[str, Any]:
-    """The arguments of a field for an old density bias; the linear one had an extent."""
+    """Return the field's arguments for an old density bias; the old linear bias had an extent."""
     bias = {"class_path": bias} if isinstance(bias, str) else bias
     arguments = dict(bias.get("init_args") or {})
     extent = arguments.pop(
@@ -166,7 +166,7 @@ def _update_flag(flag: str, used: dict[str, str]) -> str:
 
 
 def _scene_words(value: str, used: dict[str, str]) -> list[str]:
-    """The words for ``--model.scene VALUE``; for an old class also those for its features and its field."""
+    """Return the arguments for ``--model.scene VALUE``; an old class also needs its features and field."""
     for path, (features, field) in renames.SCENES.items():
         if value in (path, path.rpartition(".")[2]):
             used[value] = f"{renames.FIELD_SCENE} with {features} and {field}"

@@ -1,4 +1,4 @@
-"""What a command sees to before anything long begins."""
+"""Checks that a command makes before any long work starts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dreamfusion_pl.run_folder import layout
 
 
 def check_writable(trainer: Trainer) -> None:
-    """Raise ValueError where the run folder cannot be made; on a full disk, which may change, the OSError."""
+    """Raise ValueError if the run folder is not writable; OSError if the disk is full, which may change."""
     place = trainer.log_dir
     if place is None or not trainer.is_global_zero:
         return
@@ -33,13 +33,13 @@ def check_writable(trainer: Trainer) -> None:
 
 
 def check_place(trainer: Trainer, model: DreamFusion) -> None:
-    """Raise ValueError where a fit from the start would overwrite another; its own leavings are removed."""
+    """Raise ValueError if a new fit would overwrite another run; delete older results of the same fit."""
     if trainer.is_global_zero:
         layout.make_room(Path(trainer.log_dir or trainer.default_root_dir), model.prompt, model.seed)
 
 
 def check_precision(trainer: Trainer) -> None:
-    """Raise ValueError where the scene's weights would not be float32."""
+    """Raise ValueError if the scene's weights would not be float32."""
     if trainer.precision.endswith("-true") and trainer.precision != "32-true":
         raise ValueError(
             f"--trainer.precision {trainer.precision}: a scene's weights are float32, and so is what is "
@@ -48,7 +48,7 @@ def check_precision(trainer: Trainer) -> None:
 
 
 def warn_of_unknown_words(model: DreamFusion) -> None:
-    """Say which words of the prompt the prior has never seen, and what it knows."""
+    """Warn about words of the prompt that the prior does not know."""
     from dreamfusion_pl.diffusion.families.pretrained import PretrainedPrior
 
     if not isinstance(model.prior, PretrainedPrior):

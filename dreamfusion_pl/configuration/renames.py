@@ -1,4 +1,4 @@
-"""The names of version 0.1 and what they are called now; the next version will not read them any more."""
+"""Names of version 0.1 and their current names; the next version will no longer read the old ones."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CLASSES = {
     "dreamfusion_pl.scene.base.GaussianBias": "dreamfusion_pl.scene.density.GaussianBias",
     "dreamfusion_pl.scene.base.LinearBias": "dreamfusion_pl.scene.density.LinearBias",
 }
-ARGUMENTS = {  # of DreamFusion; a name that begins with one of these goes with it
+ARGUMENTS = {  # of DreamFusion; also as the start of a longer name
     "opacity_weight": "regularizers.opacity",
     "orientation_weight": "regularizers.orientation",
     **{
@@ -56,8 +56,8 @@ ARGUMENTS = {  # of DreamFusion; a name that begins with one of these goes with 
 FIELD_SCENE = "dreamfusion_pl.scene.field_scene.FieldScene"
 LINEAR_BIAS = "dreamfusion_pl.scene.density.LinearBias"
 BALL = "dreamfusion_pl.scene.initial_shape.Ball"
-OLD_EXTENT = 0.5  # what a LinearBias had by default
-SCENES = {  # a scene's class, and the features and the field that make the same one now
+OLD_EXTENT = 0.5  # default of the old LinearBias
+SCENES = {  # an old scene class, and the features and field that replace it
     "dreamfusion_pl.scene.triplane.TriplaneScene": (
         "dreamfusion_pl.scene.planes.PlaneFeatures",
         "dreamfusion_pl.scene.density.SoftplusDensity",
@@ -67,7 +67,7 @@ SCENES = {  # a scene's class, and the features and the field that make the same
         "dreamfusion_pl.scene.density.ExponentialDensity",
     ),
 }
-WEIGHTS = {  # how names of a checkpoint's tensors begin
+WEIGHTS = {  # prefixes of tensor names in a checkpoint
     "scene.planes": "scene.features.planes",
     "scene.hidden.": "scene.features.hidden.",
     "scene.output.": "scene.head.",

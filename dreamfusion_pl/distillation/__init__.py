@@ -1,1 +1,1 @@
-"""What turns the prior's opinion of rendered images into a gradient (seed 3.2, 3.3, A.4)."""
+"""Losses that distill the frozen prior into a scene (seed 3.2, 3.3, A.4)."""

@@ -1,4 +1,4 @@
-"""The role of a distillation, the times it draws, and the one surrogate loss (seed 3.2)."""
+"""Interface of a distillation, the distribution of t, and the surrogate loss (seed 3.2)."""
 
 from __future__ import annotations
 
@@ -14,35 +14,36 @@ from dreamfusion_pl.types import Condition
 
 
 class DistillationLoss(NamedTuple):
-    """What a distillation asks to be minimized: the sum of all of it."""
+    """Losses of a distillation; their sum is minimized."""
 
-    surrogate: Tensor  # scalar; its gradient with respect to z is the distillation's
-    own: dict[str, Tensor] = {}  # scalars that train the distillation's own parameters, by name
+    surrogate: Tensor  # scalar whose gradient with respect to z is that of the distillation
+    own: dict[str, Tensor] = {}  # scalar losses of the distillation's own parameters, by name
 
     @property
     def total(self) -> Tensor:
-        """The sum, a scalar."""
+        """Sum of all losses, a scalar."""
         return sum(self.own.values(), self.surrogate)
 
 
 class Distillation(nn.Module, ABC):
-    """Turns what a prior thinks of rendered pictures into a loss.
+    """Turns the predictions of a prior for rendered pictures into a loss.
 
-    It may own parameters, such as a low-rank copy of the prior's network. They are trained beside the scene,
-    by losses of their own, and are in checkpoints, but not in averaged weights: they are no result.
+    It may have parameters of its own, such as a low-rank copy of the prior's network. They are trained
+    together with the scene, with losses of their own. Checkpoints contain them; weight averaging (EMA) leaves
+    them out, because they are not part of the result.
     """
 
     @abstractmethod
     def check(self, prior: DiffusionPrior) -> None:
-        """Refuse a prior that cannot serve this distillation, before training starts.
+        """Check before training that this distillation can use the prior.
 
         Raises:
-            ValueError: why it cannot, and what to take instead.
+            ValueError: it cannot; the message says why, and what to use instead.
         """
 
     @abstractmethod
     def param_groups(self, learning_rate: float) -> list[dict[str, Any]]:
-        """Return optimizer groups of its own parameters, each with its own ``lr``; of most there are none."""
+        """Return optimizer groups of the distillation's own parameters, each with its ``lr``; often empty."""
 
     @abstractmethod
     def forward(
@@ -57,26 +58,26 @@ class Distillation(nn.Module, ABC):
 
         Args:
             z: encoded pictures [B, C, h, w], attached to the graph.
-            condition: the views' texts.
+            condition: text embeddings of the views.
             prior: the frozen model.
             progress: training progress in [0, 1].
-            generator: source of every draw.
+            generator: source of all random draws.
 
         Returns:
-            Scalars, each a mean over views.
+            Scalar losses, each a mean over views.
         """
 
 
 @final
 class TimeRange:
-    """The law of t: uniform between ``t_min`` and a highest time that may fall during training.
+    """Distribution of t: uniform between ``t_min`` and ``t_max``, which may decrease during training.
 
     Args:
         t_min: lowest time, in [0, 1).
         t_max: highest time, in (t_min, 1].
 
     Raises:
-        ValueError: the range is empty or leaves [0, 1] at some progress.
+        ValueError: the range is empty, or leaves [0, 1], at some progress.
     """
 
     def __init__(self, t_min: float, t_max: Schedule | float) -> None:
@@ -93,7 +94,7 @@ class TimeRange:
 
 
 def draw_noise(z: Tensor, generator: torch.Generator) -> Tensor:
-    """Draw eps ~ N(0, I) of z's shape, device and precision from the generator."""
+    """Draw eps ~ N(0, I) with the shape, device and dtype of z."""
     return torch.randn(z.shape, generator=generator, device=generator.device).to(z)
 
 
@@ -111,11 +112,11 @@ def check_guidance(guidance_scale: float) -> float:
 def surrogate(z: Tensor, gradient: Tensor) -> Tensor:
     """Return a scalar whose gradient with respect to z is exactly ``gradient`` / B: eq. 2, a mean over views.
 
-    Its value is the mean over views of half the squared norm of ``gradient``, which is worth logging.
+    Its value, for logging, is the mean over views of half the squared norm of ``gradient``.
 
     Args:
         z: encoded pictures [B, C, h, w], attached to the graph.
-        gradient: the wanted gradient of each view [B, C, h, w]; nothing flows into it.
+        gradient: the desired gradient of each view [B, C, h, w]; it is detached.
     """
     gradient = gradient.detach()
     linear = (z * gradient).sum() / len(z)

@@ -33,7 +33,7 @@ from dreamfusion_pl.types import Condition
 
 @final
 class DensityDistillation(Distillation):
-    """L_SDS = E_t[(sigma_t / alpha_t) w(t) KL(q(z_t | g(theta)) || p(z_t; y, t))], evaluated, not sampled.
+    """L_SDS = E_t[(sigma_t / alpha_t) w(t) KL(q(z_t | g(theta)) || p(z_t; y, t))], in closed form.
 
     Its gradient is that of SDS without guidance, averaged over eps. It needs a prior with a closed-form KL.
 
@@ -54,7 +54,7 @@ class DensityDistillation(Distillation):
         """Refuse a prior whose KL has no closed form.
 
         Raises:
-            ValueError: the prior is no GaussianPrior.
+            ValueError: the prior is not a GaussianPrior.
         """
         if not isinstance(prior, GaussianPrior):
             raise ValueError(

@@ -22,10 +22,10 @@ from dreamfusion_pl.types import Condition
 
 @final
 class ParameterSpaceSampling(Distillation):
-    """theta* = argmin L_Diff(phi, g(theta)), seed eq. 1 with the U-Net's Jacobian left in.
+    """theta* = argmin L_Diff(phi, g(theta)), seed eq. 1, including the U-Net Jacobian.
 
-    Its gradient is 2 E[w(t) alpha_t J' (eps_hat - eps) dx/dtheta] with J = d eps_hat / d z_t, where SDS has
-    the identity in place of 2 alpha_t J'. The paper found it brittle; it is here to be compared with.
+    Its gradient is 2 E[w(t) alpha_t J' (eps_hat - eps) dx/dtheta] with J = d eps_hat / d z_t; SDS replaces
+    2 alpha_t J' by the identity. The paper found it brittle; it is included for comparison.
 
     Args:
         guidance_scale: omega of classifier-free guidance, >= 0, in the paper's convention (s = 1 + omega).
@@ -45,7 +45,7 @@ class ParameterSpaceSampling(Distillation):
         self.times = TimeRange(t_min, t_max)
 
     def check(self, prior: DiffusionPrior) -> None:
-        """Refuse a prior through which no gradient flows.
+        """Refuse a prior that is not differentiable.
 
         Raises:
             ValueError: the prior is not differentiable.

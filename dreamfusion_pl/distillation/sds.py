@@ -23,7 +23,7 @@ from dreamfusion_pl.types import Condition
 
 @final
 class ScoreDistillation(Distillation):
-    """SDS: the gradient E[w(t) (eps_hat(z_t; y, t) - eps) dx/dtheta], without the U-Net's Jacobian.
+    """SDS: the gradient E[w(t) (eps_hat(z_t; y, t) - eps) dx/dtheta], without the U-Net Jacobian.
 
     Args:
         guidance_scale: omega of classifier-free guidance, >= 0, in the paper's convention (s = 1 + omega).
@@ -43,7 +43,7 @@ class ScoreDistillation(Distillation):
         self.times = TimeRange(t_min, t_max)
 
     def check(self, prior: DiffusionPrior) -> None:
-        """Any prior serves: nothing is differentiated but the renderer."""
+        """Accept any prior: SDS does not differentiate through its denoiser."""
 
     def param_groups(self, learning_rate: float) -> list[dict[str, Any]]:
         return []

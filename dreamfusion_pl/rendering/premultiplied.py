@@ -1,4 +1,4 @@
-"""A finished scene with nothing behind it."""
+"""Renders of a finished scene without a background."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from dreamfusion_pl.types import Rendering, Views
 def render_premultiplied(
     scene: Scene, renderer: Renderer, views: Views, progress: float = 1.0, needs_normals: bool = True
 ) -> Rendering:
-    """Render views over black, a few at a time, whatever their backgrounds are: colours are premultiplied.
+    """Render views over black, a few at a time, so that colours are premultiplied by opacity.
 
     Args:
-        scene: on any device.
-        renderer: on the same one.
-        views: B cameras with their lights.
+        scene: the scene, on any device.
+        renderer: the renderer, on the same device.
+        views: B views; their background colours are ignored.
         progress: training progress in [0, 1] at which the scene is evaluated.
-        needs_normals: False leaves out normals and shading.
+        needs_normals: False skips normals and shading.
 
     Returns:
         The rendering [B, H, W, ...] on the CPU.
     """
-    device, nothing, parts = device_of(scene), SolidBackground(), []
-    black = views._replace(background=torch.zeros_like(views.background))
+    device, background, parts = device_of(scene), SolidBackground(), []
+    over_black = views._replace(background=torch.zeros_like(views.background))
     for i in range(0, len(views.origin), 2):
-        few = Views(*(field[i : i + 2].to(device) for field in black))
-        rendering = renderer(scene, nothing, few, progress, needs_normals)
+        chunk = Views(*(field[i : i + 2].to(device) for field in over_black))
+        rendering = renderer(scene, background, chunk, progress, needs_normals)
         parts.append(Rendering(*(field.cpu() for field in rendering)))
     return Rendering(*(torch.cat(fields) for fields in zip(*parts, strict=True)))

@@ -1,4 +1,4 @@
-"""Rays through pixel centres and their bounds."""
+"""Rays through pixel centres, and their bounds."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from dreamfusion_pl.types import Rays
 
 
 def pixel_rays(origin: Tensor, rotation: Tensor, focal: Tensor, height: int, width: int) -> Rays:
-    """Rays through pixel centres.
+    """Return the rays through pixel centres.
 
     Args:
         origin: camera positions, [B, 3].
         rotation: camera-to-world rotations, [B, 3, 3].
         focal: focal lengths in image widths, [B].
-        height: rows H.
-        width: columns W.
+        height: number of rows H.
+        width: number of columns W.
 
     Returns:
         Rays with origins and unit directions [B, H, W, 3].
@@ -31,11 +31,11 @@ def pixel_rays(origin: Tensor, rotation: Tensor, focal: Tensor, height: int, wid
 
 
 def sphere_bounds(rays: Rays, radius: float) -> tuple[Tensor, Tensor]:
-    """Distances, not behind the camera, at which rays enter and leave a sphere around the origin.
+    """Distances at which rays enter and leave a sphere around the origin; 0 if behind the camera.
 
     Args:
         rays: rays [..., 3].
-        radius: the sphere's radius.
+        radius: the sphere's radius, in world units.
 
     Returns:
         (near, far), each [...]; ``near == far`` where a ray misses the sphere.

@@ -1,4 +1,4 @@
-"""The renderer: views of a scene to pictures, ``x = g(theta)`` (seed 4, Algorithm 1)."""
+"""The renderer: pictures of a scene from given views, ``x = g(theta)`` (seed 4, Algorithm 1)."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class _Samples(NamedTuple):
     weights: Tensor  # [R, S]
     albedo: Tensor  # [R, S, 3]
     latent: Tensor  # [R, S, L]
-    normal: Tensor | None  # [R, S, 3], None in the modes that have no normal per sample
+    normal: Tensor | None  # [R, S, 3], None if there are no normals per sample
 
 
 class _Lights(NamedTuple):
-    """Lighting of every ray."""
+    """Lighting of R rays."""
 
     position: Tensor  # [R, 3]
     ambient: Tensor  # [R]
@@ -40,7 +40,7 @@ class _Lights(NamedTuple):
 
 
 class _Shaded(NamedTuple):
-    """Premultiplied result of shading."""
+    """Result of shading, premultiplied by opacity."""
 
     color: Tensor  # [R, 3]
     normal: Tensor  # [R, 3]
@@ -52,15 +52,17 @@ class Renderer(nn.Module):
     """Volume renderer with a fixed number of samples per ray.
 
     Args:
-        num_samples: samples S on every ray.
+        num_samples: number of samples S per ray.
         normals: "exact", the gradient of the scene's level function at every sample; "finite_difference",
-            six more evaluations per sample; "surface", six more per ray, at its expected depth, and shading
-            of the accumulated albedo (the cheapest).
-        occupancy_resolution: cells along a side of the occupancy grid; 0 spreads samples over the bound.
-        num_strata: pieces of every ray that are looked up in the occupancy grid.
-        normal_step: distance h of finite differences, in world units.
-        views_at_once: views that are rendered in one go, 0 for all. Fewer take less memory: training then
-            keeps only what is returned, and renders again for the gradient, which stays the same.
+            six more evaluations per sample; "surface", six more evaluations per ray, at its expected depth,
+            and shading of the accumulated albedo (the cheapest).
+        occupancy_resolution: cells per side of the occupancy grid; 0: no grid, samples are spread over the
+            whole bounding sphere.
+        num_strata: number of equal pieces of a ray that are looked up in the occupancy grid.
+        normal_step: step h of finite differences, in world units.
+        views_at_once: views rendered in one pass; 0: all. Fewer need less memory: training then keeps only
+            the outputs and renders again in the backward pass (gradient checkpointing). The gradient is the
+            same.
     """
 
     def __init__(
@@ -79,12 +81,12 @@ class Renderer(nn.Module):
         self.occupancy = OccupancyGrid(occupancy_resolution) if occupancy_resolution else None
 
     def update_occupancy(self, scene: Scene, progress: float, generator: torch.Generator) -> None:
-        """Refresh the occupancy grid, if there is one, from the scene as it is now.
+        """Update the occupancy grid, if there is one, from the current scene.
 
         Args:
             scene: the scene.
             progress: training progress in [0, 1].
-            generator: draws the points that are looked at.
+            generator: source of the random sample points.
         """
         if self.occupancy is not None:
             self.occupancy.update(scene, progress, generator)
@@ -101,11 +103,11 @@ class Renderer(nn.Module):
 
         Args:
             scene: the scene theta.
-            background: what is behind it.
-            views: B views of H x W pixels, the size of ``views.jitter``.
+            background: the background behind it.
+            views: B views; ``views.jitter`` gives their size, H x W pixels.
             progress: training progress in [0, 1].
-            needs_normals: False skips normals and shading; for steps in which every view is lit by ambient
-                light only. ``normal`` and ``facing`` are then zero.
+            needs_normals: False skips normals and shading, for steps in which all views have ambient light
+                only. ``normal`` and ``facing`` are then zero.
 
         Returns:
             The rendering, [B, H, W, ...].
@@ -203,7 +205,7 @@ class Renderer(nn.Module):
         lights: _Lights,
         progress: float,
     ) -> _Shaded:
-        """Deferred shading with one normal per ray, at the expected depth of what the ray hits."""
+        """Deferred shading with one normal per ray, at its expected depth (normalized by opacity)."""
         distance = (depth / opacity.clamp_min(1e-4)).detach()
         points = rays.origins + distance[:, None] * rays.directions
         normal = finite_difference_normals(lambda p: scene.level(p, progress), points, self.normal_step)
@@ -226,7 +228,7 @@ def _unshaded(albedo: Tensor, opacity: Tensor, lights: _Lights) -> _Shaded:
 
 
 def _shade_samples(samples: _Samples, rays: Rays, lights: _Lights) -> _Shaded:
-    """Shading of every sample, as in seed 4."""
+    """Shade every sample (seed 4)."""
     assert samples.normal is not None
     irradiance = lambert(
         samples.normal,

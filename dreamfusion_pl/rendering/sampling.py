@@ -1,4 +1,4 @@
-"""A fixed number of samples per ray, placed where an occupancy grid says that there is something."""
+"""A fixed number of samples per ray, placed in the occupied cells of an occupancy grid."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from dreamfusion_pl.types import Rays
 
 @final
 class OccupancyGrid(nn.Module):
-    """Upper estimate of a scene's density on a grid over the cube around its bounding sphere.
+    """Upper estimate of a scene's density, on a grid over the cube around its bounding sphere.
 
     Args:
-        resolution: cells G along a side.
-        threshold: a cell is occupied when density times the cell's side, its optical depth, exceeds this, or
-            exceeds the grid's mean where that is lower (so that a thin scene is not pruned away).
-        decay: factor on the old estimate at every update.
+        resolution: number of cells G per side.
+        threshold: a cell is occupied if its optical depth, density times side length, exceeds this, or the
+            grid's mean if that is lower (so that a scene of low density is not pruned away).
+        decay: factor on the old estimate at each update.
     """
 
     density: Tensor  # [G, G, G] running maximum, indexed by x, y, z
@@ -34,7 +34,7 @@ class OccupancyGrid(nn.Module):
 
     @torch.no_grad()
     def update(self, scene: Scene, progress: float, generator: torch.Generator) -> None:
-        """Look at one random point in every cell and keep the larger of it and the decayed estimate."""
+        """Evaluate one random point per cell and keep the larger of its density and the decayed estimate."""
         size = self.resolution
         axis = torch.arange(size, device=self.density.device)
         corners = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), dim=-1).reshape(-1, 3)
@@ -49,17 +49,17 @@ class OccupancyGrid(nn.Module):
 
     @torch.no_grad()
     def strata(self, rays: Rays, near: Tensor, far: Tensor, radius: float, num_strata: int) -> Tensor:
-        """Return which of ``num_strata`` equal pieces of every ray are occupied.
+        """Return which of ``num_strata`` equal pieces of each ray are occupied.
 
         Args:
             rays: R rays, [R, 3].
             near: distances at which they enter the sphere, [R].
             far: distances at which they leave it, [R].
-            radius: the sphere's radius.
-            num_strata: pieces M.
+            radius: the sphere's radius, in world units.
+            num_strata: number of pieces M.
 
         Returns:
-            bool [R, M], judged at the middle of every piece.
+            bool [R, M], looked up at the midpoint of each piece.
         """
         size = self.resolution
         centres = torch.arange(num_strata, device=near.device) + 0.5
@@ -77,20 +77,21 @@ class OccupancyGrid(nn.Module):
 def place_samples(
     occupied: Tensor, near: Tensor, far: Tensor, jitter: Tensor, num_samples: int
 ) -> tuple[Tensor, Tensor]:
-    """Spread samples evenly over the occupied length of every ray.
+    """Spread samples evenly over the occupied length of each ray.
 
     The occupied pieces of a ray are laid end to end; sample i sits in the i-th of S equal strata of that
-    length, at the fraction ``jitter`` of the stratum. A ray with no occupied piece is sampled all along.
+    length, at the fraction ``jitter`` of the stratum. A ray without occupied pieces is sampled over its whole
+    length.
 
     Args:
         occupied: which of M equal pieces of a ray are occupied, bool [R, M].
         near: distances at which rays enter the sphere, [R].
         far: distances at which they leave it, [R].
         jitter: position inside a stratum, in [0, 1), [R].
-        num_samples: S.
+        num_samples: number of samples S.
 
     Returns:
-        Distances [R, S], increasing along a ray, and the length that every sample stands for, [R, 1].
+        Distances [R, S], increasing along a ray, and the interval length delta of the samples, [R, 1].
     """
     num_strata = occupied.shape[1]
     occupied = occupied | ~occupied.any(dim=1, keepdim=True)

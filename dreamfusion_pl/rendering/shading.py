@@ -9,25 +9,24 @@ from torch import Tensor
 
 from dreamfusion_pl.scene.base import Matter, Scene
 
-POINTS_AT_ONCE = (
-    4096  # of exact normals on a CPU: larger blocks come from the kernel, and go back to it, every time
-)
+# Chunk size of exact normals on a CPU: larger buffers are requested from the kernel and returned every time.
+POINTS_AT_ONCE = 4096
 LevelFunction = Callable[[Tensor], Tensor]
-"""``Scene.level`` [P] at points [P, 3]; with a density field, the density."""
+"""``Scene.level`` [P] at points [P, 3]; for a density field, the density."""
 
 
 def outward(gradient: Tensor) -> Tensor:
-    """Normals ``-g / |g|`` of gradients g [..., 3] of a level; shorter than one where |g| is below 1e-3."""
+    """Normals ``-g / |g|`` from gradients g [..., 3] of a level; shorter than 1 where |g| < 1e-3."""
     return -gradient * torch.rsqrt(gradient.square().sum(-1, keepdim=True).clamp_min(1e-6))
 
 
 def exact_normals(scene: Scene, points: Tensor, progress: float) -> tuple[Matter, Tensor]:
-    """What is at ``points`` [P, 3], and the normals ``-grad level / |grad level|`` [P, 3] there.
+    """Evaluate a scene and its normals ``-grad level / |grad level|`` [P, 3] at ``points`` [P, 3].
 
-    Works under ``torch.no_grad``; differentiable a second time where gradients are enabled.
+    Works under ``torch.no_grad``; where gradients are enabled, the normals are differentiable too.
     """
     size = POINTS_AT_ONCE if points.device.type == "cpu" else max(len(points), 1)
-    parts = [_exact_normals(scene, some, progress) for some in points.split(size)]
+    parts = [_exact_normals(scene, chunk, progress) for chunk in points.split(size)]
     *fields, normal = map(torch.cat, zip(*((*matter, normal) for matter, normal in parts), strict=True))
     return Matter(*fields), normal
 
@@ -45,14 +44,15 @@ def _exact_normals(scene: Scene, points: Tensor, progress: float) -> tuple[Matte
 
 
 def finite_difference_normals(level: LevelFunction, points: Tensor, step: float) -> Tensor:
-    """Normals from central differences, six values around every point.
+    """Normals from central differences, six evaluations per point.
 
-    Four on a tetrahedron would do, but their error is of first order in the step and leans towards diagonals.
+    A tetrahedron would need only four, but its error is of first order in the step and biased towards
+    diagonals.
 
     Args:
-        level: the function whose level set is the surface; it rises towards the inside.
-        points: [P, 3].
-        step: h, in world units.
+        level: the function whose level set is the surface; it increases towards the inside.
+        points: world positions, [P, 3].
+        step: step h, in world units.
 
     Returns:
         Unit normals [P, 3], differentiable with respect to the field's parameters.
@@ -75,5 +75,5 @@ def lambert(
 
 
 def facing_away(normal: Tensor, directions: Tensor) -> Tensor:
-    """Term of the orientation loss, ``max(0, n . v)^2`` with v the ray's direction: [..., 3] -> [...]."""
+    """Term of the orientation loss, ``max(0, n . v)^2`` with v the ray direction: [..., 3] -> [...]."""
     return (normal * directions).sum(-1).clamp_min(0.0).square()

@@ -8,11 +8,11 @@ from torch import Tensor
 
 def compositing_weights(
     density: Tensor,  # [..., S] tau_i >= 0
-    delta: Tensor,  # [..., S] or [..., 1] length that sample i stands for
+    delta: Tensor,  # [..., S] or [..., 1] interval length of sample i
 ) -> Tensor:  # [..., S]
     """Weights ``w_i = alpha_i prod_{j<i} (1 - alpha_j)`` with ``alpha_i = 1 - exp(-tau_i delta_i)`` (seed 4).
 
-    The product of transmittances is the exponential of minus the sum of the optical depths in front.
+    The product, the transmittance up to sample i, is computed as ``exp(-sum_{j<i} tau_j delta_j)``.
     """
     thickness = density * delta
     in_front = torch.cumsum(thickness, dim=-1) - thickness
@@ -20,10 +20,10 @@ def compositing_weights(
 
 
 def accumulate(weights: Tensor, values: Tensor) -> Tensor:
-    """Sum of ``values`` [..., S, C] under ``weights`` [..., S]: [..., C]."""
+    """Weighted sum over samples of ``values`` [..., S, C] with ``weights`` [..., S]: [..., C]."""
     return (weights[..., None] * values).sum(-2)
 
 
 def over(color: Tensor, opacity: Tensor, background: Tensor) -> Tensor:
-    """Put premultiplied ``color`` [..., C] with ``opacity`` [...] over ``background`` [..., C]."""
+    """Composite premultiplied ``color`` [..., C] with ``opacity`` [...] over ``background`` [..., C]."""
     return color + (1.0 - opacity)[..., None] * background

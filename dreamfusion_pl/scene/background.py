@@ -1,4 +1,4 @@
-"""What is behind the scene: a function of the ray's direction, or one colour per view."""
+"""Backgrounds: a function of the ray direction, or one solid colour per view."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dreamfusion_pl.types import Views
 
 
 class Background(nn.Module, ABC):
-    """Colour of rays that the scene lets through."""
+    """Colour behind the scene, seen along rays that are not fully opaque."""
 
     @abstractmethod
     def forward(self, directions: Tensor, views: Views) -> Tensor:
@@ -21,7 +21,7 @@ class Background(nn.Module, ABC):
 
         Args:
             directions: unit ray directions, [B, H, W, 3].
-            views: the views that the rays belong to.
+            views: the views of these rays.
 
         Returns:
             Colours [B, H, W, 3].
@@ -30,7 +30,7 @@ class Background(nn.Module, ABC):
 
 @final
 class SolidBackground(Background):
-    """The solid colour that came with each view; nothing to learn."""
+    """The solid colour given with each view, ``views.background``; no parameters."""
 
     def forward(self, directions: Tensor, views: Views) -> Tensor:
         return views.background[:, None, None, :].expand_as(directions)
@@ -38,10 +38,10 @@ class SolidBackground(Background):
 
 @final
 class DirectionBackground(Background):
-    """MLP on the encoded ray direction (paper 3.1, A.2).
+    """MLP on the positional encoding of the ray direction (paper 3.1, A.2).
 
     Args:
-        num_frequencies: frequencies of the direction's encoding; few, so that no object can hide in it.
+        num_frequencies: frequencies of the encoding; few, so that the background cannot draw the object.
         width: hidden width.
     """
 

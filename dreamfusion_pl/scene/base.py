@@ -1,4 +1,4 @@
-"""The role of a scene, theta in seed 4."""
+"""Interface of a scene, theta in seed 4."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from dreamfusion_pl.scene.latent_colors import LatentColors
 
 
 class Matter(NamedTuple):
-    """What a scene holds at P points."""
+    """Density, colour and level of a scene at P points."""
 
     density: Tensor  # [P] tau >= 0, in inverse world units
-    looks: Tensor  # [P, 3] albedo rho in [0, 1], or [P, 3 + L] with the latents of a scene that emits them
+    looks: Tensor  # [P, 3] albedo rho in [0, 1], or [P, 3 + L]: albedo and latents
     level: Tensor  # [P] see Scene.level
 
 
 class Scene(nn.Module, ABC):
-    """Density and albedo at points inside a bounding sphere around the origin; nothing is outside of it."""
+    """Density and albedo at points inside a bounding sphere around the origin; outside, space is empty."""
 
-    radius: float  # of the bounding sphere, in world units
-    latent_colors: LatentColors | None  # of a scene that emits latents in the place of colours
-    surface: float | None  # level of the surface; None: where renders show it, see export/surface/grid.py
+    radius: float  # radius of the bounding sphere, in world units
+    latent_colors: LatentColors | None  # None: the network predicts colours, not latents
+    surface: float | None  # level of the surface; None: estimated from renders, see export/surface/grid.py
     empty_level: float  # level of empty space
 
     @abstractmethod
     def forward(self, points: Tensor, progress: float) -> Matter:
-        """Return density tau, albedo rho (seed 4) and level.
+        """Evaluate density tau, albedo rho (seed 4) and level.
 
         Args:
             points: world positions, [P, 3], inside the bounding sphere.
@@ -44,8 +44,8 @@ class Scene(nn.Module, ABC):
     def level(self, points: Tensor, progress: float) -> Tensor:
         """Return the function whose level set is the surface, [P, 3] -> [P].
 
-        It rises towards the inside, so that normals are ``-grad level / |grad level|``: the density itself,
-        or minus a signed distance.
+        It increases towards the inside, so that normals are ``-grad level / |grad level|``. It is the density
+        itself, or the negative signed distance.
         """
 
     @abstractmethod
@@ -54,5 +54,5 @@ class Scene(nn.Module, ABC):
 
 
 def device_of(scene: Scene) -> torch.device:
-    """The device that a scene is evaluated on."""
+    """Return the device of the scene's parameters; the CPU if it has none."""
     return next((parameter.device for parameter in scene.parameters()), torch.device("cpu"))

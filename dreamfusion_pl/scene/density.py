@@ -1,4 +1,4 @@
-"""Fields that are densities; their surface is where renders become opaque."""
+"""Density fields; their surface is where renders become opaque."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ MAX_LOG_DENSITY = 15.0
 
 
 class DensityBias(ABC):
-    """What is added to a density before its activation, so that training begins with a shape (the "blob")."""
+    """Bias added to the raw density before its activation, so that training starts from a shape ("blob")."""
 
     @abstractmethod
     def __call__(self, distance: Tensor, size: float) -> Tensor:
         """Return the bias, [P].
 
         Args:
-            distance: signed distances of the initial shape, negative inside, [P].
-            size: radius of the largest ball inside the shape; in its middle the distance is -size.
+            distance: signed distances to the initial shape, negative inside, [P].
+            size: radius of the largest ball inside the shape; at its centre the distance is -size.
         """
 
 
 @final
 class GaussianBias(DensityBias):
-    """``strength * exp(-r^2 / (2 width^2))``, r the distance from the shape's middle (paper 3.2, A.2).
+    """``strength * exp(-r^2 / (2 width^2))``, r the distance from the shape's centre (paper 3.2, A.2).
 
-    Around a ball, whatever its radius, this is the paper's Gaussian around the origin.
+    For a ball of any radius this is the paper's Gaussian around the origin.
 
     Args:
-        strength: value in the middle, the paper's lambda_tau.
+        strength: value at the centre, the paper's lambda_tau.
         width: standard deviation in world units, the paper's sigma_tau.
     """
 
@@ -48,14 +48,14 @@ class GaussianBias(DensityBias):
 
 @final
 class LinearBias(DensityBias):
-    """``-strength * distance / size``: 0 at the shape's surface (Magic3D; meant for a softplus density).
+    """``-strength * distance / size``: 0 on the shape's surface (Magic3D; meant for a softplus density).
 
-    Around a ball it is the cone ``strength * (1 - r / radius)``. With a strength of 10, as in Magic3D, rays
-    through the middle of a ball of radius 0.6 see a 450th of the background at the start, too little for a
-    hole to open there; with 3 an eighth.
+    For a ball it is the cone ``strength * (1 - r / radius)``. With a strength of 10, as in Magic3D, the
+    initial transmittance through the centre of a ball of radius 0.6 is 1/450, too little for a hole to open
+    there; with a strength of 3 it is 1/8.
 
     Args:
-        strength: value in the middle.
+        strength: value at the centre.
     """
 
     def __init__(self, strength: float = 10.0) -> None:
@@ -80,7 +80,7 @@ class _TruncatedExp(torch.autograd.Function):
 
 
 def truncated_exp(x: Tensor) -> Tensor:
-    """``exp(min(x, 15))`` whose derivative is itself everywhere, so that a saturated density can recover."""
+    """``exp(min(x, 15))`` with itself as gradient everywhere, so that a saturated density can recover."""
     return _TruncatedExp.apply(x)
 
 
@@ -89,8 +89,8 @@ class SoftplusDensity(Field):
     """``tau = softplus(raw + bias)``.
 
     Args:
-        shape: where the scene begins; None is a ball of radius 0.6.
-        bias: density bias; None is ``LinearBias(10)``.
+        shape: initial shape; None: a ball of radius 0.6.
+        bias: density bias; None: ``LinearBias(10)``.
     """
 
     def __init__(self, shape: InitialShape | None = None, bias: DensityBias | None = None) -> None:
@@ -107,12 +107,12 @@ class SoftplusDensity(Field):
 
 @final
 class ExponentialDensity(Field):
-    """``tau = exp(raw + bias + offset)``, the paper's (A.2).
+    """``tau = exp(raw + bias + offset)``, as in the paper (A.2).
 
     Args:
-        shape: where the scene begins; None is a ball.
-        bias: density bias; None is the paper's Gaussian.
-        offset: constant added to the log-density; -1 is that of mip-NeRF 360, the paper's base.
+        shape: initial shape; None: a ball of radius 0.6.
+        bias: density bias; None: the paper's Gaussian.
+        offset: constant added to the log-density; -1 as in mip-NeRF 360, on which the paper builds.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The role of features: what a scene learns about a point."""
+"""Interface of features: a learned function of position."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from torch import Tensor, nn
 
 
 class Features(nn.Module, ABC):
-    """A learned function of position, from which the scene's last layer reads geometry and looks."""
+    """A learned function of position; the scene's last layer maps it to geometry and colour."""
 
-    width: int  # F, numbers at a point
+    width: int  # F, features per point
 
     @abstractmethod
     def forward(self, points: Tensor, radius: float, progress: float) -> Tensor:
-        """Return features [F, P], which may be a transposed view of [P, F].
+        """Return features [F, P]; this may be a transposed view of [P, F].
 
         Args:
             points: world positions, [P, 3], inside the bounding sphere.
-            radius: of the bounding sphere, in world units.
+            radius: radius of the bounding sphere, in world units.
             progress: training progress in [0, 1].
         """
 
     @abstractmethod
     def param_groups(self, learning_rate: float) -> list[dict[str, Any]]:
-        """Return optimizer parameter groups; the scene's last layer joins the last one."""
+        """Return optimizer parameter groups; the scene adds its last layer to the last group."""

@@ -1,4 +1,4 @@
-"""The role of a field: what the first raw number of a point says about geometry."""
+"""Interface of a field, which turns the first raw output of the network into geometry."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from torch import Tensor, nn
 
 
 class Field(nn.Module, ABC):
-    """Geometry as the level set of a function, and the density that renders it.
+    """Geometry as a level set of a function, and the density for volume rendering.
 
-    Whoever needs the surface or its normals (renderer, export, metrics) asks for ``level`` and ``surface``,
-    and need not know whether the field is a density or a distance.
+    Code that needs the surface or its normals (renderer, export, metrics) uses ``level`` and ``surface``. It
+    does not have to know whether the field is a density or a signed distance.
     """
 
-    surface: float | None  # level of the surface; None: where renders show it, see export/surface/grid.py
+    surface: float | None  # level of the surface; None: estimated from renders, see export/surface/grid.py
     empty_level: float  # level of empty space
 
     @abstractmethod
     def level(self, raw: Tensor, points: Tensor) -> Tensor:
-        """Return the function whose level set is the surface; it rises towards the inside.
+        """Return the function whose level set is the surface; it increases towards the inside.
 
         Args:
-            raw: what the scene's network says, [P].
+            raw: first raw output of the scene's network, [P].
             points: world positions, [P, 3].
 
         Returns:
@@ -31,9 +31,9 @@ class Field(nn.Module, ABC):
 
     @abstractmethod
     def density(self, level: Tensor, progress: float) -> Tensor:
-        """Return the density tau >= 0 in inverse world units, [P], at levels [P].
+        """Return the density tau >= 0 of levels [P], in inverse world units, [P].
 
         Args:
-            level: as returned by :meth:`level`.
+            level: values of :meth:`level`, [P].
             progress: training progress in [0, 1].
         """

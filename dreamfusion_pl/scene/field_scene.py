@@ -1,4 +1,4 @@
-"""A scene put together from features and a field: (tau, rho) = MLP(mu; theta), seed 4."""
+"""A scene made of features and a field: (tau, rho) = MLP(mu; theta), seed 4."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from dreamfusion_pl.scene.latent_colors import LatentColors
 
 @final
 class FieldScene(Scene):
-    """A linear layer reads 1 + C raw numbers off the features: the first is the field's, the rest are looks.
+    """A linear layer maps the features to 1 + C raw outputs: the first for the field, the rest for colour.
 
-    ``rho = sigmoid(.)``; of a scene that emits latents, the colours that they stand for.
+    The rest gives the albedo, ``rho = sigmoid(.)``, or latents, where rho is their approximate colour.
 
     Args:
-        features: what is learned about a point.
-        field: makes density and surface of the first number.
+        features: learned function of position.
+        field: turns the first raw output into density and surface.
         radius: radius of the bounding sphere, in world units.
-        latents: channels of latents of the prior's autoencoder that are emitted in the place of colours, 0
-            for none; see ``DreamFusion.latent_until``.
+        latents: channels of the prior's latents, predicted in place of colours; 0: predict colours. See
+            ``DreamFusion.latent_until``.
 
     Raises:
         ValueError: the radius is not positive.
@@ -42,9 +42,9 @@ class FieldScene(Scene):
         self.head = nn.Linear(features.width, 1 + (latents or 3))
 
     def forward(self, points: Tensor, progress: float) -> Matter:
-        first, rest = self._read(self.features(points, self.radius, progress))
-        level = self.field.level(first, points)
-        return Matter(self.field.density(level, progress), self._looks(rest), level)
+        geometry, color = self._apply_head(self.features(points, self.radius, progress))
+        level = self.field.level(geometry, points)
+        return Matter(self.field.density(level, progress), self._looks(color), level)
 
     def density(self, points: Tensor, progress: float) -> Tensor:
         return self.field.density(self.level(points, progress), progress)
@@ -54,17 +54,17 @@ class FieldScene(Scene):
         if features.is_contiguous():
             raw = (self.head.weight[:1] @ features)[0] + self.head.bias[0]
         else:
-            raw, _ = self._read(features)
+            raw, _ = self._apply_head(features)
         return self.field.level(raw, points)
 
     def param_groups(self, learning_rate: float) -> list[dict[str, Any]]:
         groups = self.features.param_groups(learning_rate)
         groups[-1]["params"] += list(self.head.parameters())
-        own = list(self.field.parameters())
-        return [*groups, {"params": own, "lr": learning_rate}] if own else groups
+        field_parameters = list(self.field.parameters())
+        return [*groups, {"params": field_parameters, "lr": learning_rate}] if field_parameters else groups
 
-    def _read(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """The first raw number [P] and the rest [P, C] of features [F, P], computed in their layout."""
+    def _apply_head(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the first raw output [P] and the rest [P, C], computed in the layout of features [F, P]."""
         if features.is_contiguous():
             raw = torch.addmm(self.head.bias[:, None], self.head.weight, features)
             return raw[0], raw[1:].T
@@ -72,7 +72,7 @@ class FieldScene(Scene):
         return raw[:, 0], raw[:, 1:]
 
     def _looks(self, raw: Tensor) -> Tensor:
-        """Albedo in [0, 1], [P, 3], or albedo and latents, [P, 3 + L], of raw numbers [P, 3] or [P, L]."""
+        """Map raw outputs [P, 3] to albedo in [0, 1], or latents [P, L] to albedo and latents [P, 3 + L]."""
         if self.latent_colors is None:
             return torch.sigmoid(raw)
         return torch.cat([self.latent_colors.colors(raw), raw], dim=-1)

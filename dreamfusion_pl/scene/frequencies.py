@@ -30,10 +30,10 @@ class FrequencyFeatures(Features):
 
     Args:
         width: hidden width.
-        num_blocks: residual blocks.
-        num_frequencies: frequencies L of the positional encoding.
-        covariance: the encoding's variance lambda_Sigma over training; None is the paper's, linear from 5e-2
-            to 2e-3 over the first third.
+        num_blocks: number of residual blocks.
+        num_frequencies: number L of frequencies of the positional encoding.
+        covariance: variance lambda_Sigma of the encoding over training; None: as in the paper, linear from
+            5e-2 to 2e-3 over the first third.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Where a scene begins: a solid, given by its signed distance."""
+"""Initial shapes of a scene: solids given by their signed distance."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from torch import Tensor
 
 
 class InitialShape(ABC):
-    """A solid around the origin. A density field turns its distance into a bias, a distance field adds it."""
+    """A solid around the origin. A density field turns its distance into a bias; a distance field adds it."""
 
-    size: float  # radius of the largest ball inside, in world units, > 0
+    size: float  # radius of the largest ball inside the shape, in world units, > 0
 
     @abstractmethod
     def __call__(self, points: Tensor) -> Tensor:
@@ -21,10 +21,10 @@ class InitialShape(ABC):
 
 @final
 class Ball(InitialShape):
-    """A ball around the origin.
+    """A ball centred at the origin.
 
     Args:
-        radius: in world units.
+        radius: radius in world units, > 0.
 
     Raises:
         ValueError: the radius is not positive.

@@ -21,15 +21,15 @@ class Parametrization(nn.Module, ABC):
 
 @final
 class IdentityParametrization(Parametrization):
-    """x = theta: every number of every picture is a parameter, N(0, spread^2) at the start.
+    """x = theta: every pixel value is a parameter, initially drawn from N(0, spread^2).
 
     With shape (1, 1, D) the pictures are points in D dimensions.
 
     Args:
-        count: number of pictures B; they do not see each other.
+        count: number of pictures B, which are independent.
         shape: (H, W, C) of a picture.
-        spread: standard deviation at the start.
-        seed: key of the initial values.
+        spread: initial standard deviation.
+        seed: seed of the initial values.
 
     Raises:
         ValueError: a size is not positive.
@@ -54,13 +54,13 @@ class IdentityParametrization(Parametrization):
 
 @final
 class MLPPicture(Parametrization):
-    """One colour picture as a small MLP on the encoded positions of its pixels, like the paper's scene.
+    """One RGB picture: a small MLP on encoded pixel positions, like the paper's scene.
 
     Args:
         resolution: height and width in pixels.
         width: hidden width.
-        num_frequencies: frequencies of the positions' encoding.
-        seed: key of the initial weights.
+        num_frequencies: number of frequencies of the positional encoding.
+        seed: seed of the initial weights.
 
     Raises:
         ValueError: a size is not positive.

@@ -1,4 +1,4 @@
-"""Three feature planes and a small MLP: features for CPUs."""
+"""Triplane features with a small MLP, for CPUs."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from dreamfusion_pl.scene.features import Features
 
 @final
 class PlaneFeatures(Features):
-    """Summed features of three axis-aligned planes (a triplane), then a hidden layer.
+    """Sum of the features of three axis-aligned planes (a triplane), then one hidden layer.
 
-    Everything runs with channels first, [C, P], the layout in which ``grid_sample`` answers.
+    Everything is computed channels first, [C, P], the layout that ``grid_sample`` returns.
 
     Args:
-        resolution: cells along a side of every plane; the planes span [-radius, radius].
-        channels: features of every plane.
+        resolution: grid points per side of a plane; the planes span [-radius, radius].
+        channels: features C of each plane.
         width: width of the hidden layer.
-        initial_noise: standard deviation of the planes at the start.
+        initial_noise: initial standard deviation of the planes.
         mlp_rate: learning rate of the layers after the planes, as a fraction of the planes'.
     """
 
@@ -49,6 +49,6 @@ class PlaneFeatures(Features):
         ]
 
     def sample(self, points: Tensor) -> Tensor:
-        """Sum of the three planes' features at points [P, 3] in [-1, 1]: [C, P]."""
+        """Sum of the features of the three planes at points [P, 3] in [-1, 1]: [C, P]."""
         grid = torch.stack([points[:, :2], points[:, ::2], points[:, 1:]])[:, None]
         return F.grid_sample(self.planes, grid, padding_mode="border", align_corners=True).sum(0)[:, 0]

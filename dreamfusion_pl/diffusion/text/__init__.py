@@ -1,1 +1,1 @@
-"""Prompts, view by view, and their embeddings."""
+"""View-dependent prompts and their embeddings."""

@@ -1,4 +1,4 @@
-"""Embeddings of texts on disk: computed once, here or on another machine."""
+"""Text embeddings on disk: computed once, on this or another machine."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from typing import final
 from dreamfusion_pl.atomic import replacing
 from dreamfusion_pl.types import TextEmbedding
 
-FORMAT = "1"  # goes up when an entry comes to mean something else: older ones are then not found
-LABEL = "model.json"  # says in a folder of embeddings of which model they are
-LIBRARIES = ("diffusers", "transformers")  # their code says how a text is embedded
+FORMAT = "1"  # raise it when the meaning of an entry changes: older entries are then not found
+LABEL = "model.json"  # identifies the model in a folder of embeddings
+LIBRARIES = ("diffusers", "transformers")  # their code determines the embedding of a text
 
 
 @final
 class EmbeddingFolder:
-    """One safetensors file for every text, so that runs with other prompts find those that they share.
+    """One safetensors file per text, so that runs with different prompts reuse the texts they share.
 
     Args:
-        folder: where the files lie; it is made when there is something to write.
-        kind: class of the pipeline whose encoders embed.
+        folder: folder of the files; it is created at the first write.
+        kind: class of the pipeline whose text encoders are used.
     """
 
     def __init__(self, folder: Path, kind: str) -> None:
         self.folder, self._kind = folder, kind
 
     def file(self, text: str) -> Path:
-        """Where the embedding of a text lies."""
+        """Return the path of the embedding of a text."""
         return self.folder / f"{_digest(FORMAT, self._kind, text)}.safetensors"
 
     def read(self, text: str) -> TextEmbedding | None:
-        """Return the embedding of one text; None where there is none, or its file is damaged."""
+        """Return the embedding of one text; None if its file is missing or damaged."""
         from safetensors import SafetensorError, safe_open
 
         try:
@@ -49,7 +49,7 @@ class EmbeddingFolder:
         return TextEmbedding(**parts) if "tokens" in parts else None
 
     def write(self, text: str, embedding: TextEmbedding) -> Path:
-        """Write the embedding of one text; the file is there whole or not at all.
+        """Write the embedding of one text atomically, and return its path.
 
         Raises:
             OSError: it cannot be written.
@@ -63,14 +63,15 @@ class EmbeddingFolder:
         return file
 
     def _label(self, text: str) -> dict[str, str]:
-        return {"entry": json.dumps([FORMAT, self._kind, text])}  # in one: safetensors would shuffle several
+        # A single key: safetensors does not keep the order of several.
+        return {"entry": json.dumps([FORMAT, self._kind, text])}
 
 
 def write_label(folder: Path, identity: Mapping[str, str | None]) -> None:
-    """Say in a folder of which model its embeddings are.
+    """Write a label with the identity of the model into a folder of embeddings.
 
     Raises:
-        ValueError: it holds those of another model.
+        ValueError: the folder holds the embeddings of another model.
         OSError: it cannot be written.
     """
     check_label(folder, identity)
@@ -79,14 +80,14 @@ def write_label(folder: Path, identity: Mapping[str, str | None]) -> None:
 
 
 def check_label(folder: Path, identity: Mapping[str, str | None]) -> None:
-    """Refuse a folder that says that its embeddings are of another model; one that says nothing passes.
+    """Refuse a folder whose label names another model; a folder without a label is accepted.
 
     Args:
-        folder: of embeddings.
-        identity: of the model; what is None, here or there, is not known and not compared.
+        folder: folder of embeddings.
+        identity: identity of the model; entries that are None on either side are unknown and not compared.
 
     Raises:
-        ValueError: they are, or what it says is damaged.
+        ValueError: the label names another model, or is damaged.
     """
     file = folder / LABEL
     try:
@@ -108,11 +109,11 @@ def check_label(folder: Path, identity: Mapping[str, str | None]) -> None:
 
 
 def cache_of(kind: str, *identity: str) -> EmbeddingFolder:
-    """Return the folder in the user's cache for one model.
+    """Return the folder for one model in the user's cache.
 
     Args:
         kind: class of the pipeline.
-        identity: all that the embeddings of this model depend on but the text.
+        identity: everything except the text that the embeddings of this model depend on.
     """
     root = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "dreamfusion_pl" / "embeddings"
     versions = [importlib.metadata.version(name) for name in LIBRARIES]
@@ -120,10 +121,10 @@ def cache_of(kind: str, *identity: str) -> EmbeddingFolder:
 
 
 def fingerprint(files: Iterable[Path]) -> str:
-    """Digest files by name, size, time of change and first MiB.
+    """Hash files by name, size, modification time and first MiB.
 
-    That is all of a configuration and the header of any weights. All of a T5-XXL would take about as long to
-    read as to use.
+    This covers all of a configuration file and the header of a weight file. Reading a whole T5-XXL would take
+    about as long as using it.
     """
     digest = hashlib.blake2b(digest_size=16)
     for file in sorted(files):

@@ -1,4 +1,4 @@
-"""Perp-Neg: how much the texts of other views are negatives of a view (Armandpour et al. 2023)."""
+"""Perp-Neg: weights of the texts of other views as negative prompts (Armandpour et al. 2023)."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ Decay = tuple[float, float, float]  # (a, b, c) of f(r) = a exp(-b r) + c
 
 @final
 class PerpNeg:
-    """Weights of the texts of front and side as negatives, against an object with several faces.
+    """Weights of the front and side texts as negative prompts, against objects with several faces (Janus).
 
-    Each is f(r) = a exp(-b r) + c, which is monotonous in r in [0, 1]. It must not be negative: what the
-    prior adds for such a text, perpendicular to what it adds for the view's own, is subtracted f(r) times;
-    see ``DiffusionPrior.guided``. The defaults are threestudio's. As in the paper the back is nobody's
-    negative, and an overhead view has none.
+    Each weight is f(r) = a exp(-b r) + c, monotonic for r in [0, 1]. It must not be negative: the guidance
+    direction of such a text, projected perpendicular to that of the view's own text, is subtracted with
+    weight f(r); see ``DiffusionPrior.guided``. The defaults are threestudio's. As in the paper, the back text
+    is never a negative prompt, and an overhead view has none.
 
     Args:
         front_ahead: a, b, c of the front's weight between front (r = 1) and side (r = 0).
-        side_ahead: of the side's weight between front (r = 0) and side (r = 1).
-        front_behind: of the front's weight between side (r = 1) and back (r = 0).
-        side_behind: of the side's weight between side (r = 1) and back (r = 0).
+        side_ahead: a, b, c of the side's weight between front (r = 0) and side (r = 1).
+        front_behind: a, b, c of the front's weight between side (r = 1) and back (r = 0).
+        side_behind: a, b, c of the side's weight between side (r = 1) and back (r = 0).
 
     Raises:
-        ValueError: a weight would be negative, or is no number.
+        ValueError: a weight would be negative, or is not finite.
     """
 
     def __init__(
@@ -43,13 +43,13 @@ class PerpNeg:
         self.side_behind = _checked("side_behind", side_behind)
 
     def __call__(self, place: Tensor) -> Tensor:
-        """Return the weights of front and side.
+        """Return the weights of the front and side texts.
 
         Args:
-            place: where B views are, [B]: 0 at the front, 1 at the side, 2 at the back.
+            place: positions of B views, [B]: 0 at the front, 1 at the side, 2 at the back.
 
         Returns:
-            [2, B], >= 0.
+            Weights [2, B], >= 0.
         """
         front = torch.where(
             place <= 1.0, _decay(self.front_ahead, 1.0 - place), _decay(self.front_behind, 2.0 - place)
@@ -67,7 +67,7 @@ def _decay(numbers: Decay, r: Tensor) -> Tensor:
 
 def _checked(name: str, numbers: Decay) -> Decay:
     a, b, c = numbers
-    ends = a + c, a * math.exp(-b) + c  # at r = 0 and r = 1; between them f is monotonous
+    ends = a + c, a * math.exp(-b) + c  # at r = 0 and r = 1; between them f is monotonic
     if not all(0.0 <= end < math.inf for end in ends):
         raise ValueError(
             f"perp_neg.{name}: a weight a exp(-b r) + c is subtracted and must not be negative for r in "

@@ -1,4 +1,4 @@
-"""Names of the directions of views, and where one gives way to the next (paper 3.2)."""
+"""Names of view directions, and the angles at which they change (paper 3.2)."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ import torch
 from torch import Tensor
 
 Directions = Literal[0, 4, 8]
-VIEW_NAMES: dict[
-    int, tuple[str, ...]
-] = {  # in the order of view_index and octant_index; from above comes last
+# In the order of view_index and octant_index; overhead comes last.
+VIEW_NAMES: dict[int, tuple[str, ...]] = {
     4: ("front view", "side view", "back view", "overhead view"),
     8: (
         "front view",
@@ -24,21 +23,20 @@ VIEW_NAMES: dict[
         "overhead view",
     ),
 }
-OVERHEAD_BLEND_DEG = (
-    10.0  # the overhead text fades in over this much elevation on either side of its threshold
-)
+# The overhead text fades in over this elevation on either side of its threshold.
+OVERHEAD_BLEND_DEG = 10.0
 
 
 class Between(NamedTuple):
-    """Where each of B azimuths lies between two neighbouring directions."""
+    """Positions of B azimuths between two neighbouring directions."""
 
-    lower: Tensor  # int64 [B] index of the one before it
-    upper: Tensor  # int64 [B] index of the one after it
-    share: Tensor  # [B] in [0, 1], of the upper one; 0 at the centre of the lower one
+    lower: Tensor  # int64 [B] index of the direction before
+    upper: Tensor  # int64 [B] index of the direction after
+    share: Tensor  # [B] weight of ``upper`` in [0, 1]; 0 at the centre of ``lower``
 
 
 def keys(directions: Directions) -> tuple[str, ...]:
-    """Return how configuration calls the directions: ``front_left`` for "front left view"."""
+    """Return the configuration keys of the directions: ``front_left`` for "front left view"."""
     names = VIEW_NAMES[directions] if directions else ()
     return tuple(name.removesuffix(" view").replace(" ", "_") for name in names)
 
@@ -46,17 +44,17 @@ def keys(directions: Directions) -> tuple[str, ...]:
 def check_thresholds(
     directions: Directions, overhead_deg: float, front_deg: float, back_deg: float, strictly: bool
 ) -> None:
-    """Refuse angles between directions that are out of order, or that nothing would use.
+    """Refuse angles between directions that are out of order or unused.
 
     Args:
-        directions: how many names of azimuths there are.
+        directions: number of azimuth directions.
         overhead_deg: see ``view_index``.
         front_deg: see ``view_index``.
         back_deg: see ``view_index``.
-        strictly: whether every direction needs some room, to be interpolated in.
+        strictly: whether each direction needs a range above zero, for interpolation.
 
     Raises:
-        ValueError: which angle is wrong.
+        ValueError: an angle is wrong.
     """
     if not 0.0 <= overhead_deg <= 90.0:
         raise ValueError(f"overhead_deg must be in [0, 90], where 90 is never, got {overhead_deg}")
@@ -78,13 +76,13 @@ def view_index(
 
     Args:
         elevation_deg: [B].
-        azimuth_deg: [B], any multiple of a turn; 0 looks at the front.
+        azimuth_deg: [B], of any range; 0 looks at the front.
         overhead_deg: above this elevation a view is an overhead view.
-        front_deg: up to this distance of azimuth from the front it is a front view.
-        back_deg: from this distance on it is a back view.
+        front_deg: up to this azimuth from the front it is a front view.
+        back_deg: at this azimuth from the front or more it is a back view.
 
     Returns:
-        int64 [B].
+        Indices, int64 [B].
     """
     from_front = signed(azimuth_deg).abs()
     by_azimuth = (from_front > front_deg).long() + (from_front >= back_deg).long()
@@ -96,27 +94,27 @@ def octant_index(elevation_deg: Tensor, azimuth_deg: Tensor, overhead_deg: float
 
     Args:
         elevation_deg: [B].
-        azimuth_deg: [B], any multiple of a turn; 0 looks at the front, 90 at the object's own left.
+        azimuth_deg: [B], of any range; 0 looks at the front, 90 at the object's own left.
         overhead_deg: above this elevation a view is an overhead view.
 
     Returns:
-        int64 [B].
+        Indices, int64 [B].
     """
     octant = torch.div(azimuth_deg + 22.5, 45.0, rounding_mode="floor").long() % 8
     return torch.where(elevation_deg > overhead_deg, torch.full_like(octant, 8), octant)
 
 
 def side_index(azimuth_deg: Tensor, directions: Directions) -> Tensor:
-    """Index of the side that each of B views is nearer to: the one of 4, left or right of 8; int64 [B]."""
+    """Return the index of the nearer side: the only one of 4 directions, left or right of 8; int64 [B]."""
     left = signed(azimuth_deg) >= 0.0
     return torch.where(left, 2, 6) if directions == 8 else torch.ones_like(left, dtype=torch.long)
 
 
 def front_to_back(azimuth_deg: Tensor, front_deg: float, back_deg: float) -> Tensor:
-    """How far each of B views has gone from the front, 0, by the side, 1, to the back, 2; [B].
+    """Return the positions of B views from front (0) through side (1) to back (2), [B].
 
-    Linear from the front to ``front_deg``, where it is .5, on to the middle of the sides, to ``back_deg``,
-    where it is 1.5, and to the back: so the nearest whole number is always the direction of ``view_index``.
+    Piecewise linear: 0 at the front, .5 at ``front_deg``, 1 halfway between ``front_deg`` and ``back_deg``,
+    1.5 at ``back_deg``, 2 at the back. So the nearest integer is always the direction of ``view_index``.
     """
     from_front = signed(azimuth_deg).abs()
     knots = (0.0, front_deg, 0.5 * (front_deg + back_deg), back_deg, 180.0)
@@ -126,7 +124,7 @@ def front_to_back(azimuth_deg: Tensor, front_deg: float, back_deg: float) -> Ten
 
 
 def neighbours(azimuth_deg: Tensor, directions: Directions, front_deg: float, back_deg: float) -> Between:
-    """Find the two directions, of 4 or 8, between whose centres each of B azimuths lies."""
+    """Find the two directions, of 4 or 8, whose centres are on either side of each of B azimuths."""
     if directions == 8:
         place = azimuth_deg / 45.0
         lower = place.floor().long()
@@ -137,7 +135,7 @@ def neighbours(azimuth_deg: Tensor, directions: Directions, front_deg: float, ba
 
 
 def overhead_share(elevation_deg: Tensor, overhead_deg: float) -> Tensor:
-    """Share of the overhead text in each of B views, [B]: .5 at the threshold, 1 from above."""
+    """Return the weight of the overhead text in B views, [B]: a ramp from 0 to 1, .5 at the threshold."""
     half = min(OVERHEAD_BLEND_DEG, 90.0 - overhead_deg)
     if half == 0.0:
         return torch.zeros_like(elevation_deg)
@@ -145,5 +143,5 @@ def overhead_share(elevation_deg: Tensor, overhead_deg: float) -> Tensor:
 
 
 def signed(azimuth_deg: Tensor) -> Tensor:
-    """Return the same azimuths in [-180, 180)."""
+    """Wrap azimuths into [-180, 180)."""
     return (azimuth_deg + 180.0) % 360.0 - 180.0
