@@ -19,12 +19,12 @@ class DensityBias(ABC):
     """Bias added to the raw density before its activation, so that training starts from a shape ("blob")."""
 
     @abstractmethod
-    def __call__(self, distance: Tensor, size: float) -> Tensor:
+    def __call__(self, squared_radius: Tensor, size: float) -> Tensor:
         """Return the bias, [P].
 
         Args:
-            distance: signed distances to the initial shape, negative inside, [P].
-            size: radius of the largest ball inside the shape; at its centre the distance is -size.
+            squared_radius: r^2 with r = signed distance to the initial shape + size, [P].
+            size: radius of the largest ball inside the shape.
         """
 
 
@@ -42,15 +42,15 @@ class GaussianBias(DensityBias):
     def __init__(self, strength: float = 5.0, width: float = 0.2) -> None:
         self.strength, self.width = strength, width
 
-    def __call__(self, distance: Tensor, size: float) -> Tensor:
-        return self.strength * torch.exp((distance + size).square() * (-0.5 / self.width**2))
+    def __call__(self, squared_radius: Tensor, size: float) -> Tensor:
+        return self.strength * torch.exp(squared_radius * (-0.5 / self.width**2))
 
 
 @final
 class LinearBias(DensityBias):
-    """``-strength * distance / size``: 0 on the shape's surface (Magic3D; meant for a softplus density).
+    """Cone ``strength * (1 - r / size)``, 0 on the shape's surface (Magic3D; meant for a softplus density).
 
-    For a ball it is the cone ``strength * (1 - r / radius)``. With a strength of 10, as in Magic3D, the
+    With a strength of 10, as in Magic3D, the
     initial transmittance through the centre of a ball of radius 0.6 is 1/450, too little for a hole to open
     there; with a strength of 3 it is 1/8.
 
@@ -61,8 +61,8 @@ class LinearBias(DensityBias):
     def __init__(self, strength: float = 10.0) -> None:
         self.strength = strength
 
-    def __call__(self, distance: Tensor, size: float) -> Tensor:
-        return distance * (-self.strength / size)
+    def __call__(self, squared_radius: Tensor, size: float) -> Tensor:
+        return self.strength - (self.strength / size) * torch.sqrt(squared_radius + 1e-12)
 
 
 class _TruncatedExp(torch.autograd.Function):
@@ -99,7 +99,7 @@ class SoftplusDensity(Field):
         self.shape, self.bias = shape or Ball(), bias or LinearBias()
 
     def level(self, raw: Tensor, points: Tensor) -> Tensor:
-        return F.softplus(raw + self.bias(self.shape(points), self.shape.size))
+        return F.softplus(raw + self.bias(self.shape.squared_radius(points), self.shape.size))
 
     def density(self, level: Tensor, progress: float) -> Tensor:
         return level
@@ -123,7 +123,9 @@ class ExponentialDensity(Field):
         self.shape, self.bias, self.offset = shape or Ball(), bias or GaussianBias(), offset
 
     def level(self, raw: Tensor, points: Tensor) -> Tensor:
-        return truncated_exp(raw + self.bias(self.shape(points), self.shape.size) + self.offset)
+        return truncated_exp(
+            raw + self.bias(self.shape.squared_radius(points), self.shape.size) + self.offset
+        )
 
     def density(self, level: Tensor, progress: float) -> Tensor:
         return level

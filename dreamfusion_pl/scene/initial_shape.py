@@ -18,6 +18,14 @@ class InitialShape(ABC):
     def __call__(self, points: Tensor) -> Tensor:
         """Return signed distances, negative inside, in world units: [P, 3] -> [P]."""
 
+    @abstractmethod
+    def squared_radius(self, points: Tensor) -> Tensor:
+        """Return the square of (signed distance + size), [P, 3] -> [P]: 0 at the centre, size^2 on the surface.
+
+        For a ball it is the squared distance from the origin. The square is smooth at the centre and does not
+        suffer from cancellation.
+        """
+
 
 @final
 class Ball(InitialShape):
@@ -36,4 +44,7 @@ class Ball(InitialShape):
         self.size = radius
 
     def __call__(self, points: Tensor) -> Tensor:
-        return torch.sqrt(points.square().sum(-1) + 1e-12) - self.size
+        return torch.sqrt(self.squared_radius(points) + 1e-12) - self.size
+
+    def squared_radius(self, points: Tensor) -> Tensor:
+        return points.square().sum(-1)

@@ -40,7 +40,7 @@ def test_finite_differences_converge_to_the_gradient_with_the_square_of_the_step
     ball, bias = Ball(0.4), GaussianBias(5.0, 0.3)
 
     def field(points):
-        return bias(ball(points), ball.size)
+        return bias(ball.squared_radius(points), ball.size)
 
     truth = points / points.norm(dim=-1, keepdim=True)
     errors = [(finite_difference_normals(field, points, h) - truth).norm(dim=-1).mean() for h in (0.08, 0.04)]
@@ -94,8 +94,8 @@ def test_density_biases_by_hand():
     points = torch.tensor([[0.0, 0.0, 0.0], [0.2, 0.0, 0.0], [0.0, 0.3, 0.4]])
     gaussian = [5.0, 5.0 * math.exp(-0.5), 5.0 * math.exp(-0.5 * 6.25)]
     for ball in (Ball(0.5), Ball(0.2)):  # the Gaussian does not depend on the ball
-        bias = GaussianBias()(ball(points), ball.size)
+        bias = GaussianBias()(ball.squared_radius(points), ball.size)
         torch.testing.assert_close(bias, torch.tensor(gaussian), atol=1e-4, rtol=0.0)
     ball = Ball(0.5)
-    cone = LinearBias()(ball(points), ball.size)
+    cone = LinearBias()(ball.squared_radius(points), ball.size)
     torch.testing.assert_close(cone, torch.tensor([10.0, 6.0, 0.0]), atol=1e-4, rtol=0.0)
