@@ -8,7 +8,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from dreamfusion_pl.scene.base import Matter, Scene
+from dreamfusion_pl.scene.base import Scene, SceneSample
 from dreamfusion_pl.scene.density import ExponentialDensity, LinearBias, SoftplusDensity
 from dreamfusion_pl.scene.field_scene import FieldScene
 from dreamfusion_pl.scene.frequencies import FrequencyFeatures
@@ -33,13 +33,13 @@ class AnalyticDensity(Scene):
     latent_colors, surface, empty_level = None, None, 0.0
 
     @abstractmethod
-    def looks(self, points: Tensor) -> Tensor:
+    def appearance(self, points: Tensor) -> Tensor:
         """Albedo [P, 3] at points [P, 3]."""
 
     @final
-    def forward(self, points: Tensor, progress: float) -> Matter:
+    def forward(self, points: Tensor, progress: float) -> SceneSample:
         density = self.density(points, progress)
-        return Matter(density, self.looks(points), density)
+        return SceneSample(density, self.appearance(points), density)
 
     @final
     def level(self, points: Tensor, progress: float) -> Tensor:
@@ -66,7 +66,7 @@ class Balls(AnalyticDensity):
             return self.inside * (signed < 0.0)
         return self.inside * torch.sigmoid(-signed / self.edge)
 
-    def looks(self, points: Tensor) -> Tensor:
+    def appearance(self, points: Tensor) -> Tensor:
         red = (points[:, :1] > 0.0).float()
         return torch.cat([red, torch.zeros_like(red), 1.0 - red], dim=-1)
 
@@ -92,6 +92,6 @@ class Torus(AnalyticDensity):
         across = torch.stack([points[:, :2].norm(dim=-1) - self.ring, points[:, 2]], dim=-1)
         return self.inside * torch.sigmoid((self.tube - across.norm(dim=-1)) / self.edge)
 
-    def looks(self, points: Tensor) -> Tensor:
+    def appearance(self, points: Tensor) -> Tensor:
         red = (points[:, :1] > 0.0).float()
         return torch.cat([red, torch.zeros_like(red), 1.0 - red], dim=-1)

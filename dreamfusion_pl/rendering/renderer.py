@@ -179,19 +179,19 @@ class Renderer(nn.Module):
         flat = points.reshape(-1, 3)
         normal = None
         if per_sample and self.normals == "exact":
-            matter, normal = exact_normals(scene, flat, progress)
+            sample, normal = exact_normals(scene, flat, progress)
         else:
-            matter = scene(flat, progress)
+            sample = scene(flat, progress)
         if per_sample and self.normals == "finite_difference":
             normal = finite_difference_normals(lambda p: scene.level(p, progress), flat, self.normal_step)
-        looks = matter.looks
+        appearance = sample.appearance
         shape = distances.shape
         return _Samples(
             points=points,
             distances=distances,
-            weights=compositing_weights(matter.density.reshape(shape), delta),
-            albedo=looks[:, :3].reshape(*shape, 3),
-            latent=looks[:, 3:].reshape(*shape, looks.shape[-1] - 3),
+            weights=compositing_weights(sample.density.reshape(shape), delta),
+            albedo=appearance[:, :3].reshape(*shape, 3),
+            latent=appearance[:, 3:].reshape(*shape, appearance.shape[-1] - 3),
             normal=None if normal is None else normal.reshape(*shape, 3),
         )
 

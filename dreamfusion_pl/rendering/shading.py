@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from dreamfusion_pl.scene.base import Matter, Scene
+from dreamfusion_pl.scene.base import Scene, SceneSample
 
 # Chunk size of exact normals on a CPU: larger buffers are requested from the kernel and returned every time.
 POINTS_AT_ONCE = 4096
@@ -20,27 +20,27 @@ def outward(gradient: Tensor) -> Tensor:
     return -gradient * torch.rsqrt(gradient.square().sum(-1, keepdim=True).clamp_min(1e-6))
 
 
-def exact_normals(scene: Scene, points: Tensor, progress: float) -> tuple[Matter, Tensor]:
+def exact_normals(scene: Scene, points: Tensor, progress: float) -> tuple[SceneSample, Tensor]:
     """Evaluate a scene and its normals ``-grad level / |grad level|`` [P, 3] at ``points`` [P, 3].
 
     Works under ``torch.no_grad``; where gradients are enabled, the normals are differentiable too.
     """
     size = POINTS_AT_ONCE if points.device.type == "cpu" else max(len(points), 1)
     parts = [_exact_normals(scene, chunk, progress) for chunk in points.split(size)]
-    *fields, normal = map(torch.cat, zip(*((*matter, normal) for matter, normal in parts), strict=True))
-    return Matter(*fields), normal
+    *fields, normal = map(torch.cat, zip(*((*sample, normal) for sample, normal in parts), strict=True))
+    return SceneSample(*fields), normal
 
 
-def _exact_normals(scene: Scene, points: Tensor, progress: float) -> tuple[Matter, Tensor]:
+def _exact_normals(scene: Scene, points: Tensor, progress: float) -> tuple[SceneSample, Tensor]:
     training = torch.is_grad_enabled()
     with torch.enable_grad():
         points = points.detach().requires_grad_()
-        matter = scene(points, progress)
-        level = matter.level.sum()
+        sample = scene(points, progress)
+        level = sample.level.sum()
         (gradient,) = torch.autograd.grad(level, points, create_graph=training, retain_graph=training)
     if not training:
-        matter = Matter(*(field.detach() for field in matter))
-    return matter, outward(gradient)
+        sample = SceneSample(*(field.detach() for field in sample))
+    return sample, outward(gradient)
 
 
 def finite_difference_normals(level: LevelFunction, points: Tensor, step: float) -> Tensor:

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from dreamfusion_pl.scene.latent_colors import LatentColors
 
 
-class Matter(NamedTuple):
+class SceneSample(NamedTuple):
     """Density, colour and level of a scene at P points."""
 
     density: Tensor  # [P] tau >= 0, in inverse world units
-    looks: Tensor  # [P, 3] albedo rho in [0, 1], or [P, 3 + L]: albedo and latents
+    appearance: Tensor  # [P, 3] albedo rho in [0, 1], or [P, 3 + L]: albedo and latents
     level: Tensor  # [P] see Scene.level
 
 
@@ -28,7 +28,7 @@ class Scene(nn.Module, ABC):
     empty_level: float  # level of empty space
 
     @abstractmethod
-    def forward(self, points: Tensor, progress: float) -> Matter:
+    def forward(self, points: Tensor, progress: float) -> SceneSample:
         """Evaluate density tau, albedo rho (seed 4) and level.
 
         Args:

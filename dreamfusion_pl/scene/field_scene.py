@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dreamfusion_pl.scene.base import Matter, Scene
+from dreamfusion_pl.scene.base import Scene, SceneSample
 from dreamfusion_pl.scene.features import Features
 from dreamfusion_pl.scene.field import Field
 from dreamfusion_pl.scene.latent_colors import LatentColors
@@ -41,10 +41,10 @@ class FieldScene(Scene):
         self.surface, self.empty_level = field.surface, field.empty_level
         self.head = nn.Linear(features.width, 1 + (latents or 3))
 
-    def forward(self, points: Tensor, progress: float) -> Matter:
+    def forward(self, points: Tensor, progress: float) -> SceneSample:
         geometry, color = self._apply_head(self.features(points, self.radius, progress))
         level = self.field.level(geometry, points)
-        return Matter(self.field.density(level, progress), self._looks(color), level)
+        return SceneSample(self.field.density(level, progress), self._appearance(color), level)
 
     def density(self, points: Tensor, progress: float) -> Tensor:
         return self.field.density(self.level(points, progress), progress)
@@ -71,7 +71,7 @@ class FieldScene(Scene):
         raw = F.linear(features.T, self.head.weight, self.head.bias)
         return raw[:, 0], raw[:, 1:]
 
-    def _looks(self, raw: Tensor) -> Tensor:
+    def _appearance(self, raw: Tensor) -> Tensor:
         """Map raw outputs [P, 3] to albedo in [0, 1], or latents [P, L] to albedo and latents [P, 3 + L]."""
         if self.latent_colors is None:
             return torch.sigmoid(raw)

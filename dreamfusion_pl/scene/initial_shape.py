@@ -20,7 +20,7 @@ class InitialShape(ABC):
 
     @abstractmethod
     def squared_radius(self, points: Tensor) -> Tensor:
-        """Return the square of (signed distance + size), [P, 3] -> [P]: 0 at the centre, size^2 on the surface.
+        """Return (signed distance + size)^2, [P, 3] -> [P]: 0 at the centre, size^2 on the surface.
 
         For a ball it is the squared distance from the origin. The square is smooth at the centre and does not
         suffer from cancellation.

@@ -59,7 +59,7 @@ def test_colours_that_are_not_finite_are_refused():
         def density(self, points, progress):
             return ball().scene.density(points, progress)
 
-        def looks(self, points):
+        def appearance(self, points):
             return torch.full_like(points, math.nan)
 
     with pytest.raises(ValueError, match="colours are not finite"):

@@ -27,7 +27,7 @@ class SphereScene(AnalyticDensity):
     def density(self, points: Tensor, progress: float) -> Tensor:
         return self.peak * torch.sigmoid((self.ball - points.norm(dim=-1)) / self.wall)
 
-    def looks(self, points: Tensor) -> Tensor:
+    def appearance(self, points: Tensor) -> Tensor:
         return self.albedo(points)
 
     @staticmethod

@@ -49,9 +49,9 @@ def test_finite_differences_converge_to_the_gradient_with_the_square_of_the_step
 
 def test_exact_normals_work_without_gradients_and_leave_no_graph(sphere, wall_points):
     with torch.no_grad():
-        matter, normal = exact_normals(sphere, wall_points, 0.0)
+        sample, normal = exact_normals(sphere, wall_points, 0.0)
     torch.testing.assert_close(normal, wall_points / sphere.ball, atol=1e-4, rtol=0.0)
-    assert not any(field.requires_grad for field in (*matter, normal))
+    assert not any(field.requires_grad for field in (*sample, normal))
 
 
 def test_exact_normals_in_pieces_are_those_of_the_whole(monkeypatch):
@@ -60,9 +60,9 @@ def test_exact_normals_in_pieces_are_those_of_the_whole(monkeypatch):
 
     def look() -> list[torch.Tensor]:
         scene.zero_grad()
-        matter, normal = exact_normals(scene, points, 0.5)
-        (matter.density.sum() + matter.looks.square().sum() + normal[:, 0].sum()).backward()
-        return [*matter, normal, *(p.grad for p in scene.parameters())]
+        sample, normal = exact_normals(scene, points, 0.5)
+        (sample.density.sum() + sample.appearance.square().sum() + normal[:, 0].sum()).backward()
+        return [*sample, normal, *(p.grad for p in scene.parameters())]
 
     whole = look()
     monkeypatch.setattr(shading, "POINTS_AT_ONCE", 7)

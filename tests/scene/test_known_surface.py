@@ -90,9 +90,9 @@ def test_normals_are_the_gradient_of_the_distance(ball, normals):
     assert 0.1 < is_seen.float().mean() < 0.6
     assert (rendering.depth[is_seen] > 1.0).all()
     points = torch.nn.functional.normalize(torch.randn(50, 3), dim=-1) * torch.linspace(0.1, 0.7, 50)[:, None]
-    matter, normal = exact_normals(ball, points, 0.0)
+    sample, normal = exact_normals(ball, points, 0.0)
     torch.testing.assert_close(normal, torch.nn.functional.normalize(points, dim=-1), atol=1e-4, rtol=0.0)
-    torch.testing.assert_close(matter.level, BALL - points.norm(dim=-1), atol=1e-4, rtol=0.0)
+    torch.testing.assert_close(sample.level, BALL - points.norm(dim=-1), atol=1e-4, rtol=0.0)
     centre = rendering.normal[0][7:9, 7:9].mean((0, 1))  # the front, seen from 20 degrees above
     wanted = torch.nn.functional.normalize(views.origin[0], dim=0)
     assert (centre * wanted).sum() > 0.95

@@ -55,9 +55,9 @@ def test_a_scene_emits_colours_and_the_latents_that_they_are_of(scene_class):
     scene = scene_class(latents=4)
     scene.latent_colors.load_state_dict(fitted().state_dict())
     points = 0.4 * torch.randn(20, 3).clamp(-1, 1)
-    density, looks, _ = scene(points, 0.3)
-    assert looks.shape == (20, 7)
-    torch.testing.assert_close(looks[:, :3], scene.latent_colors.colors(looks[:, 3:]))
+    density, appearance, _ = scene(points, 0.3)
+    assert appearance.shape == (20, 7)
+    torch.testing.assert_close(appearance[:, :3], scene.latent_colors.colors(appearance[:, 3:]))
     torch.testing.assert_close(scene.density(points, 0.3), density)
     assert scene_class().latent_colors is None
 

@@ -63,9 +63,9 @@ def _composited_albedo(scene: Scene, points: Tensor, towards: Tensor, progress: 
     for depth in DEPTHS:
         at = points - depth * towards
         outside = (at.norm(dim=-1) / scene.radius).clamp_min(1.0)  # onto the sphere
-        matter = scene((at / outside[:, None]).to(device_of(scene)), progress)
-        densities.append(matter.density.float().cpu())
-        albedos.append(matter.looks[:, :3].float().cpu())
+        sample = scene((at / outside[:, None]).to(device_of(scene)), progress)
+        densities.append(sample.density.float().cpu())
+        albedos.append(sample.appearance[:, :3].float().cpu())
     weights = compositing_weights(torch.stack(densities, dim=-1), torch.full((1,), STEP))
     weights = weights / weights.sum(-1, keepdim=True).clamp_min(1e-9)
     return (weights[..., None] * torch.stack(albedos, dim=1)).sum(1).clamp(0.0, 1.0)

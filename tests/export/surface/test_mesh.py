@@ -109,7 +109,7 @@ def test_a_cavity_is_filled():
         def density(self, points, progress):
             return 80.0 * ((points.norm(dim=-1) - 0.45).abs() < 0.1)
 
-        def looks(self, points):
+        def appearance(self, points):
             return torch.ones_like(points)
 
     assert _volume(extract(Shell())) == pytest.approx(4 / 3 * np.pi * 0.55**3, rel=0.05)
@@ -138,7 +138,7 @@ def test_a_grid_is_filled_in_chunks_and_says_where_its_points_are(monkeypatch):
             self.asked.append(len(points))
             return points @ torch.tensor([100.0, 10.0, 1.0])
 
-        def looks(self, points):
+        def appearance(self, points):
             return torch.ones_like(points)
 
     monkeypatch.setattr(grid, "CHUNK", 7)
@@ -189,7 +189,7 @@ def test_smoothing_removes_noise_and_keeps_the_size():
             noise = torch.sin(160.0 * points).prod(-1)  # a wavelength of 0.04
             return 40.0 * torch.sigmoid((0.4 - points.norm(dim=-1)) / 0.02) * (1.0 + 0.6 * noise)
 
-        def looks(self, points):
+        def appearance(self, points):
             return torch.ones_like(points)
 
     scene = Noisy()

@@ -27,7 +27,7 @@ class Layers(AnalyticDensity):
         assert bool((points.norm(dim=-1) <= 1.0 + 1e-6).all()), "asked outside of the bounding sphere"
         return torch.where(points[:, 2] < 0.0, self.inside, self.air)
 
-    def looks(self, points: Tensor) -> Tensor:
+    def appearance(self, points: Tensor) -> Tensor:
         red, green, blue = torch.eye(3)
         z = points[:, 2:]
         return torch.where(z > 0.0, green, torch.where(z > -0.05, red, blue))

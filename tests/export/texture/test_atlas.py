@@ -24,7 +24,7 @@ class Colorful(AnalyticDensity):
     def density(self, points: Tensor, progress: float) -> Tensor:
         return 60.0 * torch.sigmoid((0.5 - points.norm(dim=-1)) / 0.01)
 
-    def looks(self, points: Tensor) -> Tensor:
+    def appearance(self, points: Tensor) -> Tensor:
         return (0.5 + 0.9 * points).clamp(0.0, 1.0)
 
 
