@@ -20,7 +20,7 @@ from dreamfusion_pl.batch.driver import run_all
 from dreamfusion_pl.batch.jobs import SEED, Job, Request, is_done, jobs_of, read_requests
 from dreamfusion_pl.batch.machines import Resources
 from dreamfusion_pl.batch.worker import Outcome, run_folder_options
-from dreamfusion_pl.configuration.layers import PACKAGED, arrange
+from dreamfusion_pl.configuration.layers import PACKAGED, arrange, load
 from dreamfusion_pl.evaluation.gallery_cards import card_of
 from dreamfusion_pl.export.pages.gallery import write_gallery
 from dreamfusion_pl.run_folder import layout
@@ -148,7 +148,8 @@ def _keep_options(fit_options: list[str], out: Path) -> None:
     """
     place = out / OPTIONS
     layers = arrange(fit_options).layers
-    own = {layer.name: layer.tree for layer in layers if not Path(layer.name).is_relative_to(PACKAGED)}
+    names = [layer.name for layer in layers if not Path(layer.name).is_relative_to(PACKAGED)]
+    own = {name: load(name).tree for name in names}  # as they are written: also by version 0.1
     text = json.dumps({"options": fit_options, "configs": own}, default=str)
     if not place.exists():
         with replacing(place) as temporary:

@@ -71,7 +71,6 @@ def arrange(args: list[str], flaw: Callable[[Path], str] = flaw, is_fit: bool = 
     Raises:
         ValueError: a file is missing or not a YAML mapping, or there is no usable checkpoint.
     """
-    args = _updated_words(args)
     names, rest = _take(args, "--config", "-c")
     checkpoints, rest = _take(rest, "--ckpt_path", "--resume")
     given = [load(name) for name in names]
@@ -86,7 +85,23 @@ def arrange(args: list[str], flaw: Callable[[Path], str] = flaw, is_fit: bool = 
         lowest = _layers_of_run(checkpoint, keeps_folder=is_fit)
     else:
         lowest = [load("default.yaml")]
-    return Arguments([*lowest, *given], checkpoint, rest)
+    return _updated([*lowest, *given], checkpoint, rest)
+
+
+def _updated(configs: list[Config], checkpoint: Path | None, words: list[str]) -> Arguments:
+    """Bring layers and words up to date, from the lowest up, with a warning about old names."""
+    updated, features = [], None
+    for config in configs:
+        tree, used = migration.update_tree(config.tree, features)
+        if used:
+            _warn(migration.warning(config.name, used))
+            config = config._replace(text=yaml.safe_dump(tree), tree=tree)
+        features = migration.features_of(tree) or features
+        updated.append(config)
+    words, used = migration.update_words(words, features)
+    if used:
+        _warn(migration.warning("the command line", used))
+    return Arguments(updated, checkpoint, words)
 
 
 def _model(layer: Config) -> str | None:
@@ -139,24 +154,7 @@ def load(name: str) -> Config:
         raise ValueError(f"{path} must be a YAML mapping such as 'trainer: {{max_steps: 400}}', got {tree!r}")
     if not tree:
         return Config(str(path), "{}", {})
-    updated = _updated(str(path), tree)
-    return Config(str(path), str(path) if updated == tree else yaml.safe_dump(updated), updated)
-
-
-def _updated_words(words: list[str]) -> list[str]:
-    """Return the arguments with current names; warn if some were old."""
-    updated, used = migration.update_words(words)
-    if used:
-        _warn(migration.warning("the command line", used))
-    return updated
-
-
-def _updated(place: str, tree: dict[str, Any]) -> dict[str, Any]:
-    """Return the configuration with current names; warn if some were old."""
-    updated, used = migration.update_tree(tree)
-    if used:
-        _warn(migration.warning(place, used))
-    return updated
+    return Config(str(path), str(path), tree)
 
 
 def _warn(message: str) -> None:
@@ -220,7 +218,6 @@ def _layers_of_run(checkpoint: Path, keeps_folder: bool) -> list[Config]:
     init = {key: value for key, value in stored.items() if not key.startswith("_") and key not in _LINKED}
     tree = {"model": {"class_path": stored["_class_path"], "init_args": init}}
     tree |= {_LINKED[key]: stored[key] for key in _LINKED if key in stored}
-    tree = _updated(str(checkpoint), tree)
     layer = Config(str(checkpoint), yaml.safe_dump(tree), tree)
     return [layer] if "prompt" not in stored else [load("default.yaml"), layer]
 

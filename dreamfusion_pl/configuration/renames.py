@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 CLASSES = {
     "dreamfusion_pl.callbacks.live.LiveView": "dreamfusion_pl.callbacks.previews.live.LiveView",
     "dreamfusion_pl.callbacks.renders.Renders": "dreamfusion_pl.callbacks.previews.renders.Renders",
@@ -53,10 +55,25 @@ ARGUMENTS = {  # of DreamFusion; also as the start of a longer name
     "scene.blob": "scene.field.bias.strength",
     "scene.offset": "scene.field.offset",
 }
+MODEL = "dreamfusion_pl.algorithm.DreamFusion"
 FIELD_SCENE = "dreamfusion_pl.scene.field_scene.FieldScene"
-LINEAR_BIAS = "dreamfusion_pl.scene.density.LinearBias"
 BALL = "dreamfusion_pl.scene.initial_shape.Ball"
-OLD_EXTENT = 0.5  # default of the old LinearBias
+BIASES: dict[str, dict[str, float]] = {  # density biases with the defaults that they had
+    "dreamfusion_pl.scene.density.LinearBias": {"strength": 10.0, "extent": 0.5},
+    "dreamfusion_pl.scene.density.GaussianBias": {"strength": 5.0, "width": 0.2},
+}
+FIELDS: dict[str, dict[str, Any]] = {  # by the class of the features: the bias that a scene had by default
+    "dreamfusion_pl.scene.planes.PlaneFeatures": {
+        "shape": {"class_path": BALL, "init_args": {"radius": 0.6}},
+        "bias": {"class_path": "dreamfusion_pl.scene.density.LinearBias", "init_args": {"strength": 10.0}},
+    },
+    "dreamfusion_pl.scene.frequencies.FrequencyFeatures": {
+        "bias": {
+            "class_path": "dreamfusion_pl.scene.density.GaussianBias",
+            "init_args": {"strength": 5.0, "width": 0.2},
+        },
+    },
+}
 SCENES = {  # an old scene class, and the features and field that replace it
     "dreamfusion_pl.scene.triplane.TriplaneScene": (
         "dreamfusion_pl.scene.planes.PlaneFeatures",

@@ -18,7 +18,7 @@ from dreamfusion_pl.run_folder.checkpoint_io import is_whole
 from dreamfusion_pl.types import Views
 
 PLACEHOLDER_PRIOR = "dreamfusion_pl.diffusion.placeholder.PlaceholderPrior"
-NOTHING_TO_ASK = {  # what a finished object needs neither of, without weights
+STAND_INS = {  # without weights, for what a finished object does not need
     "prior": {"class_path": PLACEHOLDER_PRIOR},
     "distillation": {
         "class_path": "dreamfusion_pl.distillation.sds.ScoreDistillation",
@@ -94,12 +94,19 @@ def load(place: Path) -> DreamFusion:
 
 
 def _object_of(checkpoint: dict[str, Any]) -> dict[str, Any]:
-    """The checkpoint of an object alone: with neither prior nor distillation, in the names of today."""
+    """Return what a checkpoint says of the object, in today's names: no prior, distillation or optimizer.
+
+    Raises:
+        ValueError: it holds no configuration.
+    """
+    if "hyper_parameters" not in checkpoint:
+        raise ValueError("it holds no configuration, so that it was not written by `fit`")
     updated = migration.update_checkpoint(checkpoint)
     weights = updated["state_dict"].items()
-    return updated | {
+    spare = ("optimizer_states", "lr_schedulers", "current_model_state", "callbacks", "loops")
+    return {key: value for key, value in updated.items() if key not in spare} | {
         "state_dict": {name: value for name, value in weights if not name.startswith("distillation.")},
-        "hyper_parameters": updated["hyper_parameters"] | NOTHING_TO_ASK,
+        "hyper_parameters": updated["hyper_parameters"] | STAND_INS,
     }
 
 

@@ -1,7 +1,10 @@
 """This version reads what version 0.1 wrote and what was written for it: files, words, checkpoints, runs."""
 
 import importlib
+import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +13,7 @@ import yaml
 
 import dreamfusion_pl.optimizers  # noqa: F401 - the state of Shampoo is in the checkpoints of mlp
 from dreamfusion_pl.cli import main
-from dreamfusion_pl.configuration import migration, renames
+from dreamfusion_pl.configuration import layers, migration, renames
 from dreamfusion_pl.evaluation.finished_runs import load
 from dreamfusion_pl.runs import read_configuration
 
@@ -110,6 +113,8 @@ WORDS = [
         ("prompts", "perp_neg", "side_behind"),
         [1.0, 0.5, -0.606],
     ),
+    (["--model.perp_neg={}", "--model.perp_neg", "null"], ("prompts", "perp_neg"), None),
+    (["--model.perp_neg={}", "--model.perp_neg=null"], ("prompts", "perp_neg"), None),
     (["--model.opacity_weight.first=3"], ("regularizers", "opacity", "init_args", "first"), 3.0),
     (["--model.scene.resolution", "9"], (*FEATURES, "resolution"), 9),
     (
@@ -154,6 +159,130 @@ def test_words_of_the_command_line(folder, capsys, words, place, value):
     assert part == value
     message = capsys.readouterr().err
     assert ("names of version 0.1" in message) == (words[0] != "--model.scene.latents")
+
+
+GAUSSIAN, LINEAR, BLOB = ("GaussianBias", 5.0, 0.2), ("LinearBias", 10.0, 0.5), ("LinearBias", 3.0, 0.6)
+BASE, TRIPLANE, MLP = "dreamfusion_pl.scene.base", *renames.SCENES
+FIELDS = [  # words over default.yaml, and the density bias of version 0.1: class, strength, width or extent
+    ([], BLOB),
+    (["--model.scene", MLP], GAUSSIAN),
+    (["--model.scene", "MLPScene"], GAUSSIAN),
+    (["--model.init_args.scene.class_path", MLP], GAUSSIAN),
+    ([f"--model.scene={{class_path: {MLP}, init_args: {{width: 16}}}}"], GAUSSIAN),
+    (["--model.scene={class_path: MLPScene}"], GAUSSIAN),
+    (["--model.scene", TRIPLANE], BLOB),  # the same class: its arguments stay
+    (["--config", "paper.yaml", "--model.scene", "TriplaneScene"], ("LinearBias", 10.0, 0.6)),
+    (
+        ["--config", "paper.yaml", "--model.scene=TriplaneScene", "--model.scene.blob=4"],
+        ("LinearBias", 4.0, 0.6),
+    ),
+    (["--config", "paper.yaml"], GAUSSIAN),
+    (["--model.scene.bias", f"{BASE}.GaussianBias"], GAUSSIAN),
+    (["--model.scene.bias", "GaussianBias", "--model.scene.bias.width", "0.4"], ("GaussianBias", 5.0, 0.4)),
+    (["--model.scene.blob", "9", "--model.scene.bias", f"{BASE}.GaussianBias"], GAUSSIAN),
+    (["--model.scene.bias", f"{BASE}.LinearBias"], LINEAR),
+    (["--model.scene.bias", "LinearBias", "--model.scene.bias.extent=.3"], ("LinearBias", 10.0, 0.3)),
+    (["--model.scene.bias.class_path", f"{BASE}.LinearBias"], LINEAR),
+    (["--model.scene", TRIPLANE, "--model.scene.bias", f"{BASE}.LinearBias"], LINEAR),
+    (
+        [f"--model.scene.bias={{class_path: {BASE}.LinearBias, init_args: {{strength: 2}}}}"],
+        ("LinearBias", 2.0, 0.5),
+    ),
+    (["--config", "null.yaml"], GAUSSIAN),
+    (["--config", "string.yaml"], GAUSSIAN),
+    (["--config", "short.yaml"], LINEAR),
+    (["--config", "gauss.yaml"], ("GaussianBias", 5.0, 0.4)),
+    (["--config", "gauss.yaml", "--config", "mlp.yaml"], GAUSSIAN),
+    (["--config", "gaussian_mlp.yaml", "--model.scene.bias", f"{BASE}.LinearBias"], LINEAR),
+    (["--config", "stable_diffusion.yaml", "--model.scene.blob", "7"], ("LinearBias", 7.0, 0.6)),
+]
+FILES = {
+    "null.yaml": f"model: {{init_args: {{scene: {{class_path: {MLP}, init_args: {{bias: null}}}}}}}}",
+    "gaussian_mlp.yaml": (
+        f"model: {{init_args: {{scene: {{class_path: {MLP}, init_args: {{bias: {{class_path: "
+        f"{BASE}.GaussianBias}}}}}}}}}}"
+    ),
+    "string.yaml": f"model: {{init_args: {{scene: {MLP}}}}}",
+    "mlp.yaml": "model: {init_args: {scene: MLPScene}}",
+    "short.yaml": "model: {init_args: {scene: {init_args: {bias: LinearBias}}}}",
+    "gauss.yaml": (
+        f"model: {{init_args: {{scene: {{init_args: {{bias: {{class_path: {BASE}.GaussianBias, "
+        "init_args: {width: 0.4}}}}}}"
+    ),
+}
+
+
+@pytest.mark.parametrize(("words", "wanted"), FIELDS, ids=[" ".join(words) for words, _ in FIELDS])
+def test_the_initial_density_is_that_of_before(folder, words, wanted):
+    for name, text in FILES.items():
+        (folder / name).write_text(text)
+    scene = model_of(*words)["scene"]["init_args"]
+    field = scene["field"]["init_args"]
+    name, bias = field["bias"]["class_path"].rpartition(".")[2], field["bias"]["init_args"]
+    is_gaussian = name == "GaussianBias"
+    width = bias["width"] if is_gaussian else field["shape"]["init_args"]["radius"]
+    assert (name, bias["strength"], width) == wanted
+    is_mlp = scene["features"]["class_path"].endswith("FrequencyFeatures")
+    assert scene["field"]["class_path"].endswith("ExponentialDensity" if is_mlp else "SoftplusDensity")
+
+
+def test_a_checkpoint_with_the_defaults_of_its_scene_is_the_same_field(folder):
+    stored = torch.load(RUNS / "mlp" / "checkpoints" / "last.ckpt", weights_only=True)
+    stored["hyper_parameters"]["scene"]["init_args"]["bias"] = None
+    torch.save(stored, folder / "alone.ckpt")
+    tree = layers.arrange(["--resume", "alone.ckpt"]).layers[-1].tree
+    field = tree["model"]["init_args"]["scene"]["init_args"]["field"]
+    assert field["class_path"] == "dreamfusion_pl.scene.density.ExponentialDensity"
+    assert field["init_args"]["bias"]["init_args"] == {"strength": 5.0, "width": 0.2}
+
+
+WRONG = [
+    (["--model.scene={oops"], "model.scene"),
+    (["--config", "list.yaml"], "model.scene.bias must be a class or a mapping"),
+    (["--config", "mixed.yaml"], "model.directions is now model.prompts.directions"),
+    (["--model.scene.width={oops"], "is not valid YAML"),
+]
+
+
+@pytest.mark.parametrize(("words", "message"), WRONG, ids=[words[-1] for words, _ in WRONG])
+def test_what_cannot_be_moved_is_one_message(folder, capsys, words, message):
+    (folder / "list.yaml").write_text("model: {init_args: {scene: {init_args: {bias: [1]}}}}")
+    (folder / "mixed.yaml").write_text("model: {init_args: {directions: 4, prompts: other.yaml}}")
+    assert main(["fit", "--prompt", "a red chair", *words]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_what_is_not_ours_is_left_alone():
+    scene = {"class_path": "mine.Scene", "init_args": {"width": 5, "bias": None}}
+    for tree in (
+        {"model": {"init_args": {"scene": scene}}},
+        {"model": {"class_path": "mine.MyDreamFusion", "init_args": {"directions": 4}}},
+    ):
+        assert migration.update_tree(tree) == (tree, {})
+    words = ["--prompt", f"{BASE}.LinearBias", f"--prompt={BASE}.LinearBias", "--model.scene", "mine.Scene"]
+    assert migration.update_words(words) == (words, {})
+
+
+def test_a_batch_of_before_goes_on(folder):
+    from dreamfusion_pl.commands.batch import OPTIONS, _keep_options
+
+    (folder / "old.yaml").write_text(OVERLAY)
+    options = ["--config", "old.yaml", "--model.directions", "4"]
+    kept = {"options": options, "configs": {"old.yaml": yaml.safe_load(OVERLAY)}}
+    (folder / OPTIONS).write_text(json.dumps(kept))
+    _keep_options(options, folder)
+    (folder / "old.yaml").write_text(OVERLAY.replace("7.0", "8.0"))
+    with pytest.raises(ValueError, match=r"other contents of old.yaml"):
+        _keep_options(options, folder)
+
+
+def test_perp_neg_can_be_switched_off_by_its_name_of_today(folder):
+    words = ["--model.prompts.perp_neg", "PerpNeg", "--model.prompts.overhead_deg=50"]
+    assert model_of(*words)["prompts"]["perp_neg"]["side_behind"] == [1.0, 0.5, -0.606]
+    prompts = model_of(*words, "--model.prompts.perp_neg", "null", "--model.prompts.front_deg", "30")[
+        "prompts"
+    ]
+    assert [prompts[name] for name in ("perp_neg", "overhead_deg", "front_deg")] == [None, 50.0, 30.0]
 
 
 def test_words_of_today_are_left_alone():
@@ -201,6 +330,14 @@ def test_a_finished_object_is_looked_at(folder, name):
         assert torch.equal(value, weights[f"scene.{key}"]), key
     assert model.scene.radius == (1.4 if name == "mlp" else 0.6)
     assert not model.distillation.state_dict() and model.prompt == "a red chair"
+
+
+def test_a_run_with_shampoo_is_looked_at_by_a_process_that_knows_nothing_of_it():
+    place = RUNS / "mlp"
+    code = "from pathlib import Path; from dreamfusion_pl.evaluation.finished_runs import load; "
+    code += f"load(Path({str(place)!r}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_checkpoint_without_its_folder(folder, capsys):
