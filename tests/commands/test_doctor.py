@@ -105,6 +105,7 @@ def test_a_damaged_index(capsys, tmp_path, file, text):
 
 def test_a_trial_says_what_the_whole_fit_takes(capsys):
     small = ["--data.views_per_step=1", "--data.resolution=16", "--trainer.max_steps=7200"]
+    small += ["--data.look_resolution=16", "--data.num_val_views=1", "--data.num_test_views=2"]
     status, report = diagnose(capsys, "--trial", "4", *small)
     trial = report["trial"]
     assert status == 0 and trial["steps"] == 4 and trial["max_steps"] == 7200 and trial["device"] == "cpu"
