@@ -18,15 +18,8 @@ COMMANDS = [line for line in LINES if line.startswith("python -m dreamfusion_pl 
 SNIPPETS = [block for kind, block in BLOCKS if kind == "python"]
 RUN_ELSEWHERE = ("pip install ", "tensorboard ", "python tests/benchmarks/", "printf ")  # .ci/run, by hand
 SMALL_MESH = ["--trainer.callbacks", json.dumps(SMALL_CALLBACKS)]
-SHORT_FIT = [
-    "--trainer.max_steps",
-    "2",
-    "--data.num_test_views",
-    "4",
-    "--data.look_resolution",
-    "16",
-    *SMALL_MESH,
-]
+SHORT_FIT = ["--trainer.max_steps", "2", "--data.num_test_views", "4", "--data.look_resolution", "16"]
+SHORT_FIT += SMALL_MESH
 SHORT_TRAINING = ["--trainer.max_steps", "1", "--data.count", "64", "--data.batch_size", "4"]
 
 

@@ -50,9 +50,8 @@ class GaussianBias(DensityBias):
 class LinearBias(DensityBias):
     """Cone ``strength * (1 - r / size)``, 0 on the shape's surface (Magic3D; meant for a softplus density).
 
-    With a strength of 10, as in Magic3D, the
-    initial transmittance through the centre of a ball of radius 0.6 is 1/450, too little for a hole to open
-    there; with a strength of 3 it is 1/8.
+    With a strength of 10, as in Magic3D, the initial transmittance through the centre of a ball of radius 0.6
+    is 1/450, too little for a hole to open there; with a strength of 3 it is 1/8.
 
     Args:
         strength: value at the centre.

@@ -6,7 +6,6 @@ from typing import Any, final
 
 import pytest
 import torch
-from scenes import AnalyticDensity
 from torch import Tensor
 
 from dreamfusion_pl.data.orbit import orbit
@@ -96,7 +95,3 @@ def test_normals_are_the_gradient_of_the_distance(ball, normals):
     centre = rendering.normal[0][7:9, 7:9].mean((0, 1))  # the front, seen from 20 degrees above
     wanted = torch.nn.functional.normalize(views.origin[0], dim=0)
     assert (centre * wanted).sum() > 0.95
-
-
-def test_a_density_does_not_know_its_surface():
-    assert AnalyticDensity.surface is None and AnalyticDensity.empty_level == 0.0
