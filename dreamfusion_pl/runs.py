@@ -108,6 +108,7 @@ class RunCommand(LightningCLI):
         args: list[str],
         before_fit: Callable[[LightningModule, Trainer], None] = _do_nothing,
     ) -> None:
+        self._command = command
         self._before_fit = before_fit
         is_fit = command == "fit"
         self._arguments = layers.arrange(args, layers.flaw_for_fit if is_fit else layers.flaw, is_fit)
@@ -128,6 +129,10 @@ class RunCommand(LightningCLI):
             auto_configure_optimizers=False,
             args=[command, *self._arguments.flat()],
         )
+
+    def subcommands(self) -> dict[str, set[str]]:
+        """Return only the command that runs: to build the parsers of all four costs every start time."""
+        return {self._command: LightningCLI.subcommands()[self._command]}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the prompt, and link one seed to model and data."""
