@@ -97,17 +97,18 @@ class DreamFusion(LightningModule):
 
     def forward(self, views: Views, needs_normals: bool = True) -> Rendering:
         """Render B views of the current scene, x = g(theta), with normals only if they are needed."""
-        return self.renderer(self.scene, self.background, views, self.progress, needs_normals)
+        with torch.autocast(self.device.type, enabled=False):  # bfloat16 rays would miss their pixels
+            return self.renderer(self.scene, self.background, views, self.progress, needs_normals)
 
     def training_step(self, views: Views, batch_idx: int) -> Tensor:
         """One iteration of Algorithm 1, up to the loss."""
         rendering = self(views)  # 2b  x = g(theta)
         condition = self.prompts(views)  # view-dependent y
-        z = self.encode(rendering)  # z = x for a pixel-space prior
+        z = self.encode(rendering).to(rendering.rgb)  # z = x for a pixel-space prior
         generator = self._generator("distillation", batch_idx, self.global_rank)
         losses = self.distillation(z, condition, self.prior, self.progress, generator)  # 2c-2f
         regularizers, parts = self.regularizers(rendering, self.progress)
-        total = losses.total + regularizers
+        total = losses.total + losses.unit * regularizers
         terms = {"distillation": losses.surrogate, **losses.own, **parts}
         self.log_dict({f"loss/{name}": term.detach() for name, term in terms.items()})
         self.log("loss", total.detach(), prog_bar=True)
@@ -143,9 +144,7 @@ class DreamFusion(LightningModule):
         The learning rate is a function of progress.
         """
         groups = self.scene.param_groups(self.learning_rate)
-        background = list(self.background.parameters())
-        if background:
-            groups.append({"params": background, "lr": self.learning_rate})
+        groups += self.background.param_groups(self.learning_rate)
         groups += self.distillation.param_groups(self.learning_rate)
         optimizer = self.make_optimizer(groups)
         steps = self.trainer.max_steps
@@ -183,9 +182,10 @@ class DreamFusion(LightningModule):
             self.prior.to(self.device)
 
     def on_train_batch_start(self, batch: Views, batch_idx: int) -> None:
-        """Set progress and, every few steps, update the occupancy grid."""
+        """Set progress and, every few optimizer steps, update the occupancy grid."""
         self._set_progress()
-        if batch_idx % self.occupancy_interval == 0:
+        is_first = batch_idx % self.trainer.accumulate_grad_batches == 0
+        if is_first and self.trainer.global_step % self.occupancy_interval == 0:
             generator = self._generator("occupancy", batch_idx, rank=0)  # the same grid on every rank
             self.renderer.update_occupancy(self.scene, self.progress, generator)
 
@@ -201,6 +201,8 @@ class DreamFusion(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Save progress, on which the scene depends, and the prompt."""
+        if self.trainer.state.fn == "fit":  # a callback may save before this module's own hook
+            self._set_progress()
         checkpoint.update(progress=self.progress, prompt=self.prompt)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

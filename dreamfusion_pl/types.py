@@ -36,6 +36,7 @@ class Views(NamedTuple):
     diffuse: Tensor  # [B] diffuse intensity l_rho
     textureless: Tensor  # [B] bool, albedo replaced by white
     background: Tensor  # [B, 3] solid background colour
+    solid: Tensor  # [B] bool, the solid colour is used in place of a learned background
     jitter: Tensor  # [B, H, W] in [0, 1), offset of all samples of a ray within their strata
 
 

@@ -18,7 +18,13 @@ from dreamfusion_pl.algorithm import DreamFusion
 from dreamfusion_pl.diffusion.noise import SigmaSquared, VariancePreserving, per_row
 from dreamfusion_pl.diffusion.prior import DiffusionPrior
 from dreamfusion_pl.diffusion.text.prompts import ViewDependentPrompts
-from dreamfusion_pl.distillation.base import Distillation, DistillationLoss, draw_noise, surrogate
+from dreamfusion_pl.distillation.base import (
+    Distillation,
+    DistillationLoss,
+    draw_noise,
+    loss_unit,
+    surrogate,
+)
 from dreamfusion_pl.distillation.sds import ScoreDistillation
 from dreamfusion_pl.rendering.regularizers import Regularizers
 from dreamfusion_pl.rendering.renderer import Renderer
@@ -92,7 +98,7 @@ class LearnedMean(Distillation):
         eps = draw_noise(z, generator)
         eps_hat = prior.guided(prior.schedule.diffuse(z, eps, t), t, condition, 0.0)
         own = (z.detach() - self.mean).square().mean()
-        return DistillationLoss(surrogate(z, eps_hat - eps), {"mean": own})
+        return DistillationLoss(surrogate(z, eps_hat - eps), loss_unit(z, 0.0), {"mean": own})
 
 
 @final
@@ -138,7 +144,7 @@ class Impatient(Callback):
         os.kill(os.getpid(), signal.SIGINT)
 
 
-SMALL_WEIGHT = Constant(0.01)
+SMALL_WEIGHT = Constant(1e-5)
 
 
 def small_model(

@@ -110,6 +110,55 @@ def test_progress_and_prompt_are_in_the_checkpoint(tmp_path):
     assert again.progress == 1.0
 
 
+def test_a_checkpoint_of_the_last_step_holds_the_scene_as_it_is_exported(tmp_path):
+    """Callbacks save before the module's own hook: the progress must not be that of the step before."""
+
+    class Save(Checkpoint):
+        def on_train_batch_end(self, trainer, *_):
+            steps = trainer.global_step
+            trainer.save_checkpoint(tmp_path / f"{steps}.ckpt")
+            saved.append(torch.load(tmp_path / f"{steps}.ckpt", weights_only=True)["progress"])
+
+    saved = []
+    run(tmp_path, 4, [Save()])
+    assert saved == [0.25, 0.5, 0.75, 1.0]
+
+
+def test_the_occupancy_grid_counts_steps_not_batches():
+    class Count:
+        calls = 0
+
+        def update(self, *_):
+            Count.calls += 1
+
+    model = small_model()
+    model.occupancy_interval, model.renderer.update_occupancy = 2, Count().update
+    trainer(6, enable_checkpointing=False, accumulate_grad_batches=3).fit(model, datamodule=views())
+    assert Count.calls == 3
+
+
+@pytest.mark.parametrize("normals", ["surface", "exact"])
+def test_rendering_and_losses_are_in_float32_under_autocast(normals):
+    model = small_model()
+    model.renderer.normals = normals
+    batch = views().draw(0, 0.5, 8)
+    whole = model(batch)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = model(batch)
+    for name, one, other in zip(whole._fields, whole, mixed, strict=True):
+        assert other.dtype == torch.float32 and torch.equal(one, other), name
+
+
+def test_a_step_under_autocast_has_the_loss_of_one_without():
+    losses = []
+    for precision in ("32-true", "bf16-mixed"):
+        fitted = trainer(1, enable_checkpointing=False, precision=precision)
+        fitted.fit(small_model(), datamodule=views())
+        losses.append(fitted.callback_metrics["loss"])
+    assert losses[1].dtype == torch.float32
+    torch.testing.assert_close(losses[1], losses[0])
+
+
 def test_steps_must_be_known():
     endless = trainer(-1, enable_checkpointing=False)
     with pytest.raises(ValueError, match="max_steps"):

@@ -15,7 +15,6 @@ from fakes import SMALL_RUN, finish
 
 from dreamfusion_pl import rng
 from dreamfusion_pl.algorithm import DreamFusion
-from dreamfusion_pl.rendering import regularizers
 from dreamfusion_pl.types import Views
 
 TESTS = Path(__file__).parent
@@ -73,9 +72,8 @@ def one_process_gradient(folder: Path, step: int, ranks: tuple[int, int]) -> dic
             model.prior.encode(rendering.rgb, progress),
             rng.generator(0, "distillation", rank, step),
         )
-        loss = model.distillation(z, model.prompts(views), model.prior, progress, generator).total
-        loss = loss + model.regularizers.opacity(progress) * regularizers.opacity(rendering)
-        loss = loss + model.regularizers.orientation(progress) * regularizers.orientation(rendering)
+        losses = model.distillation(z, model.prompts(views), model.prior, progress, generator)
+        loss = losses.total + losses.unit * model.regularizers(rendering, progress)[0]
         (0.5 * loss).backward()
     return {name: parameter.grad for name, parameter in model.named_parameters()}
 

@@ -70,6 +70,7 @@ def views_at(elevation_deg: list[float], azimuth_deg: list[float]) -> Views:
         diffuse=zero,
         textureless=zero.bool(),
         background=torch.zeros(count, 3),
+        solid=zero.bool(),
         jitter=torch.zeros(count, 2, 2),
     )
 

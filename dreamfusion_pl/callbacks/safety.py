@@ -9,7 +9,10 @@ from typing import Any, final
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-EMPTY, FULL = 0.005, 0.97  # below or above this mean opacity of an image, no object can be recognized
+# Mean opacity of all pictures below which nothing is left; opacity of every picture above which all are full.
+EMPTY, FULL = 0.005, 0.97
+
+NOTHING_SEEN = [0.0, 1.0, 0.0]  # sum of opacities, the lowest, their number
 
 
 class DivergedError(ValueError):
@@ -23,14 +26,16 @@ class Safety(Callback):
     A gradient that is not finite is set to zero on the device, without synchronization. In such a bad step
     only the optimizer's momentum moves the weights. Every ``every`` steps the callback checks the run: after
     no bad step it takes a snapshot of the state, after ``patience`` bad steps or more it rolls back to the
-    last snapshot, and after ``rollbacks`` rollbacks training ends. If the object has vanished or fills the
-    image, a warning is printed once; if that holds for ``lost`` checks in a row, training ends.
+    last snapshot, and after ``rollbacks`` rollbacks training ends. If the object has vanished from all pictures
+    since the last check, or fills every one of them, a warning is printed once; if that holds for ``lost``
+    checks in a row, training ends. A single step says little: with one view a step, a close camera fills
+    its picture with a healthy object.
 
     Args:
         every: steps between two checks.
         patience: number of bad steps between two checks that causes a rollback.
         rollbacks: maximum number of rollbacks.
-        lost: number of checks in a row with an empty or full image after which training ends; 0: never.
+        lost: number of checks in a row with empty or full pictures after which training ends; 0: never.
 
     Raises:
         ValueError: ``every`` or ``patience`` is below 1, or ``rollbacks`` or ``lost`` is negative.
@@ -46,6 +51,7 @@ class Safety(Callback):
         self.notes: list[str] = []
         self._snapshot: tuple[dict[str, Any], list[dict[str, Any]]] | None = None
         self._num_bad = torch.zeros(())  # bad steps since the last check
+        self._opacity = torch.tensor(NOTHING_SEEN)  # of the steps since the last check
         self._reset()
 
     @property
@@ -61,6 +67,7 @@ class Safety(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take the first snapshot, unless a checkpoint contained one."""
         self._num_bad = self._num_bad.to(pl_module.device)
+        self._opacity = self._opacity.to(pl_module.device)
         if self._snapshot is None:
             self._take_snapshot(trainer, pl_module)
 
@@ -73,6 +80,7 @@ class Safety(Callback):
             "went_back": self._num_rollbacks,
             "skipped": self._skipped,
             "bad": int(self._num_bad),
+            "opacity": self._opacity.tolist(),
             "lost_looks": self._num_lost,
             "looked": self._checked_step,
             "good": None if self._snapshot_step == trainer.global_step else self._snapshot,
@@ -89,6 +97,7 @@ class Safety(Callback):
         self._num_rollbacks, self._skipped = known["went_back"], known["skipped"]
         self._num_lost, self._checked_step = known["lost_looks"], known["looked"]
         self._num_bad = torch.tensor(float(known["bad"]))
+        self._opacity = torch.tensor(known.get("opacity", NOTHING_SEEN))
 
     def on_before_optimizer_step(
         self, trainer: Trainer, pl_module: LightningModule, optimizer: torch.optim.Optimizer
@@ -105,7 +114,11 @@ class Safety(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Check every ``every`` optimizer steps."""
+        """Note the opacity, on the device; check every ``every`` optimizer steps."""
+        opacity = trainer.callback_metrics.get("opacity")
+        if opacity is not None:
+            total, lowest, count = self._opacity
+            self._opacity = torch.stack([total + opacity, torch.minimum(lowest, opacity), count + 1.0])
         if trainer.global_step % self.every == 0 and trainer.global_step != self._checked_step:
             self._checked_step = trainer.global_step
             self._check(trainer, pl_module)
@@ -114,6 +127,7 @@ class Safety(Callback):
         self.notes, self._num_rollbacks, self._skipped, self._num_lost = [], 0, 0, 0
         self._checked_step = 0  # step of the last check
         self._num_bad = torch.zeros(())
+        self._opacity = torch.tensor(NOTHING_SEEN)
         self._snapshot, self._snapshot_step = None, -1  # the snapshot and its step
 
     def _take_snapshot(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -128,9 +142,10 @@ class Safety(Callback):
             self._take_snapshot(trainer, pl_module)
         elif bad >= self.patience or not is_sound:
             self._roll_back(trainer, pl_module)
-        opacity = trainer.callback_metrics.get("opacity")
-        if opacity is not None and trainer.global_step > 0.2 * trainer.max_steps:
-            self._watch_opacity(trainer, float(opacity))
+        total, lowest, count = self._opacity.tolist()
+        self._opacity.copy_(torch.tensor(NOTHING_SEEN))
+        if count and trainer.global_step > 0.2 * trainer.max_steps:
+            self._watch_opacity(trainer, total / count, lowest)
 
     def _roll_back(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert self._snapshot is not None
@@ -151,8 +166,9 @@ class Safety(Callback):
             f"gradients were not finite; went back to the last good state at step {trainer.global_step}",
         )
 
-    def _watch_opacity(self, trainer: Trainer, opacity: float) -> None:
-        is_lost = opacity < EMPTY or opacity > FULL  # False for NaN, which the gradient check handles
+    def _watch_opacity(self, trainer: Trainer, mean: float, lowest: float) -> None:
+        is_empty = mean < EMPTY
+        is_lost = is_empty or lowest > FULL  # False for NaN, which the gradient check handles
         if trainer.world_size > 1:  # ranks render different views but must stop together
             is_lost = bool(trainer.strategy.reduce_boolean_decision(is_lost))
         if not is_lost:
@@ -161,7 +177,7 @@ class Safety(Callback):
         self._num_lost += 1
         note = (
             "the object has vanished: lower --model.regularizers.opacity, or take another seed"
-            if opacity < EMPTY
+            if is_empty
             else "the object fills the picture: raise --model.regularizers.opacity, or take another seed"
         )
         self._note(trainer, note)

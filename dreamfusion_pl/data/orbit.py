@@ -50,6 +50,7 @@ def orbit(
         diffuse=torch.zeros(count),
         textureless=torch.zeros(count, dtype=torch.bool),
         background=torch.tensor(background).expand(count, 3),
+        solid=torch.zeros(count, dtype=torch.bool),
         jitter=torch.tensor(0.5).expand(count, height, width),
     )
 

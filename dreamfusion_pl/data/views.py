@@ -68,6 +68,8 @@ class RandomViews(LightningDataModule):
         textureless_probability: probability that a shaded view is textureless (albedo replaced by white).
         ambient: ambient intensity of shaded views, in [0, 1].
         diffuse: diffuse intensity of shaded views, in [0, 1].
+        solid_probability: probability that a view has a random solid background in place of a learned one, so
+            that the object cannot be painted on the background.
         look_elevation_deg: elevation of the validation and test rings in degrees.
         look_distance: camera distance of these rings; None uses the middle of ``distance``.
         look_focal: focal length of these rings; None uses the middle of ``focal``.
@@ -98,6 +100,7 @@ class RandomViews(LightningDataModule):
         textureless_probability: float = 0.5,
         ambient: float = 0.1,
         diffuse: float = 0.9,
+        solid_probability: float = 0.5,
         look_elevation_deg: float = 15.0,
         look_distance: float | None = None,
         look_focal: float | None = None,
@@ -134,6 +137,7 @@ class RandomViews(LightningDataModule):
         self.position_noise, self.target_noise, self.up_noise = position_noise, target_noise, up_noise
         self.albedo_fraction, self.ambient, self.diffuse = albedo_fraction, ambient, diffuse
         self.shaded_probability, self.textureless_probability = shaded_probability, textureless_probability
+        self.solid_probability = solid_probability
         self.look_elevation_deg, self.look_resolution = look_elevation_deg, look_resolution
         self.look_distance = sum(distance) / 2 if look_distance is None else look_distance
         self.look_focal = sum(focal) / 2 if look_focal is None else look_focal
@@ -175,6 +179,7 @@ class RandomViews(LightningDataModule):
             textureless=textureless,
             background=torch.rand(count, 3, generator=generator),
             jitter=torch.rand(count, resolution, resolution, generator=generator),
+            solid=torch.rand(count, generator=generator) < self.solid_probability,
         )
 
     def train_dataloader(self) -> ViewLoader:

@@ -17,6 +17,7 @@ class DistillationLoss(NamedTuple):
     """Losses of a distillation; their sum is minimized."""
 
     surrogate: Tensor  # scalar whose gradient with respect to z is that of the distillation
+    unit: float  # the unit in which regularizers are weighted, see loss_unit
     own: dict[str, Tensor] = {}  # scalar losses of the distillation's own parameters, by name
 
     @property
@@ -107,6 +108,16 @@ def check_guidance(guidance_scale: float) -> float:
     if guidance_scale < 0.0:
         raise ValueError(f"guidance_scale is omega >= 0 (0 is no guidance), got {guidance_scale}")
     return guidance_scale
+
+
+def loss_unit(z: Tensor, guidance_scale: float) -> float:
+    """Return the unit of loss of z [B, C, h, w], ``h w (1 + omega)``.
+
+    Eq. 2 sums over all elements of z, and the difference of predictions grows with 1 + omega, while regularizers are
+    means over pixels. Multiplied by this unit, a regularizer of the same weight has the same strength relative
+    to the distillation for every resolution, prior, guidance scale and number of views.
+    """
+    return z.shape[-2] * z.shape[-1] * (1.0 + guidance_scale)
 
 
 def surrogate(z: Tensor, gradient: Tensor) -> Tensor:

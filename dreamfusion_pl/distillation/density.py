@@ -26,7 +26,7 @@ from torch import Tensor
 from dreamfusion_pl.diffusion.closed_form import GaussianPrior
 from dreamfusion_pl.diffusion.noise import Weighting
 from dreamfusion_pl.diffusion.prior import DiffusionPrior
-from dreamfusion_pl.distillation.base import Distillation, DistillationLoss, TimeRange
+from dreamfusion_pl.distillation.base import Distillation, DistillationLoss, TimeRange, loss_unit
 from dreamfusion_pl.schedule import Schedule
 from dreamfusion_pl.types import Condition
 
@@ -79,4 +79,5 @@ class DensityDistillation(Distillation):
         t = self.times.draw(len(z), progress, generator).to(z.device)
         alpha, sigma = prior.schedule.alpha(t), prior.schedule.sigma(t)
         weight = self.weighting(alpha, sigma) * sigma / alpha
-        return DistillationLoss((weight * prior.divergence(z, t, condition.text)).mean())
+        loss = (weight * prior.divergence(z, t, condition.text)).mean()
+        return DistillationLoss(loss, loss_unit(z, guidance_scale=0.0))

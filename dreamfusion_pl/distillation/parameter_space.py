@@ -15,6 +15,7 @@ from dreamfusion_pl.distillation.base import (
     TimeRange,
     check_guidance,
     draw_noise,
+    loss_unit,
 )
 from dreamfusion_pl.schedule import Schedule
 from dreamfusion_pl.types import Condition
@@ -73,4 +74,4 @@ class ParameterSpaceSampling(Distillation):
         eps_hat = prior.guided(z_t, t, condition, self.guidance_scale)
         weight = self.weighting(prior.schedule.alpha(t), prior.schedule.sigma(t))
         loss = (weight * (eps_hat - eps).square().sum(dim=(1, 2, 3))).mean()  # seed eq. 1
-        return DistillationLoss(loss)
+        return DistillationLoss(loss, loss_unit(z, self.guidance_scale))

@@ -15,6 +15,7 @@ from dreamfusion_pl.distillation.base import (
     TimeRange,
     check_guidance,
     draw_noise,
+    loss_unit,
     surrogate,
 )
 from dreamfusion_pl.schedule import Schedule
@@ -63,4 +64,4 @@ class ScoreDistillation(Distillation):
             eps_hat = prior.guided(z_t, t, condition, self.guidance_scale)
             weight = self.weighting(prior.schedule.alpha(t), prior.schedule.sigma(t))
             gradient = per_row(weight) * (eps_hat - eps)  # seed eq. 2
-        return DistillationLoss(surrogate(z, gradient))
+        return DistillationLoss(surrogate(z, gradient), loss_unit(z, self.guidance_scale))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple, final
+from collections.abc import Iterable
+from typing import Any, Literal, NamedTuple, final
 
 import torch
 from torch import Tensor, nn
@@ -37,6 +38,30 @@ class _Lights(NamedTuple):
     ambient: Tensor  # [R]
     diffuse: Tensor  # [R]
     textureless: Tensor  # [R] bool
+
+
+class _Segments(NamedTuple):
+    """R rays and the parts of them that are sampled."""
+
+    origins: Tensor  # [R, 3]
+    directions: Tensor  # [R, 3]
+    near: Tensor  # [R]
+    far: Tensor  # [R]
+    jitter: Tensor  # [R]
+    occupied: Tensor | None  # [R, M] bool, which of M equal pieces are occupied; None: no grid
+
+
+class _Traced(NamedTuple):
+    """What is seen along R rays, over nothing; colours, normals, latents and depth premultiplied by opacity."""
+
+    color: Tensor  # [R, 3]
+    normal: Tensor  # [R, 3]
+    facing: Tensor  # [R, S] or [R, 1]
+    albedo: Tensor  # [R, 3]
+    latent: Tensor  # [R, L]
+    opacity: Tensor  # [R]
+    depth: Tensor  # [R]
+    weights: Tensor  # [R, S]
 
 
 class _Shaded(NamedTuple):
@@ -133,49 +158,62 @@ class Renderer(nn.Module):
         behind = background(rays.directions, views).reshape(-1, 3)
         flat = Rays(rays.origins.reshape(-1, 3), rays.directions.reshape(-1, 3))
         near, far = sphere_bounds(flat, scene.radius)
-        per_sample = needs_normals and self.normals != "surface"
-        samples = self._sample(scene, flat, near, far, views.jitter.reshape(-1), progress, per_sample)
-        opacity = samples.weights.sum(-1)
-        albedo = accumulate(samples.weights, samples.albedo)
-        latent = accumulate(samples.weights, samples.latent)
-        if scene.latent_colors is not None:
-            latent = over(latent, opacity, scene.latent_colors.latents(behind))
-        depth = (samples.weights * samples.distances).sum(-1)
+        segments = self._segments(flat, near, far, views.jitter.reshape(-1), scene.radius)
         lights = _lights_of_rays(views)
-        if not needs_normals:
-            shaded = _unshaded(albedo, opacity, lights)
-        elif per_sample:
-            shaded = _shade_samples(samples, flat, lights)
+        met = _rays_to_trace(segments)
+        if met is None:
+            traced = self._trace(scene, segments, lights, progress, needs_normals)
         else:
-            shaded = self._shade_surface(scene, flat, albedo, opacity, depth, lights, progress)
+            some = self._trace(
+                scene, _Segments(*_take(segments, met)), _Lights(*_take(lights, met)), progress, needs_normals
+            )
+            traced = _Traced(*(_spread(field, met, len(near)) for field in some))
+        latent = traced.latent
+        if scene.latent_colors is not None:
+            latent = over(latent, traced.opacity, scene.latent_colors.latents(behind))
         picture = Rendering(
-            rgb=over(shaded.color, opacity, behind),
-            albedo=over(albedo, opacity, behind),
-            opacity=opacity,
-            depth=depth + (1.0 - opacity) * far,
-            normal=shaded.normal,
-            weights=samples.weights,
-            facing=shaded.facing,
+            rgb=over(traced.color, traced.opacity, behind),
+            albedo=over(traced.albedo, traced.opacity, behind),
+            opacity=traced.opacity,
+            depth=traced.depth + (1.0 - traced.opacity) * far,
+            normal=traced.normal,
+            weights=traced.weights,
+            facing=traced.facing,
             latent=latent,
         )
         return Rendering(*(field.reshape(num_views, height, width, *field.shape[1:]) for field in picture))
 
-    def _sample(
-        self,
-        scene: Scene,
-        rays: Rays,
-        near: Tensor,
-        far: Tensor,
-        jitter: Tensor,
-        progress: float,
-        per_sample: bool,
-    ) -> _Samples:
-        if self.occupancy is None:
+    def _segments(self, rays: Rays, near: Tensor, far: Tensor, jitter: Tensor, radius: float) -> _Segments:
+        occupied = None
+        if self.occupancy is not None:
+            occupied = self.occupancy.strata(rays, near, far, radius, self.num_strata)
+        return _Segments(*rays, near, far, jitter, occupied)
+
+    def _trace(
+        self, scene: Scene, segments: _Segments, lights: _Lights, progress: float, needs_normals: bool
+    ) -> _Traced:
+        rays = Rays(segments.origins, segments.directions)
+        per_sample = needs_normals and self.normals != "surface"
+        samples = self._sample(scene, segments, progress, per_sample)
+        opacity = samples.weights.sum(-1)
+        albedo = accumulate(samples.weights, samples.albedo)
+        depth = (samples.weights * samples.distances).sum(-1)
+        if not needs_normals:
+            shaded = _unshaded(albedo, opacity, lights)
+        elif per_sample:
+            shaded = _shade_samples(samples, rays, lights)
+        else:
+            shaded = self._shade_surface(scene, rays, albedo, opacity, depth, lights, progress)
+        latent = accumulate(samples.weights, samples.latent)
+        return _Traced(*shaded, albedo, latent, opacity, depth, samples.weights)
+
+    def _sample(self, scene: Scene, segments: _Segments, progress: float, per_sample: bool) -> _Samples:
+        origins, directions, near, far, jitter, occupied = segments
+        if occupied is None:
             distances, delta = uniform_samples(near, far, jitter, self.num_samples)
         else:
-            occupied = self.occupancy.strata(rays, near, far, scene.radius, self.num_strata)
             distances, delta = place_samples(occupied, near, far, jitter, self.num_samples)
-        points = rays.origins[:, None] + distances[..., None] * rays.directions[:, None]
+        points = origins[:, None] + distances[..., None] * directions[:, None]
         flat = points.reshape(-1, 3)
         normal = None
         if per_sample and self.normals == "exact":
@@ -213,6 +251,26 @@ class Renderer(nn.Module):
         surface = torch.where(lights.textureless[:, None], opacity[:, None], albedo)
         facing = facing_away(normal, rays.directions)[:, None]
         return _Shaded(surface * irradiance[:, None], normal * opacity[:, None], facing)
+
+
+def _rays_to_trace(segments: _Segments) -> Tensor | None:
+    """Return the indices of the rays that meet an occupied cell, [Q]; None: trace all.
+
+    Only on a CPU: elsewhere a number of rays that changes would cost a synchronization and static shapes.
+    """
+    if segments.occupied is None or segments.near.device.type != "cpu":
+        return None
+    met = segments.occupied.any(dim=1).nonzero()[:, 0]
+    return met if 0 < len(met) < len(segments.near) else None
+
+
+def _take(fields: Iterable[Tensor | None], rays: Tensor) -> list[Any]:
+    return [None if field is None else field[rays] for field in fields]
+
+
+def _spread(field: Tensor, rays: Tensor, count: int) -> Tensor:
+    """Put the values of some rays [Q, ...] among those of all, [count, ...]; zero elsewhere."""
+    return field.new_zeros(count, *field.shape[1:]).index_copy(0, rays, field)
 
 
 def _lights_of_rays(views: Views) -> _Lights:

@@ -19,11 +19,15 @@ from pytorch_lightning.cli import LightningArgumentParser
 
 from dreamfusion_pl.callbacks.average import WeightAverage
 from dreamfusion_pl.callbacks.checkpoints import LastCheckpoints
-from dreamfusion_pl.callbacks.safety import DivergedError, Safety
+from dreamfusion_pl.callbacks.safety import FULL, DivergedError, Safety
 from dreamfusion_pl.cli import main
 from dreamfusion_pl.configuration import layers
 from dreamfusion_pl.data.views import RandomViews
 from dreamfusion_pl.run_folder.saved_config import SavedConfiguration
+from dreamfusion_pl.scene.density import LinearBias, SoftplusDensity
+from dreamfusion_pl.scene.field_scene import FieldScene
+from dreamfusion_pl.scene.initial_shape import Ball
+from dreamfusion_pl.scene.planes import PlaneFeatures
 from dreamfusion_pl.terminal import guarded
 
 TESTS = Path(__file__).parents[1]
@@ -300,6 +304,23 @@ def test_a_lost_object_ends_the_run(tmp_path, bias, what):
     with pytest.raises(DivergedError, match=what):
         fit(model, [Safety(every=5, lost=3), Watch()], tmp_path, steps=40, views=views)
     assert steps[-1] == 19  # looks at 10, 15 and 20; Safety stands before Watch
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_healthy_object_that_close_cameras_crop_is_not_lost(seed, tmp_path):
+    """A ball that fills the picture of many steps, of one view each."""
+    ball = SoftplusDensity(Ball(0.7), LinearBias(1000.0))
+    model, safety = small_model(), Safety(every=10, lost=1)
+    model.scene = FieldScene(PlaneFeatures(resolution=8, channels=4, width=8), ball, radius=1.0)
+    model.learning_rate, full = 1e-9, []
+
+    class Watch(Callback):
+        def on_train_batch_end(self, trainer, *_):
+            full.append(float(trainer.callback_metrics["opacity"]) > FULL)
+
+    views = RandomViews(views_per_step=1, resolution=8, look_resolution=8, seed=seed)
+    fit(model, [safety, Watch()], tmp_path, steps=60, views=views)
+    assert sum(full) > 8 and safety.notes == []
 
 
 def test_an_opacity_that_is_no_number_is_no_lost_object(tmp_path, capsys):

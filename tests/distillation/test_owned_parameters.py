@@ -41,8 +41,9 @@ def test_it_is_trained_by_a_loss_of_its_own_that_is_logged(tmp_path):
     trainer, model = fit(tmp_path, 6)
     metrics = trainer.callback_metrics
     terms = [metrics[f"loss/{name}"] for name in ("distillation", "mean")]
-    regularizers = 0.01 * metrics["loss/opacity"] + 0.01 * metrics["loss/orientation"]
-    torch.testing.assert_close(metrics["loss"], sum(terms) + regularizers)
+    regularizers = 1e-5 * metrics["loss/opacity"] + 1e-5 * metrics["loss/orientation"]
+    unit = model.prior.resolution**2  # without guidance
+    torch.testing.assert_close(metrics["loss"], sum(terms) + unit * regularizers)
     assert model.distillation.mean.abs().min() > 0.0
     rates = [group["lr"] for group in trainer.optimizers[0].param_groups]
     assert rates == pytest.approx([0.03, 0.003, 0.015])  # planes, layers, the distillation's own

@@ -65,6 +65,7 @@ def make_views() -> Callable[..., Views]:
             diffuse=torch.full((num_views,), diffuse),
             textureless=torch.arange(num_views) % 2 == 1,
             background=torch.rand(num_views, 3, generator=generator),
+            solid=torch.zeros(num_views, dtype=torch.bool),
             jitter=torch.rand(num_views, size, size, generator=generator),
         )
 

@@ -31,6 +31,14 @@ def test_weights_and_gradients_stay_finite_for_extreme_densities():
     assert density.grad is not None and density.grad.isfinite().all()
 
 
+def test_weights_add_up_to_one_at_most_whatever_the_density():
+    generator = torch.Generator().manual_seed(0)
+    for exponent in (0.0, 5.0, 10.0, 15.0):
+        density = math.exp(exponent) * torch.rand(500, 64, generator=generator)
+        total = compositing_weights(density, torch.rand(500, 1, generator=generator) / 64).sum(-1)
+        assert total.max() <= 1.0 + 1e-6
+
+
 def test_gradient_of_the_weights():
     density = torch.rand(2, 4, dtype=torch.float64, requires_grad=True)
     delta = torch.rand(2, 1, dtype=torch.float64)

@@ -1,3 +1,4 @@
+import pytest
 import torch
 
 from dreamfusion_pl.scene.background import DirectionBackground, SolidBackground
@@ -8,9 +9,9 @@ DIRECTIONS = torch.nn.functional.normalize(
 )
 
 
-def views_with(background):
+def views_with(background, solid=(False, False)):
     fields = {name: torch.zeros(2) for name in Views._fields}
-    return Views(**{**fields, "background": background})
+    return Views(**{**fields, "background": background, "solid": torch.tensor(solid)})
 
 
 def test_a_solid_background_is_the_colour_of_its_view():
@@ -27,3 +28,22 @@ def test_a_direction_background_depends_on_the_direction_only_and_learns():
     assert white.min() > 0.0 and white.max() < 1.0 and white.std() > 0.0
     white.sum().backward()
     assert all(p.grad is not None and p.grad.any() for p in background.parameters())
+
+
+def test_solid_views_replace_a_learned_background():
+    colors, background = torch.rand(2, 3, generator=torch.Generator().manual_seed(1)), DirectionBackground()
+    mixed = background(DIRECTIONS, views_with(colors, solid=(False, True)))
+    assert torch.equal(mixed[0], background(DIRECTIONS, views_with(colors))[0])
+    assert torch.equal(mixed[1], SolidBackground()(DIRECTIONS, views_with(colors))[1])
+
+
+def test_a_background_learns_at_a_tenth_of_the_learning_rate():
+    (group,) = DirectionBackground().param_groups(0.02)
+    assert group["lr"] == pytest.approx(0.002) and len(group["params"]) == 4
+    assert not SolidBackground().param_groups(0.02)
+
+
+@pytest.mark.parametrize("wrong", [{"num_frequencies": 0}, {"width": 0}, {"rate": 0.0}, {"rate": float("nan")}])
+def test_bad_sizes_and_rates_are_refused(wrong):
+    with pytest.raises(ValueError, match="rate above 0"):
+        DirectionBackground(**wrong)

@@ -65,6 +65,7 @@ def sample_views(count: int, size: int, rng: torch.Generator, elevation_deg: tup
         diffuse=1.0 - ambient,
         textureless=torch.zeros(count, dtype=torch.bool),
         background=torch.ones(count, 3),
+        solid=torch.ones(count, dtype=torch.bool),
         jitter=torch.zeros(count, size, size),
     )
 
