@@ -12,7 +12,8 @@ from dreamfusion_pl import runs
 from dreamfusion_pl.algorithm import DreamFusion
 from dreamfusion_pl.data.views import RandomViews
 
-# What the embedded prior demands: its model and picture size, a guidance scale that it stands, the names of its views.
+# What the embedded prior demands: its model and picture size, a guidance scale that it stands, the names of
+# its views.
 STAND_IN = {
     "model.prior.model": "builtin",
     "model.prior.dtype": "auto",

@@ -26,10 +26,10 @@ class Safety(Callback):
     A gradient that is not finite is set to zero on the device, without synchronization. In such a bad step
     only the optimizer's momentum moves the weights. Every ``every`` steps the callback checks the run: after
     no bad step it takes a snapshot of the state, after ``patience`` bad steps or more it rolls back to the
-    last snapshot, and after ``rollbacks`` rollbacks training ends. If the object has vanished from all pictures
-    since the last check, or fills every one of them, a warning is printed once; if that holds for ``lost``
-    checks in a row, training ends. A single step says little: with one view a step, a close camera fills
-    its picture with a healthy object.
+    last snapshot, and after ``rollbacks`` rollbacks training ends. If the object has vanished from all
+    pictures since the last check, or fills every one of them, a warning is printed once; if that holds for
+    ``lost`` checks in a row, training ends. A single step says little: with one view a step, a close camera
+    fills its picture with a healthy object.
 
     Args:
         every: steps between two checks.

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from dreamfusion_pl.configuration import migration
+from dreamfusion_pl.configuration.loss_unit import Below, below
 from dreamfusion_pl.run_folder.checkpoint_io import has_weights_only, is_whole
 
 _PACKAGE = Path(__file__).parent.parent
@@ -90,15 +91,15 @@ def arrange(args: list[str], flaw: Callable[[Path], str] = flaw, is_fit: bool = 
 
 def _updated(configs: list[Config], checkpoint: Path | None, words: list[str]) -> Arguments:
     """Bring layers and words up to date, from the lowest up, with a warning about old names."""
-    updated, features = [], None
+    updated, known = [], Below()
     for config in configs:
-        tree, used = migration.update_tree(config.tree, features)
+        tree, used = migration.update_tree(config.tree, known)
         if used:
             _warn(migration.warning(config.name, used))
             config = config._replace(text=yaml.safe_dump(tree), tree=tree)
-        features = migration.features_of(tree) or features
+        known = below(tree, known)
         updated.append(config)
-    words, used = migration.update_words(words, features)
+    words, used = migration.update_words(words, known)
     if used:
         _warn(migration.warning("the command line", used))
     return Arguments(updated, checkpoint, words)

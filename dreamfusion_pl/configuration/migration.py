@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+import json
 import re
 from typing import Any
 
 import yaml
 
 from dreamfusion_pl.configuration import renames
+from dreamfusion_pl.configuration.loss_unit import Below, below, in_unit
 from dreamfusion_pl.configuration.scene_migration import (
     flags,
     is_old_scene,
@@ -19,15 +21,16 @@ from dreamfusion_pl.configuration.scene_migration import (
 
 PERP_NEG = (["--model", "perp_neg"], ["--model", "prompts", "perp_neg"])
 Tree = dict[str, Any]
+DEFAULT = Below()
 _CLASS = re.compile("|".join(rf"\b{re.escape(name)}\b" for name in renames.CLASSES))
 
 
-def update_tree(tree: Tree, features: str | None = None) -> tuple[Tree, dict[str, str]]:
+def update_tree(tree: Tree, known: Below = DEFAULT) -> tuple[Tree, dict[str, str]]:
     """Return a configuration in today's names, and the old names that it had with the new ones.
 
     Args:
         tree: contents of a configuration file or of a checkpoint.
-        features: class of the scene's features in the layers below; None if there are none.
+        known: what the layers below say.
 
     Raises:
         ValueError: an argument cannot be moved to its new place.
@@ -38,16 +41,16 @@ def update_tree(tree: Tree, features: str | None = None) -> tuple[Tree, dict[str
     if isinstance(model, dict) and model.get("class_path", renames.MODEL) == renames.MODEL:
         arguments = model.get("init_args", model)
         if isinstance(arguments, dict):
-            _update_arguments(arguments, features, used)
+            _update_arguments(arguments, known, used)
     return tree, used
 
 
-def update_words(words: list[str], features: str | None = None) -> tuple[list[str], dict[str, str]]:
+def update_words(words: list[str], known: Below = DEFAULT) -> tuple[list[str], dict[str, str]]:
     """Return a command line in today's names, and the old names that it had with the new ones.
 
     Args:
         words: the words after the command's name.
-        features: class of the scene's features in the layers below; None if there are none.
+        known: what the layers below say.
 
     Raises:
         ValueError: an argument cannot be moved to its new place, or its value is not valid YAML.
@@ -66,6 +69,10 @@ def update_words(words: list[str], features: str | None = None) -> tuple[list[st
             # jsonargparse takes no null for an optional class that is an argument of a class
             updated.append("--model.prompts={perp_neg: null}")
             del rest[len(rest) - (not equals) :]
+        elif path[:1] == ["--model"] and path[1:2] and path[1] in renames.WEIGHTED:
+            value = value if equals else rest.pop() if rest else ""
+            unit = 1.0 if path[2:] in (["start"], ["end"]) else known.unit
+            updated.append(_update_word(f"{flag}={_written(in_unit(_parsed(flag, value), unit))}", used))
         elif path[:2] != ["--model", "scene"]:
             updated.append(word if flag == "--prompt" else _update_word(word, used))
         elif path[2:3] and f"scene.{path[2]}" in renames.ARGUMENTS:
@@ -76,7 +83,7 @@ def update_words(words: list[str], features: str | None = None) -> tuple[list[st
         else:
             updated.append(_update_word(word, used))
     if scene:
-        scene = update_scene(update_classes(scene, used), features, used)
+        scene = update_scene(update_classes(scene, used), known.features, used)
         updated += [f"--model.scene{name}={value}" for name, value in flags(scene)]
     return updated, used
 
@@ -95,14 +102,6 @@ def update_checkpoint(checkpoint: Tree) -> Tree:
         model = tree["model"]
         updated["hyper_parameters"] = {**own, "_class_path": model["class_path"], **model["init_args"]}
     return updated
-
-
-def features_of(tree: Tree) -> str | None:
-    """Return the class of the scene's features in a configuration in today's names; None if it has none."""
-    part: Any = tree
-    for name in ("model", "init_args", "scene", "init_args", "features", "class_path"):
-        part = part.get(name) if isinstance(part, dict) else None
-    return part
 
 
 def warning(place: str, used: dict[str, str]) -> str:
@@ -131,9 +130,13 @@ def _update_word(word: str, used: dict[str, str]) -> str:
     return _CLASS.sub(new, f"{flag}{equals}{value}")
 
 
-def _update_arguments(arguments: Tree, features: str | None, used: dict[str, str]) -> None:
+def _update_arguments(arguments: Tree, known: Below, used: dict[str, str]) -> None:
     if "scene" in arguments:
-        arguments["scene"] = update_scene(arguments["scene"], features, used)
+        arguments["scene"] = update_scene(arguments["scene"], known.features, used)
+    unit = below({"model": {"init_args": arguments}}, known).unit
+    for old in renames.WEIGHTED:
+        if old in arguments:
+            arguments[old] = in_unit(arguments[old], unit)
     for old, new in renames.ARGUMENTS.items():
         if old not in arguments:
             continue
@@ -141,6 +144,8 @@ def _update_arguments(arguments: Tree, features: str | None, used: dict[str, str
         if not isinstance(arguments.get(group) or {}, dict):
             raise ValueError(f"model.{old} is now model.{new}: write it into model.{group}")
         used[f"model.{old}"] = f"model.{new}"
+        if old in renames.WEIGHTED:
+            used[f"model.{old}"] += f" in another unit (divided by {unit:g})"
         arguments[group] = {name: arguments.pop(old), **(arguments.get(group) or {})}
 
 
@@ -161,3 +166,7 @@ def _update_weights(tensors: Tree) -> Tree:
         return f"{renamed[old]}{name.removeprefix(old)}" if old else name
 
     return {new(name): value for name, value in tensors.items()}
+
+
+def _written(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

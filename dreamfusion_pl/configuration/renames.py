@@ -55,6 +55,7 @@ ARGUMENTS = {  # of DreamFusion; also as the start of a longer name
     "scene.blob": "scene.field.bias.strength",
     "scene.offset": "scene.field.offset",
 }
+WEIGHTED = ("opacity_weight", "orientation_weight")  # their values have another unit today
 MODEL = "dreamfusion_pl.algorithm.DreamFusion"
 FIELD_SCENE = "dreamfusion_pl.scene.field_scene.FieldScene"
 BALL = "dreamfusion_pl.scene.initial_shape.Ball"

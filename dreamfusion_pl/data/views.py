@@ -100,7 +100,7 @@ class RandomViews(LightningDataModule):
         textureless_probability: float = 0.5,
         ambient: float = 0.1,
         diffuse: float = 0.9,
-        solid_probability: float = 0.5,
+        solid_probability: float = 0.0,
         look_elevation_deg: float = 15.0,
         look_distance: float | None = None,
         look_focal: float | None = None,

@@ -113,9 +113,9 @@ def check_guidance(guidance_scale: float) -> float:
 def loss_unit(z: Tensor, guidance_scale: float) -> float:
     """Return the unit of loss of z [B, C, h, w], ``h w (1 + omega)``.
 
-    Eq. 2 sums over all elements of z, and the difference of predictions grows with 1 + omega, while regularizers are
-    means over pixels. Multiplied by this unit, a regularizer of the same weight has the same strength relative
-    to the distillation for every resolution, prior, guidance scale and number of views.
+    Eq. 2 sums over all elements of z, and the difference of predictions grows with 1 + omega, while
+    regularizers are means over pixels. Multiplied by this unit, a regularizer of the same weight has the same
+    strength relative to the distillation for every resolution, prior, guidance scale and number of views.
     """
     return z.shape[-2] * z.shape[-1] * (1.0 + guidance_scale)
 

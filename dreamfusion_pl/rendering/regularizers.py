@@ -50,9 +50,9 @@ class Regularizers:
 def orientation_loss(rendering: Rendering) -> Tensor:
     """Penalty on visible normals that face away from the camera, ``sum_i sg(w_i) max(0, n_i . v)^2``.
 
-    It is averaged over the rays that hit something, each weighted with its opacity, so that it does not depend
-    on the share of the picture that the object fills. If there is one normal per ray, its weight is the
-    ray's opacity.
+    It is averaged over the rays that hit something, each weighted with its opacity, so that it does not
+    depend on the share of the picture that the object fills. If there is one normal per ray, its weight is
+    the ray's opacity.
     """
     weights = rendering.weights.detach()
     hits = weights.sum().clamp_min(1e-6)

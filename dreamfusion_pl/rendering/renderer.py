@@ -2,74 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, Literal, NamedTuple, final
+from typing import Literal, final
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from dreamfusion_pl.rendering.lighting import Samples, shade_samples, shade_surface, unshaded
+from dreamfusion_pl.rendering.ray_batch import RayBatch, Traced, ray_batch, trace_where_occupied
 from dreamfusion_pl.rendering.rays import pixel_rays, sphere_bounds
 from dreamfusion_pl.rendering.sampling import OccupancyGrid, place_samples, uniform_samples
-from dreamfusion_pl.rendering.shading import exact_normals, facing_away, finite_difference_normals, lambert
+from dreamfusion_pl.rendering.shading import exact_normals, finite_difference_normals
 from dreamfusion_pl.rendering.volume import accumulate, compositing_weights, over
 from dreamfusion_pl.scene.background import Background
 from dreamfusion_pl.scene.base import Scene
 from dreamfusion_pl.types import Rays, Rendering, Views
 
 Normals = Literal["exact", "finite_difference", "surface"]
-
-
-class _Samples(NamedTuple):
-    """Samples on R rays."""
-
-    points: Tensor  # [R, S, 3]
-    distances: Tensor  # [R, S]
-    weights: Tensor  # [R, S]
-    albedo: Tensor  # [R, S, 3]
-    latent: Tensor  # [R, S, L]
-    normal: Tensor | None  # [R, S, 3], None if there are no normals per sample
-
-
-class _Lights(NamedTuple):
-    """Lighting of R rays."""
-
-    position: Tensor  # [R, 3]
-    ambient: Tensor  # [R]
-    diffuse: Tensor  # [R]
-    textureless: Tensor  # [R] bool
-
-
-class _Segments(NamedTuple):
-    """R rays and the parts of them that are sampled."""
-
-    origins: Tensor  # [R, 3]
-    directions: Tensor  # [R, 3]
-    near: Tensor  # [R]
-    far: Tensor  # [R]
-    jitter: Tensor  # [R]
-    occupied: Tensor | None  # [R, M] bool, which of M equal pieces are occupied; None: no grid
-
-
-class _Traced(NamedTuple):
-    """What is seen along R rays, over nothing; colours, normals, latents and depth premultiplied by opacity."""
-
-    color: Tensor  # [R, 3]
-    normal: Tensor  # [R, 3]
-    facing: Tensor  # [R, S] or [R, 1]
-    albedo: Tensor  # [R, 3]
-    latent: Tensor  # [R, L]
-    opacity: Tensor  # [R]
-    depth: Tensor  # [R]
-    weights: Tensor  # [R, S]
-
-
-class _Shaded(NamedTuple):
-    """Result of shading, premultiplied by opacity."""
-
-    color: Tensor  # [R, 3]
-    normal: Tensor  # [R, 3]
-    facing: Tensor  # [R, S] or [R, 1]
 
 
 @final
@@ -158,16 +107,13 @@ class Renderer(nn.Module):
         behind = background(rays.directions, views).reshape(-1, 3)
         flat = Rays(rays.origins.reshape(-1, 3), rays.directions.reshape(-1, 3))
         near, far = sphere_bounds(flat, scene.radius)
-        segments = self._segments(flat, near, far, views.jitter.reshape(-1), scene.radius)
-        lights = _lights_of_rays(views)
-        met = _rays_to_trace(segments)
-        if met is None:
-            traced = self._trace(scene, segments, lights, progress, needs_normals)
-        else:
-            some = self._trace(
-                scene, _Segments(*_take(segments, met)), _Lights(*_take(lights, met)), progress, needs_normals
-            )
-            traced = _Traced(*(_spread(field, met, len(near)) for field in some))
+        occupied = None
+        if self.occupancy is not None:
+            occupied = self.occupancy.strata(flat, near, far, scene.radius, self.num_strata)
+        traced = trace_where_occupied(
+            ray_batch(flat, near, far, occupied, views),
+            lambda rays: self._trace(scene, rays, progress, needs_normals),
+        )
         latent = traced.latent
         if scene.latent_colors is not None:
             latent = over(latent, traced.opacity, scene.latent_colors.latents(behind))
@@ -183,37 +129,30 @@ class Renderer(nn.Module):
         )
         return Rendering(*(field.reshape(num_views, height, width, *field.shape[1:]) for field in picture))
 
-    def _segments(self, rays: Rays, near: Tensor, far: Tensor, jitter: Tensor, radius: float) -> _Segments:
-        occupied = None
-        if self.occupancy is not None:
-            occupied = self.occupancy.strata(rays, near, far, radius, self.num_strata)
-        return _Segments(*rays, near, far, jitter, occupied)
-
-    def _trace(
-        self, scene: Scene, segments: _Segments, lights: _Lights, progress: float, needs_normals: bool
-    ) -> _Traced:
-        rays = Rays(segments.origins, segments.directions)
+    def _trace(self, scene: Scene, rays: RayBatch, progress: float, needs_normals: bool) -> Traced:
         per_sample = needs_normals and self.normals != "surface"
-        samples = self._sample(scene, segments, progress, per_sample)
+        samples = self._sample(scene, rays, progress, per_sample)
         opacity = samples.weights.sum(-1)
         albedo = accumulate(samples.weights, samples.albedo)
         depth = (samples.weights * samples.distances).sum(-1)
         if not needs_normals:
-            shaded = _unshaded(albedo, opacity, lights)
+            shaded = unshaded(albedo, opacity, rays)
         elif per_sample:
-            shaded = _shade_samples(samples, rays, lights)
+            shaded = shade_samples(samples, rays)
         else:
-            shaded = self._shade_surface(scene, rays, albedo, opacity, depth, lights, progress)
+            shaded = shade_surface(
+                lambda points: scene.level(points, progress), rays, albedo, opacity, depth, self.normal_step
+            )
         latent = accumulate(samples.weights, samples.latent)
-        return _Traced(*shaded, albedo, latent, opacity, depth, samples.weights)
+        return Traced(*shaded, albedo, latent, opacity, depth, samples.weights)
 
-    def _sample(self, scene: Scene, segments: _Segments, progress: float, per_sample: bool) -> _Samples:
-        origins, directions, near, far, jitter, occupied = segments
-        if occupied is None:
-            distances, delta = uniform_samples(near, far, jitter, self.num_samples)
+    def _sample(self, scene: Scene, rays: RayBatch, progress: float, per_sample: bool) -> Samples:
+        bounds = rays.near, rays.far, rays.jitter
+        if self.occupancy is None:
+            distances, delta = uniform_samples(*bounds, self.num_samples)
         else:
-            distances, delta = place_samples(occupied, near, far, jitter, self.num_samples)
-        points = origins[:, None] + distances[..., None] * directions[:, None]
+            distances, delta = place_samples(rays.occupied, *bounds, self.num_samples)
+        points = rays.origins[:, None] + distances[..., None] * rays.directions[:, None]
         flat = points.reshape(-1, 3)
         normal = None
         if per_sample and self.normals == "exact":
@@ -224,7 +163,7 @@ class Renderer(nn.Module):
             normal = finite_difference_normals(lambda p: scene.level(p, progress), flat, self.normal_step)
         appearance = sample.appearance
         shape = distances.shape
-        return _Samples(
+        return Samples(
             points=points,
             distances=distances,
             weights=compositing_weights(sample.density.reshape(shape), delta),
@@ -232,72 +171,3 @@ class Renderer(nn.Module):
             latent=appearance[:, 3:].reshape(*shape, appearance.shape[-1] - 3),
             normal=None if normal is None else normal.reshape(*shape, 3),
         )
-
-    def _shade_surface(
-        self,
-        scene: Scene,
-        rays: Rays,
-        albedo: Tensor,
-        opacity: Tensor,
-        depth: Tensor,
-        lights: _Lights,
-        progress: float,
-    ) -> _Shaded:
-        """Deferred shading with one normal per ray, at its expected depth (normalized by opacity)."""
-        distance = (depth / opacity.clamp_min(1e-4)).detach()
-        points = rays.origins + distance[:, None] * rays.directions
-        normal = finite_difference_normals(lambda p: scene.level(p, progress), points, self.normal_step)
-        irradiance = lambert(normal, points, lights.position, lights.ambient, lights.diffuse)
-        surface = torch.where(lights.textureless[:, None], opacity[:, None], albedo)
-        facing = facing_away(normal, rays.directions)[:, None]
-        return _Shaded(surface * irradiance[:, None], normal * opacity[:, None], facing)
-
-
-def _rays_to_trace(segments: _Segments) -> Tensor | None:
-    """Return the indices of the rays that meet an occupied cell, [Q]; None: trace all.
-
-    Only on a CPU: elsewhere a number of rays that changes would cost a synchronization and static shapes.
-    """
-    if segments.occupied is None or segments.near.device.type != "cpu":
-        return None
-    met = segments.occupied.any(dim=1).nonzero()[:, 0]
-    return met if 0 < len(met) < len(segments.near) else None
-
-
-def _take(fields: Iterable[Tensor | None], rays: Tensor) -> list[Any]:
-    return [None if field is None else field[rays] for field in fields]
-
-
-def _spread(field: Tensor, rays: Tensor, count: int) -> Tensor:
-    """Put the values of some rays [Q, ...] among those of all, [count, ...]; zero elsewhere."""
-    return field.new_zeros(count, *field.shape[1:]).index_copy(0, rays, field)
-
-
-def _lights_of_rays(views: Views) -> _Lights:
-    pixels = views.jitter.shape[1] * views.jitter.shape[2]
-    fields = (views.light, views.ambient, views.diffuse, views.textureless)
-    return _Lights(*(field.repeat_interleave(pixels, dim=0) for field in fields))
-
-
-def _unshaded(albedo: Tensor, opacity: Tensor, lights: _Lights) -> _Shaded:
-    surface = torch.where(lights.textureless[:, None], opacity[:, None], albedo)
-    zero = torch.zeros_like(albedo)
-    return _Shaded(surface * lights.ambient[:, None], zero, zero[:, :1])
-
-
-def _shade_samples(samples: _Samples, rays: Rays, lights: _Lights) -> _Shaded:
-    """Shade every sample (seed 4)."""
-    assert samples.normal is not None
-    irradiance = lambert(
-        samples.normal,
-        samples.points,
-        lights.position[:, None],
-        lights.ambient[:, None],
-        lights.diffuse[:, None],
-    )
-    surface = torch.where(lights.textureless[:, None, None], 1.0, samples.albedo)
-    return _Shaded(
-        color=accumulate(samples.weights, surface * irradiance[..., None]),
-        normal=accumulate(samples.weights, samples.normal),
-        facing=facing_away(samples.normal, rays.directions[:, None]),
-    )

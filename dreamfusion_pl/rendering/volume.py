@@ -12,8 +12,8 @@ def compositing_weights(
 ) -> Tensor:  # [..., S]
     """Weights ``w_i = alpha_i prod_{j<i} (1 - alpha_j)`` with ``alpha_i = 1 - exp(-tau_i delta_i)`` (seed 4).
 
-    The product, the transmittance up to sample i, is computed as ``exp(-sum_{j<i} tau_j delta_j)``. The sum over
-    j < i is never a difference of two large sums, so that the weights add up to 1 at most.
+    The product, the transmittance up to sample i, is computed as ``exp(-sum_{j<i} tau_j delta_j)``. The sum
+    over j < i is never a difference of two large sums, so that the weights add up to 1 at most.
     """
     thickness = density * delta
     in_front = torch.cumsum(torch.nn.functional.pad(thickness[..., :-1], (1, 0)), dim=-1)

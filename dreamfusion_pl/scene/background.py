@@ -47,8 +47,8 @@ class SolidBackground(Background):
 class DirectionBackground(Background):
     """MLP on the positional encoding of the ray direction (paper 3.1, A.2); solid in views with ``solid``.
 
-    A background that learns as fast as the scene draws the object on the sky, where it costs nothing: hence few
-    frequencies, a low learning rate and a share of solid views.
+    A background that learns as fast as the scene draws the object on the sky, where it costs nothing: hence
+    few frequencies, a low learning rate and a share of solid views.
 
     Args:
         num_frequencies: number of frequencies of the encoding, 1 or more.

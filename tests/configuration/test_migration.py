@@ -89,10 +89,8 @@ def test_an_overlay(folder, capsys):
     field = model["scene"]["init_args"]["field"]["init_args"]
     assert field["bias"]["init_args"] == {"strength": 7.0} and field["shape"]["init_args"] == {"radius": 0.6}
     assert model["scene"]["init_args"]["radius"] == 1.0
-    assert [model["regularizers"][name]["init_args"]["value"] for name in ("opacity", "orientation")] == [
-        2,
-        3,
-    ]
+    weights = [model["regularizers"][name]["init_args"]["value"] for name in ("opacity", "orientation")]
+    assert weights == pytest.approx([2.0 / (32**2 * 7.0), 3.0 / (32**2 * 7.0)])  # the unit of the default run
     assert model["prompts"]["directions"] == 4 and model["prompts"]["view_prompts"] == {"back": "a tail"}
     assert model["prompts"]["perp_neg"]["side_behind"] == [2.0, 1.0, 0.0]
     assert model["prior"]["init_args"]["dtype"] == "float32"
@@ -115,7 +113,7 @@ WORDS = [
     ),
     (["--model.perp_neg={}", "--model.perp_neg", "null"], ("prompts", "perp_neg"), None),
     (["--model.perp_neg={}", "--model.perp_neg=null"], ("prompts", "perp_neg"), None),
-    (["--model.opacity_weight.first=3"], ("regularizers", "opacity", "init_args", "first"), 3.0),
+    (["--model.opacity_weight.first=3"], ("regularizers", "opacity", "init_args", "first"), 3.0 / 7168),
     (["--model.scene.resolution", "9"], (*FEATURES, "resolution"), 9),
     (
         ["--model.scene.blob", "9"],
@@ -176,7 +174,7 @@ FIELDS = [  # words over default.yaml, and the density bias of version 0.1: clas
         ["--config", "paper.yaml", "--model.scene=TriplaneScene", "--model.scene.blob=4"],
         ("LinearBias", 4.0, 0.6),
     ),
-    (["--config", "paper.yaml"], GAUSSIAN),
+    (["--config", "paper.yaml"], ("GaussianBias", 10.0, 0.2)),
     (["--model.scene.bias", f"{BASE}.GaussianBias"], GAUSSIAN),
     (["--model.scene.bias", "GaussianBias", "--model.scene.bias.width", "0.4"], ("GaussianBias", 5.0, 0.4)),
     (["--model.scene.blob", "9", "--model.scene.bias", f"{BASE}.GaussianBias"], GAUSSIAN),
@@ -194,7 +192,7 @@ FIELDS = [  # words over default.yaml, and the density bias of version 0.1: clas
     (["--config", "gauss.yaml"], ("GaussianBias", 5.0, 0.4)),
     (["--config", "gauss.yaml", "--config", "mlp.yaml"], GAUSSIAN),
     (["--config", "gaussian_mlp.yaml", "--model.scene.bias", f"{BASE}.LinearBias"], LINEAR),
-    (["--config", "stable_diffusion.yaml", "--model.scene.blob", "7"], ("LinearBias", 7.0, 0.6)),
+    (["--config", "stable_diffusion.yaml", "--model.scene.blob", "7"], ("LinearBias", 7.0, 0.5)),
 ]
 FILES = {
     "null.yaml": f"model: {{init_args: {{scene: {{class_path: {MLP}, init_args: {{bias: null}}}}}}}}",

@@ -43,7 +43,9 @@ def test_a_background_learns_at_a_tenth_of_the_learning_rate():
     assert not SolidBackground().param_groups(0.02)
 
 
-@pytest.mark.parametrize("wrong", [{"num_frequencies": 0}, {"width": 0}, {"rate": 0.0}, {"rate": float("nan")}])
+@pytest.mark.parametrize(
+    "wrong", [{"num_frequencies": 0}, {"width": 0}, {"rate": 0.0}, {"rate": float("nan")}]
+)
 def test_bad_sizes_and_rates_are_refused(wrong):
     with pytest.raises(ValueError, match="rate above 0"):
         DirectionBackground(**wrong)

@@ -1,0 +1,74 @@
+"""A batch of lit rays, what is seen along them, and rays that need no work because they meet nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from dreamfusion_pl.types import Rays, Views
+
+
+class RayBatch(NamedTuple):
+    """R rays, the parts of them that are sampled, and their lights."""
+
+    origins: Tensor  # [R, 3]
+    directions: Tensor  # [R, 3] unit length
+    near: Tensor  # [R] distance at which the ray enters the bounding sphere
+    far: Tensor  # [R] distance at which it leaves it
+    jitter: Tensor  # [R] in [0, 1), offset of the samples within their strata
+    occupied: Tensor  # [R, M] bool, which of M equal pieces are occupied; M = 0 without an occupancy grid
+    light: Tensor  # [R, 3] position of the point light
+    ambient: Tensor  # [R] l_a
+    diffuse: Tensor  # [R] l_rho
+    textureless: Tensor  # [R] bool
+
+
+class Traced(NamedTuple):
+    """What is seen along R rays, over nothing; all but facing and weights is premultiplied by opacity."""
+
+    color: Tensor  # [R, 3]
+    normal: Tensor  # [R, 3]
+    facing: Tensor  # [R, S] or [R, 1]
+    albedo: Tensor  # [R, 3]
+    latent: Tensor  # [R, L]
+    opacity: Tensor  # [R]
+    depth: Tensor  # [R]
+    weights: Tensor  # [R, S]
+
+
+def ray_batch(rays: Rays, near: Tensor, far: Tensor, occupied: Tensor | None, views: Views) -> RayBatch:
+    """Collect the rays of all pixels of B views, in their order.
+
+    Args:
+        rays: rays [R, 3] with R = B H W.
+        near: distances at which they enter the bounding sphere, [R].
+        far: distances at which they leave it, [R].
+        occupied: which of M pieces of a ray are occupied, bool [R, M]; None: there is no grid.
+        views: the B views.
+    """
+    pixels = views.jitter.shape[1] * views.jitter.shape[2]
+    lights = (views.light, views.ambient, views.diffuse, views.textureless)
+    if occupied is None:
+        occupied = torch.zeros(len(near), 0, dtype=torch.bool, device=near.device)
+    per_ray = (field.repeat_interleave(pixels, dim=0) for field in lights)
+    return RayBatch(*rays, near, far, views.jitter.reshape(-1), occupied, *per_ray)
+
+
+def trace_where_occupied(rays: RayBatch, trace: Callable[[RayBatch], Traced]) -> Traced:
+    """Apply ``trace`` to the rays that meet an occupied cell; along the others, nothing is seen.
+
+    This is done on a CPU only. Elsewhere a number of rays that changes from step to step would cost a
+    synchronization and the static shapes. If no ray meets anything, all are traced, so that gradients can
+    bring an object back.
+    """
+    if rays.near.device.type != "cpu":
+        return trace(rays)
+    met = rays.occupied.any(dim=1).nonzero()[:, 0]
+    if not 0 < len(met) < len(rays.near):
+        return trace(rays)
+    some = trace(RayBatch(*(field[met] for field in rays)))
+    count = len(rays.near)
+    return Traced(*(field.new_zeros(count, *field.shape[1:]).index_copy(0, met, field) for field in some))

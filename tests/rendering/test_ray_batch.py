@@ -1,0 +1,51 @@
+import torch
+from scenes import plane_scene
+
+from dreamfusion_pl.rendering import renderer as renderers
+from dreamfusion_pl.rendering.ray_batch import RayBatch, Traced, ray_batch, trace_where_occupied
+from dreamfusion_pl.rendering.rays import pixel_rays
+from dreamfusion_pl.rendering.renderer import Renderer
+from dreamfusion_pl.scene.background import SolidBackground
+from dreamfusion_pl.types import Rays
+
+
+def test_only_rays_that_meet_something_are_traced_and_the_picture_is_the_same(make_views, monkeypatch):
+    torch.manual_seed(0)
+    scene, views = plane_scene(radius=1.0, resolution=8, channels=4, width=8), make_views(2, 16)
+    renderer = Renderer(num_samples=16, normals="exact", occupancy_resolution=16)
+    torch.nn.init.normal_(scene.features.planes)
+    renderer.update_occupancy(scene, 0.0, torch.Generator().manual_seed(0))
+    renderer.occupancy.occupied[:] = False
+    renderer.occupancy.occupied[6:10, 5:8, 4:9] = True
+    pictures = [renderer(scene, SolidBackground(), views, 0.0)]
+    monkeypatch.setattr(renderers, "trace_where_occupied", lambda rays, trace: trace(rays))
+    pictures.append(renderer(scene, SolidBackground(), views, 0.0))
+    rays = pixel_rays(views.origin, views.rotation, views.focal, 16, 16)
+    met = pictures[0].weights.sum(-1) > 0
+    assert 0.2 < met.float().mean() < 0.8 and bool((pictures[1].weights.sum(-1) > 0)[~met].any())
+    for name in ("rgb", "albedo", "opacity", "normal", "facing"):
+        one, other = (getattr(picture, name)[met] for picture in pictures)
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
+    behind = SolidBackground()(rays.directions, views)
+    assert torch.equal(pictures[0].rgb[~met], behind[~met])
+    pictures[0].rgb.sum().backward()
+    assert all(bool(parameter.grad.isfinite().all()) for parameter in scene.parameters())
+
+
+def test_all_are_traced_where_nothing_is_occupied(make_views):
+    views = make_views(1, 4)
+    rays = Rays(torch.zeros(16, 3), torch.ones(16, 3))
+    seen = []
+
+    def trace(batch: RayBatch) -> Traced:
+        seen.append(len(batch.near))
+        return Traced(*(batch.near for _ in Traced._fields))
+
+    near = torch.zeros(16)
+    nothing = torch.zeros(16, 5, dtype=torch.bool)
+    for occupied, count in ((None, 16), (nothing, 16), (~nothing, 16)):
+        trace_where_occupied(ray_batch(rays, near, near + 1.0, occupied, views), trace)
+        assert seen[-1] == count
+    nothing[3, 2] = True
+    result = trace_where_occupied(ray_batch(rays, near + 2.0, near + 3.0, nothing, views), trace)
+    assert seen[-1] == 1 and result.depth.tolist() == [0.0] * 3 + [2.0] + [0.0] * 12
