@@ -56,7 +56,7 @@ def test_the_whole_initial_object_is_in_every_preview_and_turntable(regime):
     data.look_resolution, data.num_test_views = 24, 4
     for views in (*data.val_dataloader(), *data.test_dataloader()):
         opacity = opacities(model, views)
-        assert opacity.amax() > 0.9
+        assert opacity.amax() > 0.8
         assert border(opacity).amax() < 0.5
 
 
