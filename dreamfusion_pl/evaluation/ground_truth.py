@@ -88,7 +88,9 @@ def judge_result(
     words = model.prompt if prompt is None else prompt
     scene = parse(words)
     if scene is None:
-        raise ValueError(f"{words!r} names nothing of the procedural world, so that there is no truth to compare")
+        raise ValueError(
+            f"{words!r} names nothing of the procedural world, so that there is no truth to compare"
+        )
     return judge(model, scene, settings)
 
 

@@ -34,7 +34,7 @@ def settings_of(place: Path) -> RunSettings:
     try:
         tree = yaml.safe_load(config.read_text(encoding="utf-8"))
         return RunSettings(_camera(tree), *_surface(tree))
-    except (OSError, yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except (OSError, yaml.YAMLError, ValueError, TypeError, AttributeError, RecursionError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         print(
             f"dreamfusion_pl: warning: {config} does not say how the object was looked at and exported "

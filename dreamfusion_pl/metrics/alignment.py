@@ -69,8 +69,8 @@ def overlap(solid: Solid, truth: Truth, alignment: Alignment) -> float:
 def align(solid: Solid, truth: Truth, max_yaw_deg: float = 180.0) -> Alignment:
     """Find the similarity transform that maximizes the overlap of truth and result.
 
-    Evenly spaced yaws are tried with matched centres and radii. The best three are refined with Nelder-Mead over
-    yaw, scale and offset, on some of the result's points.
+    Evenly spaced yaws are tried with matched centres and radii. The best three are refined with Nelder-Mead
+    over yaw, scale and offset, on some of the result's points.
 
     Args:
         solid: the result, not empty.

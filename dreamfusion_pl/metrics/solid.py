@@ -28,7 +28,7 @@ class Solid(NamedTuple):
         return self.start + self.spacing * self.inside.nonzero()
 
     def at(self, index: Tensor) -> Tensor:
-        """Return whether grid points are inside, int64 [P, 3] -> bool [P]; indices may be outside of the grid."""
+        """Return whether grid points are inside, int64 [P, 3] -> bool [P]; any index may be asked for."""
         sizes = torch.tensor(self.inside.shape)
         exists = ((index >= 0) & (index < sizes)).all(-1)
         place = torch.minimum(index.clamp_min(0), sizes - 1)
@@ -78,7 +78,7 @@ def truth_of(distance: Distance, half: float = HALF, resolution: int = 64) -> Tr
 
 
 def ball_around(points: Tensor) -> tuple[Tensor, float]:
-    """Return the centre [3] of the bounding box of points [P, 3], and the largest distance from it, above 0."""
+    """Return the centre [3] of the bounding box of points [P, 3], and the largest distance from it, > 0."""
     center = 0.5 * (points.amax(0) + points.amin(0))
     return center, max(float((points - center).norm(dim=-1).max()), 1e-6)
 
@@ -99,7 +99,7 @@ def solid_of(mesh: Mesh, resolution: int = 64) -> Solid:
 
 
 def _winding(corners: Tensor, shape: list[int]) -> Tensor:
-    """Winding numbers [X, Y, Z] of a closed surface about grid points, from its crossings with columns along z.
+    """Winding numbers [X, Y, Z] of a closed surface about grid points, from where it crosses columns along z.
 
     Args:
         corners: corners of the triangles in grid indices, float64 [F, 3, 3].

@@ -95,9 +95,7 @@ def extract(
     return _colored(points, torch.from_numpy(faces), scene, progress)
 
 
-def check_surface(
-    resolution: int, threshold: float | None, smallest_part: float = SMALLEST_PART
-) -> None:
+def check_surface(resolution: int, threshold: float | None, smallest_part: float = SMALLEST_PART) -> None:
     """Raise ValueError if arguments of :func:`extract` are out of range."""
     if resolution < 8:
         raise ValueError(f"the mesh's resolution is grid points a side, 8 or more; got {resolution}")
