@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from torch import Tensor
-
 from dreamfusion_pl.algorithm import DreamFusion
 from dreamfusion_pl.data.orbit import GRAY, orbit, ring
 from dreamfusion_pl.data.world.captions import parse
@@ -25,7 +23,7 @@ from dreamfusion_pl.metrics.geometry import (
     normal_consistency,
     surface_samples,
 )
-from dreamfusion_pl.metrics.looks import looks, seeing_all
+from dreamfusion_pl.metrics.looks import Looks, looks, seeing_all
 from dreamfusion_pl.metrics.recognition import recognized, strictly
 from dreamfusion_pl.metrics.solid import solid_of, truth_of
 
@@ -112,9 +110,9 @@ def judge(model: DreamFusion, scene: WorldScene, settings: RunSettings | None = 
     mine = surface_samples(mesh.vertices, mesh.faces).to_truth(stands.front)
     theirs = surface_samples(*distance_surface(scene.distance), seed=1)
     item, classifier = scene.items[0], load_classifier()
-    pictures = _from_all_sides(model, settings)
-    named = recognized(classifier, pictures, item.object, item.color)
-    strict = strictly(classifier, pictures, item.object)
+    seen = _from_all_sides(model, settings)
+    named = recognized(classifier, seen.albedo, item.object, item.color)
+    strict = strictly(classifier, seen.albedo, seen.opacity, item.object)
     return Judgement(
         iou=stands.iou,
         iou_free=stands.iou_free,
@@ -151,11 +149,11 @@ def _exported(model: DreamFusion, settings: RunSettings) -> Mesh:
     )
 
 
-def _from_all_sides(model: DreamFusion, settings: RunSettings) -> Tensor:
-    """Pictures of the unlit object from 8 azimuths, by the data's cameras, [8, H, W, 3]."""
+def _from_all_sides(model: DreamFusion, settings: RunSettings) -> Looks:
+    """Pictures of the unlit object from 8 azimuths, by the data's cameras."""
     views = orbit(ring(8), 15.0, *settings.camera, 64, 64, GRAY)
     views = seeing_all(model.scene, model.renderer, views, model.progress)
-    return looks(model.scene, model.renderer, views, model.progress).albedo
+    return looks(model.scene, model.renderer, views, model.progress)
 
 
 def _albedo_error(model: DreamFusion, scene: WorldScene, alignment: Alignment) -> float:

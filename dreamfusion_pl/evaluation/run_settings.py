@@ -51,7 +51,8 @@ def _camera(tree: dict[str, Any]) -> Camera:
     if not given:
         return Camera()
     camera = camera_of(RandomViews(**given))
-    if not all(LENGTHS[0] <= float(length) <= LENGTHS[1] for length in camera):
+    camera = Camera(*map(float, camera))
+    if not all(LENGTHS[0] <= length <= LENGTHS[1] for length in camera):
         raise ValueError(f"a camera with distance and focal length {tuple(camera)}")
     return camera
 

@@ -15,7 +15,7 @@ from dreamfusion_pl.rendering.volume import over
 from dreamfusion_pl.scene.base import Scene
 from dreamfusion_pl.types import Views
 
-SIDE = 32  # pixels a side of the pictures that show whether all of an object is seen
+SIDE, BORDER = 32, 2  # pixels of a side and of a border, in the pictures that show whether all is seen
 FILLED = 0.5  # opacity of a pixel of the border at which the object counts as cut off
 STEPS = 12  # cameras step back this often at most, STRIDE times as far away each time
 STRIDE = 1.15
@@ -81,7 +81,7 @@ def seeing_all(scene: Scene, renderer: Renderer, views: Views, progress: float =
         far = STRIDE**step
         place = {"origin": far * views.origin, "light": far * views.light}
         opacity = looks(scene, renderer, small._replace(**place), progress).opacity
-        rows, columns = opacity[:, [0, -1]], opacity[:, :, [0, -1]]
-        if max(float(rows.max()), float(columns.max())) < FILLED:
+        opacity[:, BORDER:-BORDER, BORDER:-BORDER] = 0.0
+        if float(opacity.max()) < FILLED:
             break
     return views._replace(**place)
