@@ -68,7 +68,9 @@ def test_a_fog_is_no_chair():
 
 
 def test_floaters_are_judged_as_they_are_exported():
-    scene = Balls([(torch.tensor([0.0, 0.0, -0.1]), 0.35), (torch.tensor([0.0, 0.0, 0.85]), 0.04)], edge=0.005)
+    scene = Balls(
+        [(torch.tensor([0.0, 0.0, -0.1]), 0.35), (torch.tensor([0.0, 0.0, 0.85]), 0.04)], edge=0.005
+    )
     model, truth = shown(scene, "a red ball"), world("a red ball")
     assert overlap_with(model, truth) > 0.95
     assert overlap_with(model, truth, RunSettings(smallest_part=0.0)) < 0.9
