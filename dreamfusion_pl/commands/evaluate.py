@@ -121,7 +121,7 @@ def notes(rows: list[Row], counts: dict[str, int]) -> list[str]:
         counts: number of captions that each column of R-Precision was chosen from.
     """
     lines = [f"R-Precision ({name}): chosen from {count} captions" for name, count in counts.items()]
-    if counts and min(counts.values()) < PAPER_CAPTIONS:
+    if counts and max(counts.values()) < PAPER_CAPTIONS:
         lines.append(
             f"With fewer than the paper's {PAPER_CAPTIONS} captions, R-Precision does not compare with the "
             "paper's figures: --captions FILE adds distractors"

@@ -16,7 +16,7 @@ from dreamfusion_pl.scene.base import Scene
 from dreamfusion_pl.types import Views
 
 SIDE, BORDER = 32, 2  # pixels of a side and of a border, in the pictures that show whether all is seen
-FILLED = 0.5  # opacity of a pixel of the border at which the object counts as cut off
+FILLED, SPECK = 0.5, 0.02  # opacity of filled pixels; the share of a border that floaters may fill
 STEPS = 12  # cameras step back this often at most, STRIDE times as far away each time
 STRIDE = 1.15
 
@@ -65,7 +65,7 @@ def looks(
 
 
 def seeing_all(scene: Scene, renderer: Renderer, views: Views, progress: float = 1.0) -> Views:
-    """Move cameras back, all by the same factor, until no picture has anything opaque at its border.
+    """Move cameras back, all by the same factor, until no picture cuts the object off at its border.
 
     Args:
         scene: the scene, on any device.
@@ -81,7 +81,8 @@ def seeing_all(scene: Scene, renderer: Renderer, views: Views, progress: float =
         far = STRIDE**step
         place = {"origin": far * views.origin, "light": far * views.light}
         opacity = looks(scene, renderer, small._replace(**place), progress).opacity
-        opacity[:, BORDER:-BORDER, BORDER:-BORDER] = 0.0
-        if float(opacity.max()) < FILLED:
+        rim = torch.ones(SIDE, SIDE, dtype=torch.bool)
+        rim[BORDER:-BORDER, BORDER:-BORDER] = False
+        if float((opacity[:, rim] > FILLED).float().mean(1).max()) <= SPECK:
             break
     return views._replace(**place)

@@ -41,6 +41,14 @@ def test_cameras_step_back_until_they_do(distance):
     assert float(opacity.mean()) > 0.2 and torch.equal(far.rotation, near.rotation)
 
 
+def test_a_speck_does_not_send_the_cameras_away():
+    speck = (torch.tensor([0.0, 0.64, 0.0]), 0.03)
+    scene, near = Balls([(torch.zeros(3), 0.4), speck], inside=200.0), views()
+    fine = near._replace(jitter=torch.full((3, 64, 64), 0.5))
+    assert float(looks(scene, RENDERER, fine).opacity[:, :, -1].max()) > 0.5
+    assert torch.equal(seeing_all(scene, RENDERER, near).origin, near.origin)
+
+
 def test_behind_the_object_there_is_the_views_plain_background():
     seen = looks(Balls([(torch.zeros(3), 0.3)], edge=0.01), RENDERER, views())
     for picture in (seen.rgb, seen.albedo):
