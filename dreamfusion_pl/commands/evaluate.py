@@ -13,7 +13,7 @@ from dreamfusion_pl.atomic import replacing
 from dreamfusion_pl.data.world.captions import parse
 from dreamfusion_pl.evaluation.caption_retrieval import PAPER_CAPTIONS, distinct, read_captions, retrieval
 from dreamfusion_pl.evaluation.finished_runs import find_runs, judged_views, load
-from dreamfusion_pl.evaluation.ground_truth import NOTHING, judge
+from dreamfusion_pl.evaluation.ground_truth import judge_result
 from dreamfusion_pl.evaluation.run_settings import RunSettings, settings_of
 from dreamfusion_pl.metrics.clip import PAPER_MODELS, ClipJudge
 from dreamfusion_pl.terminal import guarded
@@ -102,14 +102,9 @@ def clips(names: list[str] | None) -> list[ClipJudge]:
 
 def truth(model: DreamFusion, settings: RunSettings) -> Row:
     """Return measures against the ground truth, for prompts of the procedural world; otherwise nothing."""
-    scene = parse(model.prompt)
-    if scene is None:
+    if parse(model.prompt) is None:
         return {}
-    try:
-        judgement = judge(model, scene, settings)
-    except ValueError as error:
-        print(f"{model.prompt}: no geometry: {error}")
-        judgement = NOTHING
+    judgement = judge_result(model, settings=settings)
     return {name: float(value) for name, value in judgement._asdict().items()}
 
 

@@ -74,11 +74,14 @@ def judge_result(
     Args:
         result: a run folder, a checkpoint, or the model itself.
         prompt: a prompt of the procedural world; None takes the result's own.
-        settings: how to look at it; None takes those of the run, and the defaults for a model in memory.
+        settings: how to look at it. None takes those of the run, and the defaults for a model in memory; for
+            one that was trained with other cameras pass ``RunSettings(camera_of(datamodule))``.
+
+    Returns:
+        The measures; ``NOTHING`` for a result without a surface, and the reason is printed.
 
     Raises:
-        ValueError: the run cannot be read, the prompt is not of the world, or the result has no surface
-            (``NOTHING`` is then its judgement).
+        ValueError: the run cannot be read, or the prompt is not of the world.
     """
     model = load(result) if isinstance(result, Path) else result
     if settings is None:
@@ -89,7 +92,11 @@ def judge_result(
         raise ValueError(
             f"{words!r} names nothing of the procedural world, so that there is no truth to compare"
         )
-    return judge(model, scene, settings)
+    try:
+        return judge(model, scene, settings)
+    except ValueError as error:
+        print(f"{words}: no geometry: {error}")
+        return NOTHING
 
 
 def judge(model: DreamFusion, scene: WorldScene, settings: RunSettings | None = None) -> Judgement:

@@ -9,7 +9,7 @@ from fakes import small_model
 from scenes import AnalyticDensity, Balls
 from solids import WorldField, world
 
-from dreamfusion_pl.evaluation.ground_truth import judge_result, overlap_with
+from dreamfusion_pl.evaluation.ground_truth import NOTHING, judge_result, overlap_with
 from dreamfusion_pl.evaluation.run_settings import RunSettings
 from dreamfusion_pl.rendering.renderer import Renderer
 from dreamfusion_pl.scene.background import DirectionBackground
@@ -65,6 +65,14 @@ def test_a_fog_is_no_chair():
     found = judge_result(shown(Fog()))
     assert found.iou <= found.iou_free < 0.15 and found.f_score < 0.3
     assert found.named == 0.0 and found.worst_lead == -1.0  # as anything: it is nowhere solid
+
+
+@pytest.mark.parametrize("density", [0.0, float("nan")])
+def test_what_has_no_surface_is_worth_nothing_and_says_why(density, capsys):
+    empty = Balls([(torch.zeros(3), 0.4)], inside=density)
+    assert judge_result(shown(empty), "a red ball") == NOTHING
+    out = capsys.readouterr().out
+    assert out.startswith("a red ball: no geometry: the scene") and out.count("\n") == 1
 
 
 def test_floaters_are_judged_as_they_are_exported():
