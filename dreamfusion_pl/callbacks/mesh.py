@@ -23,6 +23,8 @@ class MeshExport(Callback):
         threshold: density at the isosurface, > 0; None finds it.
         size_m: longest side in metres, 1e-6 to 1e6; None: one world unit is one metre.
         normal_map: whether to bake a normal map from the field's normals.
+        smallest_part: parts with less than this share of the largest one's area are dropped as floaters,
+            0 to 1; 0 keeps them all.
 
     Raises:
         ValueError: an argument is out of range.
@@ -36,8 +38,11 @@ class MeshExport(Callback):
         threshold: float | None = None,
         size_m: float | None = None,
         normal_map: bool = False,
+        smallest_part: float = 0.02,
     ) -> None:
-        self.settings = Settings(resolution, threshold, max_faces, texture_size, size_m, normal_map)
+        self.settings = Settings(
+            resolution, threshold, max_faces, texture_size, size_m, normal_map, smallest_part
+        )
         check(self.settings)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -11,7 +11,9 @@ from dreamfusion_pl.algorithm import DreamFusion
 from dreamfusion_pl.callbacks.previews.renders import on_device
 from dreamfusion_pl.data.orbit import GRAY, orbit, ring
 from dreamfusion_pl.metrics.likelihood import prompt_evidence
+from dreamfusion_pl.metrics.looks import camera_of, seeing_all
 from dreamfusion_pl.run_folder import layout
+from dreamfusion_pl.scene.background import SolidBackground
 from dreamfusion_pl.types import Views
 
 
@@ -19,7 +21,9 @@ from dreamfusion_pl.types import Views
 class Score(Callback):
     """Measures how much the prompt helps the prior to denoise images of the finished object.
 
-    The views are always the same: albedo without shading, over gray.
+    The views show albedo without shading, over gray, and not over the background that was learned. Their
+    cameras are those of the data's rings, so that the seeds of a prompt are seen alike; they step back where
+    the object would be cut off.
 
     Args:
         num_azimuths: number of views, 1 or more.
@@ -41,12 +45,15 @@ class Score(Callback):
         if not trainer.is_global_zero:
             return
         assert isinstance(pl_module, DreamFusion)
-        side = pl_module.prior.resolution
-        views = orbit(ring(self.num_azimuths), 15.0, 1.5, 1.2, side, side, GRAY)
+        side, camera = pl_module.prior.resolution, camera_of(getattr(trainer, "datamodule", None))
+        scene, renderer, progress = pl_module.scene, pl_module.renderer, pl_module.progress
+        views = orbit(ring(self.num_azimuths), 15.0, *camera, side, side, GRAY)
+        views = seeing_all(scene, renderer, views, progress)
         gains = []
         for index in range(self.num_azimuths):  # one at a time: memory may not suffice for more
             view = on_device(Views(*(field[index : index + 1] for field in views)), pl_module.device)
-            z = pl_module.encode(pl_module(view, needs_normals=False))
+            rendering = renderer(scene, SolidBackground(), view, progress, needs_normals=False)
+            z = pl_module.encode(rendering)
             gains.append(prompt_evidence(pl_module.prior, z, pl_module.prompts(view)))
         self.value = sum(gains) / len(gains)
         writer = layout.tensorboard(trainer)

@@ -44,6 +44,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--normal_map", action="store_true", help="put the field's normals into the glb, as a picture"
     )
+    parser.add_argument(
+        "--smallest_part",
+        type=float,
+        default=DEFAULTS.smallest_part,
+        metavar="SHARE",
+        help="parts with less than this share of the largest one's area are dropped as floaters; 0 keeps all",
+    )
     return parser
 
 
@@ -67,6 +74,7 @@ def export(options: argparse.Namespace) -> None:
         options.texture,
         options.size,
         options.normal_map,
+        options.smallest_part,
     )
     check(settings)
     model = load(options.run)

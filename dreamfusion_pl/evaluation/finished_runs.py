@@ -14,6 +14,7 @@ from torch import Tensor
 from dreamfusion_pl.algorithm import DreamFusion
 from dreamfusion_pl.configuration import migration
 from dreamfusion_pl.data.orbit import GRAY, orbit, ring
+from dreamfusion_pl.metrics.looks import Camera, looks, seeing_all
 from dreamfusion_pl.run_folder.checkpoint_io import is_whole
 from dreamfusion_pl.types import Views
 
@@ -29,6 +30,7 @@ STAND_INS = {  # without weights, for what a finished object does not need
     },
 }
 CHECKPOINT = Path("checkpoints") / "last.ckpt"
+DEFAULT_CAMERA = Camera()
 
 
 def find_runs(places: list[Path]) -> list[Path]:
@@ -111,7 +113,7 @@ def _object_of(checkpoint: dict[str, Any]) -> dict[str, Any]:
 
 
 def judged_views(
-    num_azimuths: int, elevation_deg: float, size: int, textureless: bool, distance: float = 1.5
+    num_azimuths: int, elevation_deg: float, size: int, textureless: bool, camera: Camera = DEFAULT_CAMERA
 ) -> Views:
     """Return the views of the paper's protocol: one elevation, evenly spaced azimuths (paper section 4).
 
@@ -120,9 +122,9 @@ def judged_views(
         elevation_deg: elevation of all views; 30 in the paper.
         size: height and width in pixels.
         textureless: True shows geometry only, white and lit from the camera; False shows the albedo.
-        distance: camera distance in world units.
+        camera: distance and focal length; for a run those of its data, see ``settings_of``.
     """
-    views = orbit(ring(num_azimuths), elevation_deg, distance, 1.2, size, size, GRAY)
+    views = orbit(ring(num_azimuths), elevation_deg, *camera, size, size, GRAY)
     if not textureless:
         return views
     return views._replace(
@@ -132,12 +134,11 @@ def judged_views(
     )
 
 
-@torch.no_grad()
 def pictures(model: DreamFusion, views: Views) -> Tensor:
-    """Render views of a finished object, two at a time: [V, H, W, 3] in [0, 1] on the CPU."""
+    """Render views of a finished object over their background colours: [V, H, W, 3] in [0, 1] on the CPU.
+
+    Where the object would be cut off, all cameras step back (``seeing_all``).
+    """
+    views = seeing_all(model.scene, model.renderer, views, model.progress)
     needs_normals = bool((views.diffuse > 0).any())
-    parts = [
-        model(Views(*(field[i : i + 2].to(model.device) for field in views)), needs_normals).rgb.cpu()
-        for i in range(0, len(views.origin), 2)
-    ]
-    return torch.cat(parts).clamp(0.0, 1.0)
+    return looks(model.scene, model.renderer, views, model.progress, needs_normals).rgb

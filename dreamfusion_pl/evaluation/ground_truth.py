@@ -2,83 +2,173 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import NamedTuple
-
-import torch
-from torch import Tensor
 
 from dreamfusion_pl.algorithm import DreamFusion
 from dreamfusion_pl.data.orbit import GRAY, orbit, ring
+from dreamfusion_pl.data.world.captions import parse
 from dreamfusion_pl.data.world.scenes import WorldScene
 from dreamfusion_pl.data.world.tracer import render_world
-from dreamfusion_pl.export.surface.mesh import extract, surface_threshold
-from dreamfusion_pl.metrics.alignment import Alignment, align
+from dreamfusion_pl.evaluation.finished_runs import load
+from dreamfusion_pl.evaluation.run_settings import RunSettings, settings_of
+from dreamfusion_pl.export.surface.mesh import Mesh, extract
+from dreamfusion_pl.metrics.alignment import Alignment, pose
 from dreamfusion_pl.metrics.classifier import load_classifier
 from dreamfusion_pl.metrics.geometry import (
     albedo_error,
     chamfer_distance,
     distance_surface,
-    overlap,
-    solid_of,
-    surface_points,
+    f_score,
+    normal_consistency,
+    surface_samples,
 )
-from dreamfusion_pl.metrics.recognition import recognized
-from dreamfusion_pl.types import Views
+from dreamfusion_pl.metrics.looks import Looks, looks, seeing_all
+from dreamfusion_pl.metrics.recognition import recognized, strictly
+from dreamfusion_pl.metrics.solid import solid_of, truth_of
+
+TOLERANCE = 0.02  # of the F-score, as a share of the truth's diagonal
 
 
 class Judgement(NamedTuple):
-    """Metrics of one result, after alignment in yaw, scale and translation."""
+    """Metrics of one result, as docs/measures.md defines them.
+
+    The result is aligned with the truth in scale, translation and a yaw within 30 degrees of the front.
+    """
 
     iou: float  # volumetric intersection over union, in [0, 1]
+    iou_free: float  # the same with a free yaw, which forgives an object that faces elsewhere
+    yaw_deg: float  # how far the object is turned, in [-180, 180)
+    backwards: bool  # whether its front is on the far side
     chamfer: float  # symmetric Chamfer distance in world units; the truth fits in a ball of diameter 1
+    f_score: float  # F-score at 2 % of the truth's diagonal, in [0, 1]
+    normal_consistency: float  # mean absolute cosine of nearest normals, in [0, 1]
     albedo_error: float  # mean absolute albedo error where both are visible, in [0, 1]
-    object: bool  # whether the world classifier names the object from 8 azimuths
-    color: bool  # whether it names the colour
+    object: bool  # lenient: the world classifier names the object from 8 azimuths together
+    color: bool  # the same of the colour
+    named: float  # strict: share of the azimuths that each name the object by a clear margin, in [0, 1]
+    worst_lead: float  # lead of the true name from the worst azimuth, in [-1, 1]
 
 
-def judge(model: DreamFusion, scene: WorldScene) -> Judgement:
+NOTHING = Judgement(  # a result without a surface
+    iou=0.0,
+    iou_free=0.0,
+    yaw_deg=float("nan"),
+    backwards=False,
+    chamfer=float("nan"),
+    f_score=0.0,
+    normal_consistency=0.0,
+    albedo_error=1.0,
+    object=False,
+    color=False,
+    named=0.0,
+    worst_lead=-1.0,
+)
+
+
+def judge_result(
+    result: DreamFusion | Path, prompt: str | None = None, settings: RunSettings | None = None
+) -> Judgement:
+    """Judge a finished run, or an object in memory, against the object that a prompt names.
+
+    Args:
+        result: a run folder, a checkpoint, or the model itself.
+        prompt: a prompt of the procedural world; None takes the result's own.
+        settings: how to look at it. None takes those of the run, and the defaults for a model in memory; for
+            one that was trained with other cameras pass ``RunSettings(camera_of(datamodule))``.
+
+    Returns:
+        The measures; ``NOTHING`` for a result without a surface, and the reason is printed.
+
+    Raises:
+        ValueError: the run cannot be read, or the prompt is not of the world.
+    """
+    model = load(result) if isinstance(result, Path) else result
+    if settings is None:
+        settings = settings_of(result) if isinstance(result, Path) else RunSettings()
+    words = model.prompt if prompt is None else prompt
+    scene = parse(words)
+    if scene is None:
+        raise ValueError(
+            f"{words!r} names nothing of the procedural world, so that there is no truth to compare"
+        )
+    try:
+        return judge(model, scene, settings)
+    except ValueError as error:
+        print(f"{words}: no geometry: {error}")
+        return NOTHING
+
+
+def judge(model: DreamFusion, scene: WorldScene, settings: RunSettings | None = None) -> Judgement:
     """Compare a finished object with the ground truth.
+
+    Args:
+        model: the object.
+        scene: the truth.
+        settings: cameras that it is recognized from, and the surface that is exported; None: the defaults.
 
     Raises:
         ValueError: the result has no surface.
     """
-    threshold = surface_threshold(model.scene, model.progress)
-    solid = solid_of(model.scene, threshold, progress=model.progress)
-    mesh = extract(model.scene, threshold=threshold, progress=model.progress)
-    fit = align(solid, scene.distance)
-    truth_surface = surface_points(*distance_surface(scene.distance), seed=1)
-    views = orbit(ring(8), 15.0, 1.5, 1.2, 64, 64, GRAY)
-    truth = render_world(scene, views)
-    albedo, opacity = _albedo(model, _matching(fit, views))
-    item = scene.items[0]
-    named = recognized(load_classifier(), _albedo(model, views)[0], item.object, item.color)
+    settings = settings or RunSettings()
+    mesh = _exported(model, settings)
+    truth = truth_of(scene.distance)
+    stands = pose(solid_of(mesh), truth)
+    mine = surface_samples(mesh.vertices, mesh.faces).to_truth(stands.front)
+    theirs = surface_samples(*distance_surface(scene.distance), seed=1)
+    item, classifier = scene.items[0], load_classifier()
+    seen = _from_all_sides(model, settings)
+    named = recognized(classifier, seen.albedo, item.object, item.color)
+    strict = strictly(classifier, seen.albedo, seen.opacity, item.object)
     return Judgement(
-        iou=overlap(solid, scene.distance, fit),
-        chamfer=chamfer_distance(fit.to_truth(surface_points(mesh.vertices, mesh.faces)), truth_surface),
-        albedo_error=albedo_error(albedo, opacity, truth.over(views.background), truth.alpha),
+        iou=stands.iou,
+        iou_free=stands.iou_free,
+        yaw_deg=stands.yaw_deg,
+        backwards=stands.is_backwards,
+        chamfer=chamfer_distance(mine.points, theirs.points),
+        f_score=f_score(mine.points, theirs.points, TOLERANCE * truth.diagonal),
+        normal_consistency=normal_consistency(mine, theirs),
+        albedo_error=_albedo_error(model, scene, stands.front),
         object=named[0],
         color=named[1],
+        named=strict.share,
+        worst_lead=strict.worst,
     )
 
 
-def overlap_with(model: DreamFusion, scene: WorldScene) -> float:
-    """Return only the volumetric IoU after alignment, in [0, 1]; a wrong object gives a benchmark's floor.
+def overlap_with(model: DreamFusion, scene: WorldScene, settings: RunSettings | None = None) -> float:
+    """Return only the volumetric IoU near the front, in [0, 1]; a wrong object gives a benchmark's floor.
 
     Raises:
         ValueError: the result has no surface.
     """
-    solid = solid_of(model.scene, surface_threshold(model.scene, model.progress), progress=model.progress)
-    return overlap(solid, scene.distance, align(solid, scene.distance))
+    mesh = _exported(model, settings or RunSettings())
+    return pose(solid_of(mesh), truth_of(scene.distance)).iou
 
 
-def _matching(alignment: Alignment, views: Views) -> Views:
-    """Transform views of the truth so that the aligned result appears at the same pixels."""
-    rotation = alignment.rotation(views.origin)
-    return views._replace(origin=alignment.to_result(views.origin), rotation=rotation @ views.rotation)
+def _exported(model: DreamFusion, settings: RunSettings) -> Mesh:
+    """The surface that is exported: what a mesh drops, such as floaters, is not judged."""
+    return extract(
+        model.scene,
+        threshold=settings.threshold,
+        progress=model.progress,
+        smallest_part=settings.smallest_part,
+    )
 
 
-@torch.no_grad()
-def _albedo(model: DreamFusion, views: Views) -> tuple[Tensor, Tensor]:
-    """Render albedo over the background [B, H, W, 3], and opacity [B, H, W]."""
-    rendering = model(views, needs_normals=False)
-    return rendering.albedo, rendering.opacity
+def _from_all_sides(model: DreamFusion, settings: RunSettings) -> Looks:
+    """Pictures of the unlit object from 8 azimuths, by the data's cameras."""
+    views = orbit(ring(8), 15.0, *settings.camera, 64, 64, GRAY)
+    views = seeing_all(model.scene, model.renderer, views, model.progress)
+    return looks(model.scene, model.renderer, views, model.progress)
+
+
+def _albedo_error(model: DreamFusion, scene: WorldScene, alignment: Alignment) -> float:
+    """Compare albedo in views of the truth with that in views of the aligned result."""
+    views = orbit(ring(8), 15.0, 1.5, 1.2, 64, 64, GRAY)
+    matching = views._replace(
+        origin=alignment.to_result(views.origin), rotation=alignment.rotation(views.origin) @ views.rotation
+    )
+    seen = looks(model.scene, model.renderer, matching, model.progress)
+    truth = render_world(scene, views)
+    return albedo_error(seen.albedo, seen.opacity, truth.over(views.background), truth.alpha)

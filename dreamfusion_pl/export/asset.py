@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from dreamfusion_pl.export.surface.memory import available_memory, check_texture_fits
-from dreamfusion_pl.export.surface.mesh import Mesh, check_surface, extract, simplify
+from dreamfusion_pl.export.surface.mesh import SMALLEST_PART, Mesh, check_surface, extract, simplify
 from dreamfusion_pl.export.texture.atlas import Charts, bake, unwrap
 from dreamfusion_pl.export.texture.normals import bake_normals, field_normals
 from dreamfusion_pl.scene.base import Scene
@@ -23,6 +23,7 @@ class Settings(NamedTuple):
     texture_size: int = 512  # height and width of the texture, 8 to 8192
     size_m: float | None = None  # longest side in metres, 1e-6 to 1e6; None: one world unit is one metre
     normal_map: bool = False  # whether to bake a normal map from the field's normals
+    smallest_part: float = SMALLEST_PART  # share of the largest part's area below which parts are dropped
 
 
 class Asset(NamedTuple):
@@ -37,7 +38,7 @@ class Asset(NamedTuple):
 
 def check(settings: Settings) -> None:
     """Raise ValueError if a setting is out of range."""
-    check_surface(settings.resolution, settings.threshold)
+    check_surface(settings.resolution, settings.threshold, settings.smallest_part)
     if settings.max_faces < 16 or not 8 <= settings.texture_size <= 8192:
         raise ValueError(
             "an asset needs 16 or more faces and a texture of 8 to 8192 pixels a side, got "
@@ -63,7 +64,9 @@ def make_asset(scene: Scene, settings: Settings | None = None, progress: float =
     settings = settings or Settings()
     check(settings)
     check_texture_fits(settings.texture_size, available_memory())
-    surface = extract(scene, settings.resolution, settings.threshold, progress)
+    surface = extract(
+        scene, settings.resolution, settings.threshold, progress, smallest_part=settings.smallest_part
+    )
     surface = simplify(surface, settings.max_faces, scene, progress)
     charts = unwrap(surface, settings.texture_size)
     texture = bake(scene, charts, settings.texture_size, progress)

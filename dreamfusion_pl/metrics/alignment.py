@@ -1,20 +1,28 @@
 """Aligns a result with the ground truth in yaw (rotation about the up axis), scale and translation.
 
 A prompt does not determine size, position and, in full, orientation of an object. Geometry is therefore
-compared after the similarity transform that maximizes the overlap of the two solids.
+compared after the similarity transform that maximizes the overlap of the two solids. How far the object may
+turn is the caller's choice: a front and a back are part of a prompt's meaning.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-Distance = Callable[[Tensor], Tensor]  # points [P, 3] -> signed distance [P], negative inside
+from dreamfusion_pl.metrics.solid import Solid, Truth, ball_around, contains
+
+SCALE = 1.25  # the radii of result and aligned truth differ by this factor at most
+FRONT_DEG = 30.0  # an object that is turned by no more than this faces the front
+MARGIN = 0.05  # IoU that a turn has to gain, or the object counts as symmetric and not as turned
+BACK_DEG = 120.0  # an object that is turned by more than this stands backwards
+POINTS = 3000  # of the result, which the search uses
+SOFTNESS = 0.01  # width of the soft surface that the search sees, in the truth's units
+STEP_DEG = 15.0  # between the yaws that the search starts from
 
 
 class Alignment(NamedTuple):
@@ -23,6 +31,11 @@ class Alignment(NamedTuple):
     yaw: float  # radians
     scale: float
     offset: tuple[float, float, float]
+
+    @property
+    def yaw_deg(self) -> float:
+        """How far the result is turned, counter-clockwise seen from above: degrees in [-180, 180)."""
+        return (math.degrees(self.yaw) + 180.0) % 360.0 - 180.0
 
     def to_result(self, points: Tensor) -> Tensor:
         """Map points [..., 3] of the truth to the result's coordinates."""
@@ -38,93 +51,134 @@ class Alignment(NamedTuple):
         return like.new_tensor([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])
 
 
-class Solid(NamedTuple):
-    """Occupancy of a solid on a cubic grid."""
+def overlap(solid: Solid, truth: Truth, alignment: Alignment) -> float:
+    """Return the volumetric IoU (intersection over union) of a result and the aligned truth, in [0, 1].
 
-    points: Tensor  # [P, 3] grid points
-    inside: Tensor  # [P] bool
-
-
-def overlap(solid: Solid, truth: Distance, alignment: Alignment) -> float:
-    """Return the volumetric IoU (intersection over union) of a result and the truth on the result's grid.
-
-    The grid must contain the aligned truth; parts of the truth outside of the grid are ignored.
+    Points are counted on the result's grid, continued as far as the aligned truth reaches.
     """
-    other = truth(alignment.to_truth(solid.points)) < 0.0
-    union = (solid.inside | other).sum()
-    return float((solid.inside & other).sum() / union.clamp_min(1))
+    low, high = _box(truth, alignment)
+    first = ((low - solid.start) / solid.spacing).floor().long()
+    last = ((high - solid.start) / solid.spacing).ceil().long()
+    ticks = [torch.arange(int(a), int(b) + 1) for a, b in zip(first, last, strict=True)]
+    index = torch.stack(torch.meshgrid(*ticks, indexing="ij"), dim=-1).reshape(-1, 3)
+    there = contains(truth.distance, alignment.to_truth(solid.start + solid.spacing * index))
+    both = int((solid.at(index) & there).sum())
+    return both / max(int(solid.inside.sum()) + int(there.sum()) - both, 1)
 
 
-def _initial_alignment(solid: Solid, truth: Solid, yaw: float) -> Alignment:
-    """Match the bounding boxes: their centres, and the geometric mean of their sides."""
-    mine, theirs = solid.points[solid.inside], truth.points[truth.inside]
-    turn = Alignment(yaw, 1.0, (0.0, 0.0, 0.0))
-    turned = turn.to_result(theirs)
-    ratio = (mine.amax(0) - mine.amin(0)) / (turned.amax(0) - turned.amin(0)).clamp_min(1e-6)
-    scale = float(ratio.clamp(0.3, 3.0).log().mean().exp())
-    center = 0.5 * (mine.amax(0) + mine.amin(0)) - 0.5 * scale * (turned.amax(0) + turned.amin(0))
-    return Alignment(yaw, scale, tuple(center.tolist()))
-
-
-def cube(half: float, resolution: int) -> Tensor:
-    """Return the centres [P, 3] of ``resolution``^3 cells that fill [-half, half]^3."""
-    ticks = (torch.arange(resolution) + 0.5) / resolution * 2.0 * half - half
-    return torch.stack(torch.meshgrid(ticks, ticks, ticks, indexing="ij"), dim=-1).reshape(-1, 3)
-
-
-def align(solid: Solid, truth: Distance, half: float = 0.6, yaws: int = 24) -> Alignment:
+def align(solid: Solid, truth: Truth, max_yaw_deg: float = 180.0) -> Alignment:
     """Find the similarity transform that maximizes the overlap of truth and result.
 
-    Evenly spaced yaws are tried with matched bounding boxes. The best four are refined with Nelder-Mead over
-    yaw, scale and offset, on a subsampled grid.
+    Evenly spaced yaws are tried with matched centres and radii. The best three are refined with Nelder-Mead
+    over yaw, scale and offset, on some of the result's points.
 
     Args:
         solid: the result, not empty.
-        truth: signed distance of the truth, centred at the origin.
-        half: the truth is inside [-half, half]^3.
-        yaws: number of yaws to try.
+        truth: the truth.
+        max_yaw_deg: largest turn to either side, in (0, 180]; 180 leaves the yaw free.
 
     Raises:
-        ValueError: the result or the truth is empty.
+        ValueError: the result is empty.
     """
     from scipy.optimize import minimize
 
-    reference = cube(half, 48)
-    known = Solid(reference, truth(reference) < 0.0)
-    if not (bool(solid.inside.any()) and bool(known.inside.any())):
+    if not bool(solid.inside.any()):
         raise ValueError("an empty solid cannot be aligned")
-    starts = [_initial_alignment(solid, known, 2.0 * math.pi * i / yaws) for i in range(yaws)]
-    coarse = _subsample(solid, 8_000)
-    ranked = sorted(starts, key=lambda start: -overlap(coarse, truth, start))[:4]
-    fine = _subsample(solid, 16_000)
+    points = solid.points
+    volume = len(points) * solid.spacing**3
+    some = points[torch.randperm(len(points), generator=torch.Generator().manual_seed(0))[:POINTS]]
 
     def cost(x: np.ndarray) -> float:
-        return -_soft_overlap(fine, truth, _from_vector(x))
+        return -_soft_overlap(some, volume, truth, _from_vector(x))
 
-    best = [
+    steps = math.floor(max_yaw_deg / STEP_DEG)
+    yaws = [STEP_DEG * i for i in range(-steps, steps + 1)][: math.ceil(360.0 / STEP_DEG)]
+    starts = [_to_vector(_initial_alignment(points, truth, math.radians(yaw))) for yaw in yaws]
+    found = [
         minimize(
             cost,
-            _to_vector(start),
+            start,
             method="Nelder-Mead",
-            options={"maxfev": 120, "initial_simplex": _simplex(_to_vector(start))},
+            bounds=_bounds(points, truth, max_yaw_deg),
+            options={"maxfev": 120, "initial_simplex": _simplex(start)},
         )
-        for start in ranked
+        for start in sorted(starts, key=cost)[:3]
     ]
-    winners = [_from_vector(result.x) for result in best] + ranked[:1]
-    return max(winners, key=lambda candidate: overlap(solid, truth, candidate))
+    return _from_vector(min(found, key=lambda one: one.fun).x)
 
 
-def _subsample(solid: Solid, count: int) -> Solid:
-    step = max(1, len(solid.points) // count) | 1  # odd: no aliasing with the rows of an even grid
-    return Solid(solid.points[::step], solid.inside[::step])
+class Pose(NamedTuple):
+    """How a result stands beside the truth: aligned within FRONT_DEG of the front, and with a free yaw."""
+
+    front: Alignment
+    free: Alignment
+    iou: float  # volumetric IoU of ``front``, in [0, 1]
+    iou_free: float  # that of ``free``, which is not smaller
+
+    @property
+    def is_turned(self) -> bool:
+        """Whether the object clearly fits better when it is turned away from the front.
+
+        A ball or a donut fits alike at every yaw and is never turned; a mug may stand only one way.
+        """
+        return self.iou_free - self.iou > MARGIN
+
+    @property
+    def yaw_deg(self) -> float:
+        """The object's turn in degrees, in [-180, 180); within FRONT_DEG unless the object is turned."""
+        return (self.free if self.is_turned else self.front).yaw_deg
+
+    @property
+    def is_backwards(self) -> bool:
+        """Whether the object's front is on the far side."""
+        return abs(self.yaw_deg) > BACK_DEG
 
 
-def _soft_overlap(solid: Solid, truth: Distance, alignment: Alignment) -> float:
-    """Overlap with a soft surface, about 0.02 units wide, so that small moves change the value."""
-    soft = torch.sigmoid(-truth(alignment.to_truth(solid.points)) / 0.01)
-    mine = solid.inside.float()
-    both = torch.minimum(soft, mine).sum()
-    return float(both / torch.maximum(soft, mine).sum().clamp_min(1e-6))
+def pose(solid: Solid, truth: Truth) -> Pose:
+    """Align a result with the truth twice: near the front, and with a free yaw.
+
+    Raises:
+        ValueError: the result is empty.
+    """
+    free = align(solid, truth)
+    iou_free = overlap(solid, truth, free)
+    if abs(free.yaw_deg) <= FRONT_DEG:
+        return Pose(free, free, iou_free, iou_free)
+    front = align(solid, truth, FRONT_DEG)
+    iou = overlap(solid, truth, front)
+    return Pose(front, free, iou, iou_free) if iou < iou_free else Pose(front, front, iou, iou)
+
+
+def _box(truth: Truth, alignment: Alignment) -> tuple[Tensor, Tensor]:
+    """Opposite corners [3] of a box, in the result's coordinates, that contains the aligned truth."""
+    sides = torch.stack([truth.low, truth.high])
+    corners = torch.cartesian_prod(*sides.unbind(1))
+    moved = alignment.to_result(corners)
+    return moved.amin(0), moved.amax(0)
+
+
+def _initial_alignment(points: Tensor, truth: Truth, yaw: float) -> Alignment:
+    """Match the centres of the bounding boxes, and the radii around them."""
+    center, radius = ball_around(points)
+    start = Alignment(yaw, radius / truth.radius, (0.0, 0.0, 0.0))
+    return start._replace(offset=tuple((center - start.to_result(truth.center)).tolist()))
+
+
+def _bounds(points: Tensor, truth: Truth, max_yaw_deg: float) -> list[tuple[float | None, float | None]]:
+    """Limits of yaw, log-scale and offset."""
+    center, radius = ball_around(points)
+    middle, log = math.log(radius / truth.radius), math.log(SCALE)
+    yaw = math.radians(max_yaw_deg) if max_yaw_deg < 180.0 else None
+    turn = (None, None) if yaw is None else (-yaw, yaw)
+    shift = SCALE * radius
+    return [turn, (middle - log, middle + log), *((c - shift, c + shift) for c in center.tolist())]
+
+
+def _soft_overlap(points: Tensor, volume: float, truth: Truth, alignment: Alignment) -> float:
+    """Estimate the IoU from points [P, 3] inside of the result; small moves change the value."""
+    soft = torch.sigmoid(-truth.distance(alignment.to_truth(points)) / SOFTNESS)
+    both = volume * float(soft.mean())
+    return both / (volume + truth.volume * alignment.scale**3 - both)
 
 
 def _to_vector(alignment: Alignment) -> np.ndarray:
@@ -136,4 +190,5 @@ def _from_vector(x: np.ndarray) -> Alignment:
 
 
 def _simplex(start: np.ndarray) -> np.ndarray:
-    return np.vstack([start, start + np.diag([0.2, 0.1, 0.04, 0.04, 0.04])])
+    turn = -0.2 if start[0] > 0.0 else 0.2  # towards the front, so that it stays within the limits
+    return np.vstack([start, start + np.diag([turn, 0.1, 0.04, 0.04, 0.04])])

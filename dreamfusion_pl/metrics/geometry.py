@@ -2,56 +2,83 @@
 
 from __future__ import annotations
 
-from typing import final
+from typing import NamedTuple, final
 
 import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from dreamfusion_pl.metrics.alignment import Alignment, Distance, Solid, cube, overlap
-from dreamfusion_pl.scene.base import Scene
+from dreamfusion_pl.metrics.alignment import Alignment, overlap
+from dreamfusion_pl.metrics.solid import HALF, Distance, Solid, Truth, cube
 
 
-@torch.no_grad()
-def solid_of(scene: Scene, threshold: float, resolution: int = 64, progress: float = 1.0) -> Solid:
-    """Return the occupancy of a scene on a grid, with enclosed cavities filled.
+class Samples(NamedTuple):
+    """Points on a surface, uniform by area."""
 
-    Args:
-        scene: the scene.
-        threshold: level at its surface, see ``Scene.level``.
-        resolution: grid points per side of the cube around the bounding sphere.
-        progress: training progress in [0, 1] at which the scene is evaluated.
-    """
-    from scipy.ndimage import binary_fill_holes
+    points: Tensor  # [P, 3]
+    normals: Tensor  # [P, 3] outward unit normals
 
-    points = cube(scene.radius, resolution)
-    device = next(scene.parameters()).device
-    level = torch.cat([scene.level(piece.to(device), progress).cpu() for piece in points.split(1 << 17)])
-    inside = (level > threshold) & (points.norm(dim=-1) <= scene.radius)
-    filled = binary_fill_holes(inside.view(resolution, resolution, resolution).numpy())
-    return Solid(points, torch.from_numpy(filled).reshape(-1))
+    def to_truth(self, alignment: Alignment) -> Samples:
+        """Move a result's surface to the truth's coordinates."""
+        return Samples(alignment.to_truth(self.points), self.normals @ alignment.rotation(self.normals))
 
 
 def chamfer_distance(first: Tensor, second: Tensor) -> float:
     """Symmetric Chamfer distance of point sets [P, 3] and [Q, 3]: mean of the two mean nearest distances."""
+    (there, _), (back, _) = _nearest(first, second), _nearest(second, first)
+    return 0.5 * float(there.mean() + back.mean())
+
+
+def f_score(first: Tensor, second: Tensor, tolerance: float) -> float:
+    """F-score of point sets [P, 3] and [Q, 3] (Tatarchenko et al. 2019), in [0, 1].
+
+    It is the harmonic mean of two shares: the points of the first set that have one of the second within the
+    tolerance (precision), and the reverse (recall).
+    """
+    (there, _), (back, _) = _nearest(first, second), _nearest(second, first)
+    precision, recall = (float((d <= tolerance).double().mean()) for d in (there, back))
+    return 2.0 * precision * recall / max(precision + recall, 1e-12)
+
+
+def normal_consistency(first: Samples, second: Samples) -> float:
+    """Mean absolute cosine of the normals of nearest points, both ways (Mescheder et al. 2019), in [0, 1].
+
+    Directions without any relation give one half.
+    """
+    (_, there), (_, back) = _nearest(first.points, second.points), _nearest(second.points, first.points)
+    one = (first.normals * second.normals[there]).sum(-1).abs().mean()
+    other = (second.normals * first.normals[back]).sum(-1).abs().mean()
+    return 0.5 * float(one + other)
+
+
+def _nearest(points: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
+    """Distance [P] of points [P, 3] to the nearest of the others [Q, 3], and which it is, int64 [P]."""
     from scipy.spatial import cKDTree
 
-    a, b = first.double().numpy(), second.double().numpy()
-    return 0.5 * float(cKDTree(b).query(a)[0].mean() + cKDTree(a).query(b)[0].mean())
+    distance, index = cKDTree(others.double().numpy()).query(points.double().numpy())
+    return torch.from_numpy(distance), torch.from_numpy(index)
 
 
 def surface_points(vertices: Tensor, faces: Tensor, count: int = 10_000, seed: int = 0) -> Tensor:
     """Sample points [count, 3] uniformly by area on a mesh: vertices [V, 3], faces [F, 3]."""
+    return surface_samples(vertices, faces, count, seed).points
+
+
+def surface_samples(vertices: Tensor, faces: Tensor, count: int = 10_000, seed: int = 0) -> Samples:
+    """Sample points with normals uniformly by area on a mesh: vertices [V, 3], faces [F, 3]."""
     rng = torch.Generator().manual_seed(seed)
     corners = vertices[faces]
-    area = torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]).norm(dim=-1)
-    triangle = corners[torch.multinomial(area, count, replacement=True, generator=rng)]
+    normals = torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    area = normals.norm(dim=-1)
+    chosen = torch.multinomial(area, count, replacement=True, generator=rng)
+    triangle = corners[chosen]
     u, v = torch.rand(2, count, 1, generator=rng)
     root = u.sqrt()
-    return (1 - root) * triangle[:, 0] + root * (1 - v) * triangle[:, 1] + root * v * triangle[:, 2]
+    points = (1 - root) * triangle[:, 0] + root * (1 - v) * triangle[:, 1] + root * v * triangle[:, 2]
+    return Samples(points, torch.nn.functional.normalize(normals[chosen], dim=-1, eps=1e-20))
 
 
-def distance_surface(truth: Distance, half: float = 0.6, resolution: int = 96) -> tuple[Tensor, Tensor]:
+def distance_surface(truth: Distance, half: float = HALF, resolution: int = 96) -> tuple[Tensor, Tensor]:
     """Mesh the zero level set of a signed distance in [-half, half]^3: vertices [V, 3] and faces [F, 3]."""
     from skimage.measure import marching_cubes
 
@@ -105,7 +132,7 @@ class _Mean(Metric):
 class VolumeIoU(_Mean):
     """Mean volumetric intersection over union after alignment."""
 
-    def update(self, solid: Solid, truth: Distance, alignment: Alignment) -> None:
+    def update(self, solid: Solid, truth: Truth, alignment: Alignment) -> None:
         """Compare one result with its truth."""
         self._add(overlap(solid, truth, alignment))
 

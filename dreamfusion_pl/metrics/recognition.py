@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import final
+from typing import NamedTuple, final
 
 import torch
 from torch import Tensor
@@ -10,6 +10,46 @@ from torchmetrics import Metric
 
 from dreamfusion_pl.data.world.objects.catalog import OBJECT_NAMES
 from dreamfusion_pl.metrics.classifier import COLOR_NAMES, WorldClassifier, load_classifier
+
+MARGIN = 0.5  # lead in probability with which a name counts as certain
+VISIBLE, SOLID = 0.05, 0.5  # opacities from which a pixel shows something, and shows a surface
+
+
+class StrictLook(NamedTuple):
+    """How surely a classifier names an object in each of B pictures by itself."""
+
+    lead: Tensor  # [B] probability of the true name minus the highest of all others, in [-1, 1]; -1 for fog
+
+    @property
+    def share(self) -> float:
+        """Share of the pictures in which the true name leads by ``MARGIN`` or more."""
+        return float((self.lead >= MARGIN).float().mean())
+
+    @property
+    def worst(self) -> float:
+        """Lead in the worst picture; below 0 if another name is more likely there."""
+        return float(self.lead.min())
+
+
+def strictly(classifier: WorldClassifier, pictures: Tensor, opacity: Tensor, name: str) -> StrictLook:
+    """Look at every picture by itself, against all names of the world.
+
+    A blob, a fog or noise has a likeliest name too. The mean over all sides may then be right by chance or by
+    a few good sides; a clear lead from every side is not. A picture in which less than half of what is seen
+    is opaque shows a fog and no object, whatever its outline resembles.
+
+    Args:
+        classifier: the classifier.
+        pictures: images of one object from several sides, [B, H, W, 3] in [0, 1].
+        opacity: of their pixels, [B, H, W] in [0, 1].
+        name: the true object.
+    """
+    likely = classifier(pictures).object.exp()
+    index = OBJECT_NAMES.index(name)
+    others = likely.index_fill(1, torch.tensor(index, device=likely.device), 0.0)
+    visible, solid = ((opacity > least).sum((1, 2)) for least in (VISIBLE, SOLID))
+    is_fog = (2 * solid < visible) | (solid == 0)
+    return StrictLook(torch.where(is_fog, -1.0, likely[:, index] - others.amax(-1)))
 
 
 def recognized(classifier: WorldClassifier, pictures: Tensor, name: str, color: str) -> tuple[bool, bool]:

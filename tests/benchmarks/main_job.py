@@ -14,6 +14,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +32,8 @@ from dreamfusion_pl.data.world.captions import held_out, parse
 from dreamfusion_pl.data.world.scenes import WorldScene
 from dreamfusion_pl.data.world.tracer import render_world
 from dreamfusion_pl.evaluation.finished_runs import load
-from dreamfusion_pl.evaluation.ground_truth import judge, overlap_with
+from dreamfusion_pl.evaluation.ground_truth import Judgement, judge, overlap_with
+from dreamfusion_pl.evaluation.run_settings import RunSettings, settings_of
 from dreamfusion_pl.rng import generator
 from dreamfusion_pl.scene.base import Scene
 
@@ -47,15 +50,27 @@ def folder_of(out: Path, prompt: str, seed: int) -> Path:
     return out / f"seed_{seed}" / prompt.replace(" ", "_")
 
 
-def measure(model: DreamFusion, prompt: str, other: str) -> dict[str, float | bool | str]:
+def measure(
+    model: DreamFusion, prompt: str, other: str, settings: RunSettings
+) -> dict[str, float | bool | str]:
     """All figures of one result; ``other`` is the prompt whose object serves as the floor."""
     scene = scene_of(prompt)
     return {
         "prompt": prompt,
         "held_out": held_out(scene),
-        **judge(model, scene)._asdict(),
-        "floor_iou": overlap_with(model, scene_of(other)),
+        **judge(model, scene, settings)._asdict(),
+        "floor_iou": overlap_with(model, scene_of(other), settings),
     }
+
+
+def remembered(path: Path, make: Callable[[], dict]) -> dict:
+    """What a file holds, made anew if it has been written before a measure was added."""
+    if path.exists():
+        known = json.loads(path.read_text())
+        if set(Judgement._fields) <= set(known):
+            return known
+    path.write_text(json.dumps(make()))
+    return json.loads(path.read_text())
 
 
 def fresh_scene(settings: dict[str, Any]) -> Scene:
@@ -94,6 +109,14 @@ def ceiling(prompt: str, run: Path) -> DreamFusion:
     return model
 
 
+def _judged(run: Path, prompt: str, other: str, settings: RunSettings) -> dict:
+    return measure(load(run), prompt, other, settings)
+
+
+def _ceiling(run: Path, prompt: str, settings: RunSettings) -> dict:
+    return measure(ceiling(prompt, run), prompt, prompt, settings)
+
+
 def summary(rows: list[dict], label: str) -> str:
     """One line of the table."""
     if not rows:
@@ -103,8 +126,11 @@ def summary(rows: list[dict], label: str) -> str:
         return sum(float(row[key]) for row in rows) / len(rows)
 
     return (
-        f"| {label} | {len(rows)} | {mean('iou'):.3f} | {mean('chamfer'):.4f} | {mean('albedo_error'):.3f} "
-        f"| {100 * mean('object'):.0f} % | {100 * mean('color'):.0f} % |"
+        f"| {label} | {len(rows)} | {mean('iou'):.3f} | {mean('iou_free'):.3f} "
+        f"| {100 * mean('backwards'):.0f} % "
+        f"| {mean('chamfer'):.4f} | {mean('f_score'):.3f} | {mean('normal_consistency'):.3f} "
+        f"| {mean('albedo_error'):.3f} | {100 * mean('object'):.0f} % | {100 * mean('color'):.0f} % "
+        f"| {100 * mean('named'):.0f} % | {mean('worst_lead'):.2f} |"
     )
 
 
@@ -133,27 +159,24 @@ def main() -> None:
             run = folder_of(options.out, prompt, seed)
             if not (run / "object.glb").exists():
                 continue
-            cached = run / "judgement.json"
-            if not cached.exists():
-                cached.write_text(
-                    json.dumps(measure(load(run), prompt, PROMPTS[(index + 11) % len(PROMPTS)]))
-                )
-            rows.append({**json.loads(cached.read_text()), "seed": seed})
+            other, settings = PROMPTS[(index + 11) % len(PROMPTS)], settings_of(run)
+            found = remembered(run / "judgement.json", partial(_judged, run, prompt, other, settings))
+            rows.append({**found, "seed": seed})
             print(rows[-1], flush=True)
             if seed == 0:
-                known = run / "ceiling.json"
-                if not known.exists():
-                    known.write_text(json.dumps(measure(ceiling(prompt, run), prompt, prompt)))
-                ceilings.append(json.loads(known.read_text()))
+                best = remembered(run / "ceiling.json", partial(_ceiling, run, prompt, settings))
+                ceilings.append(best)
     unseen = [row for row in rows if row["prompt"] in HELD_OUT]
     (options.out / "results.json").write_text(json.dumps({"results": rows, "ceiling": ceilings}, indent=1))
     floor = sum(float(row["floor_iou"]) for row in rows) / max(len(rows), 1)
-    print("| | results | IoU | Chamfer | albedo error | object | colour |\n|---|---|---|---|---|---|---|")
+    columns = "IoU | IoU, free yaw | backwards | Chamfer | F-score | normals | albedo error"
+    looks = "object | colour | object, strict | worst lead"
+    print(f"| | results | {columns} | {looks} |\n|{'---|' * 13}")
     print(summary(rows, "all prompts"))
     print(summary([row for row in rows if row not in unseen], "seen in training"))
     print(summary(unseen, "held out"))
     print(summary(ceilings, "ceiling: true pictures"))
-    print(f"| floor: another prompt's object | {len(rows)} | {floor:.3f} | | | | |")
+    print(f"| floor: another prompt's object | {len(rows)} | {floor:.3f} |{' |' * 10}")
 
 
 if __name__ == "__main__":

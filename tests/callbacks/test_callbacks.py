@@ -126,6 +126,13 @@ def test_the_mesh_is_exported_within_the_bounds_of_the_command(name):
     assert MeshExport(**{name: 16}).settings == Settings(**{name: 16})
 
 
+def test_the_callback_exports_the_smallest_part_that_it_is_told():
+    assert MeshExport().settings == Settings()
+    assert MeshExport(smallest_part=0.0).settings == Settings(smallest_part=0.0)
+    with pytest.raises(ValueError, match="smallest part is a share"):
+        MeshExport(smallest_part=-1.0)
+
+
 def test_a_threshold_is_given_to_the_mesh(tmp_path, capsys):
     fit(tmp_path, [MeshExport(resolution=16, threshold=1e9)], val_check_interval=100)
     assert "the surface's threshold is 1e+09" in capsys.readouterr().err

@@ -95,6 +95,18 @@ def test_the_command_writes_files_and_a_report(tmp_path, monkeypatch, capsys):
     assert "1500 triangles, watertight, 1 component" in out and "dB where the field is opaque" in out
 
 
+@pytest.mark.parametrize(("words", "parts"), [([], 1), (["--smallest_part", "0.005"], 2)])
+def test_a_small_true_part_is_exported_if_asked(tmp_path, monkeypatch, words, parts):
+    model = ball()
+    eye = (torch.tensor([0.0, 0.0, 0.6]), 0.035)
+    model.scene = Balls([(torch.zeros(3), 0.4), eye], inside=300.0, edge=0.005)
+    monkeypatch.setattr(command, "load", lambda run: model)
+    options = ["--resolution", "48", "--faces", "2000", "--texture", "32", "--formats", "ply"]
+    assert command.main(["run", *options, *words, "--out", str(tmp_path)]) == 0
+    report = json.loads((tmp_path / "object.report.json").read_text())
+    assert report["components"] == parts
+
+
 @pytest.fixture(scope="module")
 def whole(finished_run) -> bytes:
     """The checkpoint of a finished run."""
@@ -168,6 +180,8 @@ def test_a_full_disk_leaves_the_file_before_and_nothing_else(tmp_path, monkeypat
         (["--size", "-1"], "size is in metres"),
         (["--resolution", "100000"], "take a resolution of"),
         (["--threshold", "1e9"], "the scene is empty"),
+        (["--smallest_part", "2"], "smallest part is a share"),
+        (["--smallest_part", "nan"], "smallest part is a share"),
     ],
 )
 def test_bad_options(tmp_path, monkeypatch, capsys, words, message):

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from dreamfusion_pl.data.orbit import orbit
-from dreamfusion_pl.data.world import captions, sheet
+from dreamfusion_pl.data.world import captions, colors, sheet
 from dreamfusion_pl.data.world.colors import COLORS, PATTERNS, ROLES, contrast
 from dreamfusion_pl.data.world.layers import sample_views, trace_chunk, trace_world
 from dreamfusion_pl.data.world.objects import primitives
@@ -17,6 +17,13 @@ from dreamfusion_pl.data.world.pictures import WorldPictures
 from dreamfusion_pl.data.world.scenes import Item, Layout, WorldScene, placements
 from dreamfusion_pl.data.world.tracer import compose, draw_layers, normals, render_world, trace
 from dreamfusion_pl.rng import generator
+
+
+def test_colours_are_display_values_and_are_called_so() -> None:
+    views = orbit([0.0], 0.0, 1.5, 1.2, 9, 9, (0.0, 0.0, 0.0))
+    unlit = render_world(WorldScene((Item("cube", "brown"),)), views).rgb[0, 4, 4]
+    assert torch.allclose(unlit, torch.tensor(COLORS["brown"]), atol=1e-6)  # as a pixel and a texture hold it
+    assert "display values (sRGB)" in str(colors.__doc__) and "Linear RGB" not in str(colors.__doc__)
 
 
 def test_the_world_is_as_large_as_promised() -> None:

@@ -6,52 +6,21 @@ import math
 
 import pytest
 import torch
+from solids import IDENTITY, ball, solid
 
-from dreamfusion_pl.data.world.captions import parse
-from dreamfusion_pl.metrics.alignment import Alignment, Solid, align, cube, overlap
 from dreamfusion_pl.metrics.geometry import (
     ChamferDistance,
+    Samples,
     VolumeIoU,
     albedo_error,
     chamfer_distance,
     distance_surface,
+    f_score,
+    normal_consistency,
     surface_points,
+    surface_samples,
 )
-
-IDENTITY = Alignment(0.0, 1.0, (0.0, 0.0, 0.0))
-
-
-def ball(radius: float):  # noqa: ANN201
-    return lambda points: points.norm(dim=-1) - radius
-
-
-def test_overlap_of_concentric_balls_is_the_ratio_of_volumes() -> None:
-    points = cube(0.6, 96)
-    solid = Solid(points, ball(0.4)(points) < 0)
-    assert overlap(solid, ball(0.5), IDENTITY) == pytest.approx((0.4 / 0.5) ** 3, abs=0.01)
-
-
-def test_alignment_round_trip() -> None:
-    alignment = Alignment(0.7, 1.3, (0.1, -0.2, 0.3))
-    points = torch.randn(10, 3)
-    assert torch.allclose(alignment.to_truth(alignment.to_result(points)), points, atol=1e-5)
-
-
-def test_align_finds_a_known_similarity() -> None:
-    scene = parse("a red chair")
-    assert scene is not None
-    known = Alignment(1.1, 0.85, (0.05, -0.03, 0.06))
-    points = cube(0.7, 48)
-    solid = Solid(points, scene.distance(known.to_truth(points)) < 0)
-    found = align(solid, scene.distance)
-    assert overlap(solid, scene.distance, found) > 0.8  # the chair's plates are three grid cells thick
-    assert math.cos(found.yaw - known.yaw) > 0.99 and found.scale == pytest.approx(0.85, abs=0.05)
-
-
-def test_align_refuses_nothing() -> None:
-    points = cube(0.6, 16)
-    with pytest.raises(ValueError, match="empty solid"):
-        align(Solid(points, torch.zeros(len(points), dtype=torch.bool)), ball(0.4))
+from dreamfusion_pl.metrics.solid import truth_of
 
 
 def test_chamfer_of_parallel_planes_and_of_concentric_spheres() -> None:
@@ -81,8 +50,27 @@ def test_albedo_error_looks_only_where_both_are_seen() -> None:
 
 
 def test_metrics_average() -> None:
-    points = cube(0.6, 48)
-    metric = VolumeIoU()
+    metric, truth = VolumeIoU(), truth_of(ball(0.5))
     for radius in (0.4, 0.5):
-        metric.update(Solid(points, ball(radius)(points) < 0), ball(0.5), IDENTITY)
+        metric.update(solid(ball(radius)), truth, IDENTITY)
     assert float(metric.compute()) == pytest.approx((1.0 + 0.512) / 2, abs=0.02)
+
+
+def test_f_score_by_hand() -> None:
+    line = torch.arange(10.0)[:, None] * torch.tensor([1.0, 0.0, 0.0])
+    assert f_score(line, line + 0.01, 0.02) == pytest.approx(1.0)
+    assert f_score(line, line + 0.5, 0.02) == 0.0
+    assert f_score(line[:5], line, 0.02) == pytest.approx(2 * 1.0 * 0.5 / 1.5)  # precise, and half is missing
+    assert f_score(line, line[:5], 0.02) == pytest.approx(2 * 1.0 * 0.5 / 1.5)
+
+
+def test_normals_point_outwards_and_their_consistency_is_a_cosine() -> None:
+    sphere = surface_samples(*distance_surface(ball(0.4)), count=2000)
+    outward = torch.nn.functional.normalize(sphere.points, dim=-1)
+    assert float((sphere.normals * outward).sum(-1).min()) > 0.97
+    assert normal_consistency(sphere, Samples(sphere.points, outward)) > 0.99
+    flat = Samples(torch.rand(500, 3), torch.tensor([0.0, 0.0, 1.0]).expand(500, 3))
+    tilted = flat.normals.new_tensor([0.0, math.sin(1.0), math.cos(1.0)]).expand(500, 3)
+    assert normal_consistency(flat, Samples(flat.points, tilted)) == pytest.approx(math.cos(1.0), abs=1e-5)
+    chance = torch.nn.functional.normalize(torch.randn(2000, 3), dim=-1)
+    assert normal_consistency(sphere, Samples(sphere.points, chance)) == pytest.approx(0.5, abs=0.03)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import pytest
 import torch
 
 from dreamfusion_pl.data.orbit import orbit
 from dreamfusion_pl.data.world.captions import parse
+from dreamfusion_pl.data.world.objects.catalog import OBJECT_NAMES
 from dreamfusion_pl.data.world.tracer import render_world
 from dreamfusion_pl.metrics.classifier import ClassifierTraining, load_classifier
-from dreamfusion_pl.metrics.recognition import Recognition
+from dreamfusion_pl.metrics.recognition import MARGIN, Recognition, StrictLook, recognized, strictly
 
 PROMPTS = [
     "a red chair", "a blue mug", "a green car", "a yellow duck", "a pink house", "a purple donut",
@@ -18,6 +21,7 @@ PROMPTS = [
 ]  # fmt: skip
 
 
+@cache
 def ring_of(prompt: str) -> torch.Tensor:
     scene = parse(prompt)
     assert scene is not None
@@ -47,3 +51,57 @@ def test_scores_are_log_probabilities_at_any_size() -> None:
     scores = load_classifier()(torch.rand(2, 64, 64, 3))
     for part in scores:
         assert torch.allclose(part.exp().sum(-1), torch.ones(2), atol=1e-4)
+
+
+OPAQUE = torch.ones(8, 48, 48)
+
+
+def test_a_strict_look_counts_azimuths_by_hand() -> None:
+    look = StrictLook(torch.tensor([0.9, MARGIN, 0.2, -0.7]))
+    assert look.share == 0.5 and look.worst == pytest.approx(-0.7)
+
+
+def test_the_strict_look_names_true_objects_from_nearly_every_side() -> None:
+    shares = []
+    for prompt, other in zip(PROMPTS, PROMPTS[1:] + PROMPTS[:1], strict=True):
+        pictures = ring_of(prompt)
+        shares.append(strictly(load_classifier(), pictures, OPAQUE, parse(prompt).items[0].object).share)
+        wrong = strictly(load_classifier(), pictures, OPAQUE, parse(other).items[0].object)
+        assert wrong.share == 0.0 and wrong.worst < -0.9
+    assert sum(shares) / len(shares) > 0.95 and min(shares) >= 0.75
+
+
+Looks = tuple[torch.Tensor, torch.Tensor]  # pictures and their opacity
+
+
+def noise() -> Looks:
+    return torch.rand(8, 48, 48, 3, generator=torch.Generator().manual_seed(0)), OPAQUE
+
+
+def fog() -> Looks:
+    """A red haze over gray, densest in the middle."""
+    across = torch.linspace(-1.0, 1.0, 32)
+    opacity = 0.3 * (1.0 - across[:, None].square() - across.square()).clamp_min(0.0).sqrt()[..., None]
+    red, gray = torch.tensor([0.85, 0.08, 0.08]), torch.tensor(0.72)
+    picture = opacity * red + (1.0 - opacity) * gray
+    return picture.expand(8, 32, 32, 3), opacity[..., 0].expand(8, 32, 32)
+
+
+def nothing() -> Looks:
+    return torch.full((8, 48, 48, 3), 0.72), 0.0 * OPAQUE
+
+
+def one_good_side() -> Looks:
+    """A car from one side, and next to nothing from the others."""
+    pictures = torch.full((8, 48, 48, 3), 0.72)
+    pictures[0] = ring_of("a green car")[0]
+    return pictures, OPAQUE
+
+
+@pytest.mark.parametrize("make", [noise, fog, nothing, one_good_side])
+def test_what_a_lenient_look_gives_a_name_a_strict_one_does_not(make) -> None:
+    (pictures, opacity), classifier = make(), load_classifier()
+    lenient = [name for name in OBJECT_NAMES if recognized(classifier, pictures, name, "red")[0]]
+    assert len(lenient) == 1  # whatever it sees, it says a name
+    look = strictly(classifier, pictures, opacity, lenient[0])
+    assert look.share <= 1 / 8 and look.worst < MARGIN

@@ -11,7 +11,7 @@ from torch import Tensor
 from dreamfusion_pl.data.orbit import orbit
 from dreamfusion_pl.export.asset import Settings, make_asset
 from dreamfusion_pl.export.surface.mesh import extract, surface_threshold
-from dreamfusion_pl.metrics.geometry import solid_of
+from dreamfusion_pl.metrics.solid import solid_of
 from dreamfusion_pl.rendering.renderer import Renderer
 from dreamfusion_pl.rendering.shading import exact_normals
 from dreamfusion_pl.scene.background import SolidBackground
@@ -77,8 +77,11 @@ def test_no_other_threshold_is_taken(ball):
 
 
 def test_the_solid_is_the_inside(ball):
-    solid = solid_of(ball, surface_threshold(ball))
-    assert torch.equal(solid.inside, solid.points.norm(dim=-1) < BALL)
+    solid = solid_of(extract(ball, resolution=48))
+    points = solid.start + solid.spacing * torch.ones_like(solid.inside).nonzero()
+    signed = points.norm(dim=-1) - BALL
+    clear = signed.abs() > 1e-3  # the mesh lies on the surface up to that
+    assert torch.equal(solid.inside.reshape(-1)[clear], (signed < 0.0)[clear])
 
 
 @pytest.mark.parametrize("normals", ["exact", "finite_difference", "surface"])

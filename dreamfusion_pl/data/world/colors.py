@@ -1,4 +1,9 @@
-"""Named colours, accent colours of object parts, and surface patterns. Linear RGB in [0, 1]."""
+"""Named colours, accent colours of object parts, and surface patterns.
+
+Colours are display values (sRGB) in [0, 1]: what a pixel of an unlit picture holds. Light is multiplied with
+them as they are, in pictures of the world and in renders of a field, and a texture is written without
+conversion. A linear light model would convert before and after.
+"""
 
 from __future__ import annotations
 

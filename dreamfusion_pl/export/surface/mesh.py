@@ -22,7 +22,7 @@ AGGRESSIVENESS = (
     4,
     6,
 )  # aggressiveness of fast-simplification; each value collapses edges in another order
-FLOATER = 0.02  # a component with less than this share of the largest one's area is a floater
+SMALLEST_PART = 0.02  # components with less than this share of the largest one's area are dropped by default
 
 
 class Mesh(NamedTuple):
@@ -40,6 +40,7 @@ def extract(
     threshold: float | None = None,
     progress: float = 1.0,
     smoothing: float = 0.01,
+    smallest_part: float = SMALLEST_PART,
 ) -> Mesh:
     """Extract the isosurface of a scene, with its albedo as vertex colours.
 
@@ -56,6 +57,8 @@ def extract(
         smoothing: standard deviation, in world units, of the Gaussian that removes details finer than the
             training's pixels; at least half a cell of the fine grid is used; 0 disables it. A scene that
             knows its surface is not smoothed.
+        smallest_part: components with less than this share of the largest one's area are floaters, in [0, 1];
+            0 keeps them all.
 
     Raises:
         EmptyFieldError: no density in the scene reaches the threshold.
@@ -69,7 +72,7 @@ def extract(
         if threshold not in (None, scene.surface):
             raise ValueError("this scene knows where its surface is: leave the threshold out")
         threshold = None
-    check_surface(resolution, threshold)
+    check_surface(resolution, threshold, smallest_part)
     coarse, cell = _coarse_level(scene, progress, smoothing)
     level = _surface_level(scene, coarse, cell) if threshold is None else threshold
     check_level(coarse, level, cell, scene.radius)
@@ -87,17 +90,22 @@ def extract(
         solid = (0.5 + (fine - level) / (4.0 * spacing)).clamp(0.0, 1.0)
     if not float(solid.max()) > 0.5:
         raise empty(float(fine.max()), level)
-    vertices, faces = _visible_parts(*_marching_cubes(solid))
+    vertices, faces = _visible_parts(*_marching_cubes(solid), smallest_part)
     points = torch.from_numpy(vertices).float() * spacing + start
     return _colored(points, torch.from_numpy(faces), scene, progress)
 
 
-def check_surface(resolution: int, threshold: float | None) -> None:
+def check_surface(resolution: int, threshold: float | None, smallest_part: float = SMALLEST_PART) -> None:
     """Raise ValueError if arguments of :func:`extract` are out of range."""
     if resolution < 8:
         raise ValueError(f"the mesh's resolution is grid points a side, 8 or more; got {resolution}")
     if threshold is not None and not threshold > 0.0:
         raise ValueError(f"the mesh's threshold is a density > 0, or none to find it; got {threshold}")
+    if not 0.0 <= smallest_part <= 1.0:
+        raise ValueError(
+            "the mesh's smallest part is a share of the largest part's area, from 0 (keep everything) to 1 "
+            f"(keep the largest only); got {smallest_part}"
+        )
 
 
 def simplify(mesh: Mesh, max_faces: int, scene: Scene, progress: float = 1.0) -> Mesh:
@@ -218,7 +226,9 @@ def _marching_cubes(solid: Tensor) -> tuple[np.ndarray, np.ndarray]:
     return vertices - 1.0, faces.astype(np.int64)
 
 
-def _visible_parts(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _visible_parts(
+    vertices: np.ndarray, faces: np.ndarray, smallest_part: float
+) -> tuple[np.ndarray, np.ndarray]:
     """Drop small components, and components that bound a cavity (negative volume)."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
@@ -230,6 +240,6 @@ def _visible_parts(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray,
     normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     area = np.bincount(label, np.linalg.norm(normal, axis=1))
     volume = np.bincount(label, (corners.mean(1) * normal).sum(1))
-    keep = (area >= FLOATER * area[volume > 0.0].max()) & (volume > 0.0)
+    keep = (area >= smallest_part * area[volume > 0.0].max()) & (volume > 0.0)
     kept, faces = np.unique(faces[keep[label]], return_inverse=True)
     return vertices[kept], faces.reshape(-1, 3)

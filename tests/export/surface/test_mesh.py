@@ -102,6 +102,24 @@ def test_floaters_go_and_second_objects_stay():
     assert _volume(mesh) == pytest.approx(4 / 3 * np.pi * (0.3**3 + 0.2**3), rel=0.08)
 
 
+def test_a_small_true_part_stays_if_asked():
+    """A bird's eye, say: a hundredth of the body's surface."""
+    body, eye = (torch.tensor([0.0, 0.0, -0.2]), 0.4), (torch.tensor([0.0, 0.0, 0.6]), 0.045)
+    scene = Balls([body, eye])
+    assert float(extract(scene).vertices[:, 2].max()) == pytest.approx(0.2, abs=0.03)
+    whole = extract(scene, smallest_part=0.005)
+    assert float(whole.vertices[:, 2].max()) == pytest.approx(0.645, abs=0.03)
+    assert _volume(whole) == pytest.approx(4 / 3 * np.pi * (0.4**3 + 0.045**3), rel=0.08)
+    alone = extract(Balls([body, (eye[0], 0.35)]), smallest_part=1.0)
+    assert float(alone.vertices[:, 2].max()) == pytest.approx(0.2, abs=0.03)
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.5, float("nan"), float("inf")])
+def test_the_smallest_part_is_a_share(share):
+    with pytest.raises(ValueError, match="smallest part is a share"):
+        extract(Balls([(CENTRE, 0.4)]), smallest_part=share)
+
+
 def test_a_cavity_is_filled():
     class Shell(AnalyticDensity):
         radius = 1.0
