@@ -248,10 +248,10 @@ def test_what_does_not_fit_the_memory_is_said_with_a_cure(capsys, tmp_path, monk
     [
         (
             "unet/diffusion_pytorch_model.safetensors",
-            "unet/diffusion_pytorch_model.fp16.safetensors",
+            "unet/diffusion_pytorch_model.non_ema.safetensors",
             "unet/diff",
         ),
-        ("text_encoder/model.safetensors", "text_encoder/model.fp16.safetensors", "text_encoder/model.saf"),
+        ("text_encoder/model.safetensors", "text_encoder/model.tf.safetensors", "text_encoder/model.saf"),
         ("tokenizer/tokenizer.json", "tokenizer/notes.txt", "tokenizer/tokenizer.json"),
         ("tokenizer/tokenizer_config.json", "tokenizer/notes.txt", "tokenizer/tokenizer_config.json"),
         ("scheduler/scheduler_config.json", "scheduler/notes.txt", "scheduler/scheduler_config.json"),

@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import save_file
 from tiny_families import save_tiny_family, tiny_family
 
+from dreamfusion_pl.cli import main
 from dreamfusion_pl.diffusion.families.pretrained import PretrainedPrior
 
 pytest.importorskip("peft")
@@ -104,3 +105,50 @@ def test_a_lora_of_xl_is_refused_by_the_smaller_model(tmp_path):
         prior_of(folder, lora=str(tmp_path / "lora.safetensors"))
     xl = save_tiny_family("stable_diffusion_xl", tmp_path / "xl")
     prior_of(xl, lora=str(tmp_path / "lora.safetensors"))
+
+
+def dora(pipeline) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """A DoRA as diffusers saves it, and the weights m (W + B A) / |W + B A| by module."""
+    (name, network), (file, change) = network_of(pipeline), hand_made(pipeline)
+    draw, weights = torch.Generator().manual_seed(4), network.state_dict()
+    for key, product in list(change.items()):
+        moved = weights[key] + product
+        size = 0.5 + torch.rand(len(moved), generator=draw)
+        file[f"{name}.{key.removesuffix('.weight')}.lora_magnitude_vector"] = size
+        change[key] = size[:, None] * moved / moved.norm(dim=1, keepdim=True)
+    return file, change
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_dora_of_diffusers_sets_direction_and_size(name, tmp_path):
+    file, expected = dora(tiny_family(name))
+    save_file(file, tmp_path / "dora.safetensors")
+    prior = prior_of(save_tiny_family(name, tmp_path / name), lora=str(tmp_path / "dora.safetensors"))
+    weights = prior._adapter.network.state_dict()
+    for key, value in expected.items():
+        torch.testing.assert_close(weights[key], value, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("suffixes", "kind"),
+    [
+        (("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b"), "LoHa"),
+        (("lokr_w1", "lokr_w2"), "LoKr"),
+        (("lora_down.weight", "lora_up.weight", "dora_scale"), "DoRA in another format"),
+        (("diff",), "full differences"),
+    ],
+)
+@pytest.mark.parametrize(
+    "prefix", ["lora_unet_mid_block_attentions_0_to_q", "unet.mid_block.attentions.0.to_q"]
+)
+def test_other_adaptations_are_refused_by_name(tmp_path, capsys, suffixes, kind, prefix):
+    plain, _ = hand_made(tiny_family("stable_diffusion"))
+    for weights in ({}, plain):  # alone, and beside a LoRA that fits
+        odd = {f"{prefix}.{suffix}": torch.zeros(2, 2) for suffix in suffixes}
+        save_file(weights | odd, tmp_path / "odd.safetensors")
+        folder = save_tiny_family("stable_diffusion", tmp_path / "tiny")
+        with pytest.raises(ValueError, match=f"no plain LoRA, it holds {kind}.*not supported") as found:
+            prior_of(folder, lora=str(tmp_path / "odd.safetensors"))
+        words = ["--model.prior.model", str(folder), "--model.prior.lora", str(tmp_path / "odd.safetensors")]
+        assert main(["doctor", *words]) == 1
+        assert str(found.value) in capsys.readouterr().out
