@@ -183,6 +183,8 @@ def test_a_lora_is_looked_into(capsys, tmp_path, latent, monkeypatch):
     file = tmp_path / "lora.safetensors"
     save_file({"unet.a.lora_A.weight": torch.zeros(2)}, file)
     assert diagnose(capsys, *words, str(file))[0] == 0
+    save_file({"unet.a.lokr_w1": torch.zeros(2)}, file)
+    assert "no plain LoRA, it holds LoKr" in problem(capsys, *words, str(file))
     file.write_bytes(b"half")
     assert "lora.safetensors is damaged" in problem(capsys, *words, str(file))
     assert "there is no LoRA" in problem(capsys, *words, "nowhere")
