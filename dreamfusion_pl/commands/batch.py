@@ -18,7 +18,7 @@ from jsonargparse import ArgumentError
 from dreamfusion_pl.atomic import replacing
 from dreamfusion_pl.batch.driver import run_all
 from dreamfusion_pl.batch.jobs import SEED, Job, Request, is_done, jobs_of, read_requests
-from dreamfusion_pl.batch.machines import Resources
+from dreamfusion_pl.batch.machines import Resources, check_system
 from dreamfusion_pl.batch.worker import Outcome, run_folder_options
 from dreamfusion_pl.configuration.layers import PACKAGED, arrange, load
 from dreamfusion_pl.evaluation.gallery_cards import card_of
@@ -79,6 +79,7 @@ def batch(options: argparse.Namespace, fit_options: list[str]) -> list[Job]:
         ValueError: an option or the prompt file is invalid, or Ray is not installed.
         OSError: the folder cannot be written.
     """
+    check_system()
     if min(options.seeds, options.cpus, options.together) < 1:
         raise ValueError("--seeds, --cpus and --together must be 1 or more")
     gpus = options.gpus or 0.0

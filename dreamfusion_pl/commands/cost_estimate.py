@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import resource
+import importlib
 import statistics
 import sys
 import tempfile
@@ -45,8 +45,9 @@ def trial(words: list[str], steps: int) -> dict[str, Any]:
         steps: number of steps, at least 3; the first is a warm-up and not counted.
 
     Returns:
-        Seconds per step (median), peak memory in GB of this process and of its GPU (None without one), and
-        hours for all steps of the configuration, without previews, turntable and export.
+        Seconds per step (median), peak memory in GB of this process (None where the operating system does not
+        tell) and of its GPU (None without one), and hours for all steps of the configuration, without
+        previews, turntable and export.
 
     Raises:
         ValueError: too few steps, a configuration without ``max_steps``, or an invalid argument or file.
@@ -73,7 +74,6 @@ def trial(words: list[str], steps: int) -> dict[str, Any]:
         here = [f"--trainer.max_steps={steps}", f"--trainer.logger.init_args.save_dir={folder}"]
         RunCommand("fit", [*words, *here], prepare)
     second = statistics.median(b - a for a, b in zip(clock.ends, clock.ends[1:], strict=False))
-    unit = 1 if sys.platform == "darwin" else 1024  # unit of ru_maxrss, in bytes
     gpu = torch.cuda.max_memory_allocated(clock.device) / GB if clock.device.type == "cuda" else None
     return {
         "device": str(clock.device),
@@ -81,6 +81,16 @@ def trial(words: list[str], steps: int) -> dict[str, Any]:
         "seconds_per_step": second,
         "max_steps": whole,
         "hours": second * whole / 3600.0,
-        "peak_memory_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / GB,
+        "peak_memory_gb": _peak_memory_gb(),
         "peak_gpu_memory_gb": gpu,
     }
+
+
+def _peak_memory_gb() -> float | None:
+    """Return the peak memory of this process; None where the operating system does not tell, as Windows."""
+    try:
+        resource = importlib.import_module("resource")
+    except ImportError:
+        return None
+    unit = 1 if sys.platform == "darwin" else 1024  # unit of ru_maxrss, in bytes
+    return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / GB)
