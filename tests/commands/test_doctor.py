@@ -8,10 +8,17 @@ import huggingface_hub
 import pytest
 import torch
 import yaml
+from fakes import SMALL_RUN
 from safetensors.torch import save_file
 from tiny_families import save_tiny_family, tiny_autoencoder
 from tiny_pipeline import save_tiny_pipeline
 
+from dreamfusion_pl.algorithm import DreamFusion
+from dreamfusion_pl.callbacks.mesh import MeshExport
+from dreamfusion_pl.callbacks.previews.renders import Renders
+from dreamfusion_pl.callbacks.previews.turntable import Turntable
+from dreamfusion_pl.callbacks.report import Report
+from dreamfusion_pl.callbacks.score import Score
 from dreamfusion_pl.cli import main
 from dreamfusion_pl.commands import prior_check
 
@@ -113,6 +120,18 @@ def test_a_trial_says_what_the_whole_fit_takes(capsys):
         trial["hours"] == pytest.approx(2.0 * trial["seconds_per_step"]) and trial["seconds_per_step"] > 0.0
     )
     assert 0.1 < trial["peak_memory_gb"] < report["machine"]["memory_gb"]
+
+
+def test_a_trial_skips_what_comes_on_top(capsys, monkeypatch):
+    def fail(*args):
+        raise AssertionError("this is not part of a step")
+
+    for one in (Turntable, MeshExport, Score, Renders, Report):
+        monkeypatch.setattr(one, "on_fit_end", fail)
+    monkeypatch.setattr(DreamFusion, "validation_step", fail)
+    words = [*SMALL_RUN, "--trial", "3", "--trainer.val_check_interval", "1"]
+    status, report = diagnose(capsys, *words)
+    assert status == 0 and report["trial"]["seconds_per_step"] > 0.0
 
 
 def test_a_trial_of_a_training_leaves_its_output_alone(capsys, tmp_path, monkeypatch):
