@@ -22,7 +22,8 @@ EMBEDDED = ["--model.prior", "PretrainedPrior", "--data.resolution", "8", "--tra
     ("word", "name"),
     [
         ("chairs", "chair"), ("corgi", "dog"), ("wolves", "dog"), ("puppies", "puppy"),
-        ("snowmen", "snowman"),        ("chiar", "chair"), ("teddybear", "teddy bear"), ("crimson", "red"), ("horse", None), ("zorp", None),
+        ("snowmen", "snowman"),
+        ("chiar", "chair"), ("teddybear", "teddy bear"), ("crimson", "red"), ("horse", None), ("zorp", None),
     ],
 )  # fmt: skip
 def test_the_nearest_known_word(word, name):
