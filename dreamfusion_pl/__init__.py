@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -42,6 +43,7 @@ def generate(
     Raises:
         ValueError: the prompt, a file or an option is invalid; the message says how to fix it.
     """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line; too late if torch is loaded
     from dreamfusion_pl import result  # imported here to keep the package's import fast
 
     return result.generate(prompt, steps, seed, configs, options)

@@ -106,6 +106,9 @@ def main(args: Sequence[str] | None = None) -> int:
             return 0
         rest = ["--help"] if rest == ["--help", "all"] else rest
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # hides its advice; read at the first import
+    # Threads that wait sleep, instead of spinning, which takes the core from the thread that they wait for if
+    # another process is busy: steps took six times as long. OpenMP reads it when torch is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     module, function = COMMANDS[name].function.split(":")
     try:
         return getattr(importlib.import_module(module), function)(rest)

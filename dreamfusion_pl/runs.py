@@ -24,6 +24,7 @@ from dreamfusion_pl.configuration.preflight import (
     check_writable,
     warn_of_unknown_words,
 )
+from dreamfusion_pl.configuration.prompt_words import check_object, is_embedded
 from dreamfusion_pl.diffusion.text.prompt_check import check_prompt
 from dreamfusion_pl.run_folder import layout
 from dreamfusion_pl.run_folder.checkpoint_io import WholeCheckpoints
@@ -176,6 +177,8 @@ class RunCommand(LightningCLI):
             if model["prompt"] is None:
                 raise ValueError('there is no prompt: say what to make, for example --prompt "a red chair"')
             check_prompt(model["prompt"])
+            if self._command == "fit" and self._arguments.checkpoint is None and is_embedded(model):
+                check_object(model["prompt"])
 
     def before_fit(self) -> None:
         """Called by Lightning when everything is built and checked."""

@@ -1,5 +1,9 @@
 """What a process takes of the machine."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -19,3 +23,13 @@ def test_a_share_of_a_gpu_is_a_share_of_its_memory(monkeypatch, share, is_there,
         monkeypatch.setenv(GPU_SHARE, share)
     assert guarded(lambda: None, "fit") == 0
     assert fractions == taken
+
+
+@pytest.mark.parametrize("own", [None, "ACTIVE"])
+def test_waiting_threads_sleep_unless_the_user_wants_otherwise(own):
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    environment |= {"OMP_DISPLAY_ENV": "true"} | ({} if own is None else {"OMP_WAIT_POLICY": own})
+    code = "from dreamfusion_pl.cli import main; main(['world', '--size', '1'])"  # loads torch
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    shown = [line for line in done.stderr.splitlines() if "OMP_WAIT_POLICY" in line]
+    assert shown and all((own or "PASSIVE") in line for line in shown), done.stderr

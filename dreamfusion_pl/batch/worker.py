@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from dreamfusion_pl.batch.jobs import Job, is_done
+from dreamfusion_pl.batch.machines import file_locks
 from dreamfusion_pl.callbacks.safety import DivergedError
 from dreamfusion_pl.configuration.layers import flaw_for_fit
 from dreamfusion_pl.run_folder import layout
@@ -218,8 +219,7 @@ def _try_lock(path: Path) -> Iterator[int | None]:
     Yields:
         The descriptor of the locked file, or None if another process holds the lock.
     """
-    import fcntl
-
+    fcntl = file_locks()
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:

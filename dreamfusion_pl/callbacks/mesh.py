@@ -8,6 +8,7 @@ from typing import final
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from dreamfusion_pl.algorithm import DreamFusion
+from dreamfusion_pl.callbacks.previews.stages import stage
 from dreamfusion_pl.export.asset import Asset, Settings, check, make_asset
 from dreamfusion_pl.run_folder import layout
 
@@ -56,13 +57,17 @@ class MeshExport(Callback):
 
         run = layout.run_folder(trainer)
         run.mkdir(parents=True, exist_ok=True)
-        try:
-            asset = make_asset(pl_module.scene, self.settings, pl_module.progress)
-        except ValueError as error:
-            print(f"dreamfusion_pl: warning: no mesh was written: {error}", file=sys.stderr)
-            return
-        write_asset(asset, run / layout.OBJECT)
-        quality = compare(pl_module.scene, pl_module.renderer, asset, pl_module.progress)
+        with stage(trainer, "meshing", 3) as advance:
+            try:
+                asset = make_asset(pl_module.scene, self.settings, pl_module.progress)
+            except ValueError as error:
+                print(f"dreamfusion_pl: warning: no mesh was written: {error}", file=sys.stderr)
+                return
+            advance()
+            write_asset(asset, run / layout.OBJECT)
+            advance()
+            quality = compare(pl_module.scene, pl_module.renderer, asset, pl_module.progress)
+            advance()
         write_report(examine(asset.mesh), run / layout.OBJECT_REPORT, quality._asdict())
         _show(trainer, asset)
 
@@ -72,6 +77,8 @@ def _show(trainer: Trainer, asset: Asset) -> None:
     writer = layout.tensorboard(trainer)
     if writer is not None:
         vertices, faces, colors = asset.mesh
+        from dreamfusion_pl.export.files.meshes import y_up
+
         shades = (colors * 255.0).round().clamp(0, 255).byte()
         step = trainer.global_step
-        writer.add_mesh("object", vertices[None], shades[None], faces[None], global_step=step)
+        writer.add_mesh("object", y_up(vertices)[None], shades[None], faces[None], global_step=step)

@@ -14,6 +14,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.loggers import TensorBoardLogger
 
 from dreamfusion_pl.algorithm import DreamFusion
+from dreamfusion_pl.callbacks.previews.stages import stage
 from dreamfusion_pl.callbacks.safety import Safety
 from dreamfusion_pl.callbacks.score import Score
 from dreamfusion_pl.run_folder import layout
@@ -50,7 +51,8 @@ class Report(Callback):
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the viewer page, the settings and the status "finished"."""
         if trainer.is_global_zero:
-            self._show(trainer, pl_module)
+            with stage(trainer, "writing the page"):
+                self._show(trainer, pl_module)
             _log_settings(trainer, pl_module)
             self._write(trainer, pl_module, "finished", files=_files(layout.run_folder(trainer)))
 

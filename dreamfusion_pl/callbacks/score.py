@@ -9,6 +9,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 
 from dreamfusion_pl.algorithm import DreamFusion
 from dreamfusion_pl.callbacks.previews.renders import on_device
+from dreamfusion_pl.callbacks.previews.stages import stage
 from dreamfusion_pl.data.orbit import GRAY, orbit, ring
 from dreamfusion_pl.metrics.likelihood import prompt_evidence
 from dreamfusion_pl.metrics.looks import camera_of, seeing_all
@@ -50,11 +51,13 @@ class Score(Callback):
         views = orbit(ring(self.num_azimuths), 15.0, *camera, side, side, GRAY)
         views = seeing_all(scene, renderer, views, progress)
         gains = []
-        for index in range(self.num_azimuths):  # one at a time: memory may not suffice for more
-            view = on_device(Views(*(field[index : index + 1] for field in views)), pl_module.device)
-            rendering = renderer(scene, SolidBackground(), view, progress, needs_normals=False)
-            z = pl_module.encode(rendering)
-            gains.append(prompt_evidence(pl_module.prior, z, pl_module.prompts(view)))
+        with stage(trainer, "scoring", self.num_azimuths) as advance:
+            for index in range(self.num_azimuths):  # one at a time: memory may not suffice for more
+                view = on_device(Views(*(field[index : index + 1] for field in views)), pl_module.device)
+                rendering = renderer(scene, SolidBackground(), view, progress, needs_normals=False)
+                z = pl_module.encode(rendering)
+                gains.append(prompt_evidence(pl_module.prior, z, pl_module.prompts(view)))
+                advance()
         self.value = sum(gains) / len(gains)
         writer = layout.tensorboard(trainer)
         if writer is not None:

@@ -18,8 +18,9 @@ from jsonargparse import ArgumentError
 from dreamfusion_pl.atomic import replacing
 from dreamfusion_pl.batch.driver import run_all
 from dreamfusion_pl.batch.jobs import SEED, Job, Request, is_done, jobs_of, read_requests
-from dreamfusion_pl.batch.machines import Resources
+from dreamfusion_pl.batch.machines import Resources, check_system
 from dreamfusion_pl.batch.worker import Outcome, run_folder_options
+from dreamfusion_pl.commands.batch_prompts import check_prompts
 from dreamfusion_pl.configuration.layers import PACKAGED, arrange, load
 from dreamfusion_pl.evaluation.gallery_cards import card_of
 from dreamfusion_pl.export.pages.gallery import write_gallery
@@ -79,6 +80,7 @@ def batch(options: argparse.Namespace, fit_options: list[str]) -> list[Job]:
         ValueError: an option or the prompt file is invalid, or Ray is not installed.
         OSError: the folder cannot be written.
     """
+    check_system()
     if min(options.seeds, options.cpus, options.together) < 1:
         raise ValueError("--seeds, --cpus and --together must be 1 or more")
     gpus = options.gpus or 0.0
@@ -89,6 +91,7 @@ def batch(options: argparse.Namespace, fit_options: list[str]) -> list[Job]:
     out = options.out.absolute()
     jobs = jobs_of(read_requests(options.prompts), options.seeds, out)
     wrong = check_options(jobs, fit_options)
+    wrong |= check_prompts([job for job in jobs if job not in wrong], fit_options)
     _keep_options(fit_options, out)
     for job, outcome in wrong.items():
         print(f"failed {job.folder.relative_to(out)}: {outcome.reason}", flush=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import resource
+import importlib
 import statistics
 import sys
 import tempfile
@@ -13,6 +13,7 @@ from typing import Any, final
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.callbacks import ProgressBar
 
 GB = 1e9
 
@@ -45,8 +46,9 @@ def trial(words: list[str], steps: int) -> dict[str, Any]:
         steps: number of steps, at least 3; the first is a warm-up and not counted.
 
     Returns:
-        Seconds per step (median), peak memory in GB of this process and of its GPU (None without one), and
-        hours for all steps of the configuration, without previews, turntable and export.
+        Seconds per step (median), peak memory in GB of this process (None where the operating system does not
+        tell) and of its GPU (None without one), and hours for all steps of the configuration, without
+        previews, turntable and export.
 
     Raises:
         ValueError: too few steps, a configuration without ``max_steps``, or an invalid argument or file.
@@ -64,16 +66,17 @@ def trial(words: list[str], steps: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(sys.stderr):
 
         def prepare(model: LightningModule, trainer: Trainer) -> None:
+            trainer.callbacks = [one for one in trainer.callbacks if not _comes_on_top(one)]
             trainer.callbacks.append(clock)
             if isinstance(
                 model, DenoiserTraining | ClassifierTraining
             ):  # their output goes to the folder as well
                 model.output = str(Path(folder) / "output.safetensors")
 
-        here = [f"--trainer.max_steps={steps}", f"--trainer.logger.init_args.save_dir={folder}"]
+        here = [f"--trainer.max_steps={steps}", "--trainer.limit_val_batches=0"]
+        here += [f"--trainer.logger.init_args.save_dir={folder}"]
         RunCommand("fit", [*words, *here], prepare)
     second = statistics.median(b - a for a, b in zip(clock.ends, clock.ends[1:], strict=False))
-    unit = 1 if sys.platform == "darwin" else 1024  # unit of ru_maxrss, in bytes
     gpu = torch.cuda.max_memory_allocated(clock.device) / GB if clock.device.type == "cuda" else None
     return {
         "device": str(clock.device),
@@ -81,6 +84,22 @@ def trial(words: list[str], steps: int) -> dict[str, Any]:
         "seconds_per_step": second,
         "max_steps": whole,
         "hours": second * whole / 3600.0,
-        "peak_memory_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / GB,
+        "peak_memory_gb": _peak_memory_gb(),
         "peak_gpu_memory_gb": gpu,
     }
+
+
+def _comes_on_top(callback: Callback) -> bool:
+    """Whether a callback works when a fit ends, as turntable, mesh, score and page do; progress is kept."""
+    works_at_the_end = type(callback).on_fit_end is not Callback.on_fit_end
+    return works_at_the_end and not isinstance(callback, ProgressBar)
+
+
+def _peak_memory_gb() -> float | None:
+    """Return the peak memory of this process; None where the operating system does not tell, as Windows."""
+    try:
+        resource = importlib.import_module("resource")
+    except ImportError:
+        return None
+    unit = 1 if sys.platform == "darwin" else 1024  # unit of ru_maxrss, in bytes
+    return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / GB)

@@ -26,7 +26,7 @@ PRIOR_OPTIONS = {
     "embeddings": "folder that `embed` wrote",
     "lora": "safetensors file, or its name on the hub",
     "autoencoder": "folder or hub name of a tiny autoencoder",
-    "dtype": "auto, float32 or bfloat16",
+    "dtype": "auto, float32, bfloat16 or float16",
     "offload": "true: the network stays in host memory",
 }
 LIBRARIES = ("torch", "pytorch-lightning", "diffusers", "transformers", "safetensors")

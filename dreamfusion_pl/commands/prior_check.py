@@ -11,12 +11,11 @@ import torch
 from dreamfusion_pl.diffusion.families.adapter import Adapter
 from dreamfusion_pl.diffusion.families.precision import resolve_dtype
 from dreamfusion_pl.diffusion.families.text_encoders import check_folder
-from dreamfusion_pl.diffusion.loading import files, lora, single_file, sources
+from dreamfusion_pl.diffusion.loading import files, lora, single_file, sources, suitability
 from dreamfusion_pl.export.surface.memory import available_memory
 
 GB = 1e9
-WITHOUT_WEIGHTS = ("tokenizer", "scheduler")  # prefixes of components that have no weights
-BYTES = {"float32": 4, "bfloat16": 2}
+BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
 def examine(settings: dict[str, Any]) -> dict[str, Any]:
@@ -40,6 +39,7 @@ def examine(settings: dict[str, Any]) -> dict[str, Any]:
         if settings["embeddings"] is not None and not Path(settings["embeddings"]).is_dir():
             todo.append(f"python -m dreamfusion_pl embed --out {settings['embeddings']}")
         parts = _parts(source, adapter, settings["embeddings"])
+        suitability.check(source, parts, may_fetch=False)
         absent = [file for name in parts for file in files.missing_files(source.folder / name)]
         report["missing"] = [str(file.relative_to(source.folder)) for file in absent]
         if absent:
@@ -107,7 +107,7 @@ def _lacks_lora(name: str | None) -> bool:
         if found is None:
             return True
         file = found
-    files.numbers_of(file)
+    lora.check_kind(name, files.numbers_of(file))
     return False
 
 
@@ -162,7 +162,7 @@ def _sizes(source: sources.Source, adapter: type[Adapter], parts: list[str]) -> 
     numbers = {
         name: files.num_weights(source.folder / name)
         for name in parts
-        if not name.startswith(WITHOUT_WEIGHTS)
+        if not name.startswith(suitability.WITHOUT_WEIGHTS)
     }
     texts = sum(number for name, number in numbers.items() if name in adapter.text_encoders)
     rest = sum(numbers.values()) - texts
@@ -187,7 +187,7 @@ def _check_memory(report: dict[str, Any], settings: dict[str, Any]) -> None:
             report["fits_memory"] = False
             raise ValueError(
                 f"its weights take {needed:.1f} GB in {dtype}, and this {name} has {memory:.1f} GB: take "
-                "--model.prior.dtype bfloat16 or a smaller model"
+                "a smaller model, or --model.prior.dtype bfloat16 (float16 on a GPU without it)"
             )
     report["fits_memory"] = network + texts <= room["machine"][2]
     if not report["fits_memory"]:

@@ -9,7 +9,8 @@ from pathlib import Path
 from pytorch_lightning import Trainer
 
 from dreamfusion_pl.algorithm import DreamFusion
-from dreamfusion_pl.diffusion.text.prompt_check import no_token_warning, unknown_words_warning
+from dreamfusion_pl.configuration.prompt_words import words_warning
+from dreamfusion_pl.diffusion.text.prompt_check import no_token_warning
 from dreamfusion_pl.run_folder import layout
 
 
@@ -53,14 +54,12 @@ def warn_of_unknown_words(model: DreamFusion) -> None:
 
     if not isinstance(model.prior, PretrainedPrior):
         return
-    unknown = model.prior.unknown_words(" ".join([model.prompt, *model.prompts.texts]))
-    if not unknown:
-        return
     if model.prior.is_builtin:
-        from dreamfusion_pl.data.world.colors import COLORS
-        from dreamfusion_pl.data.world.objects.catalog import OBJECTS
-
-        message = unknown_words_warning(unknown, sorted(OBJECTS), sorted(COLORS))
+        message = words_warning(
+            model.prompt, [*model.prompts.texts, model.prompts.settings.negative_prompt]
+        )
     else:
-        message = no_token_warning(unknown)
-    print(f"dreamfusion_pl: warning: {message}", file=sys.stderr)
+        unknown = model.prior.unknown_words(" ".join([model.prompt, *model.prompts.texts]))
+        message = no_token_warning(unknown) if unknown else None
+    if message is not None:
+        print(f"dreamfusion_pl: warning: {message}", file=sys.stderr)

@@ -3,6 +3,7 @@ import json
 import os
 import signal
 from datetime import datetime
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import trimesh
 from fakes import small_model
 from pytorch_lightning import Callback, Trainer
 
+from dreamfusion_pl.callbacks import mesh as mesh_callback
 from dreamfusion_pl.callbacks.average import WeightAverage
 from dreamfusion_pl.callbacks.checkpoints import LastCheckpoints
 from dreamfusion_pl.callbacks.mesh import MeshExport
@@ -106,6 +108,16 @@ def test_mesh_of_an_empty_scene_is_a_warning(tmp_path, capsys):
     fit(tmp_path, [Emptied(), MeshExport(resolution=16)], val_check_interval=100)
     assert "no mesh was written" in capsys.readouterr().err
     assert not (tmp_path / layout.OBJECT).exists()
+
+
+def test_the_mesh_in_tensorboard_stands_upright(monkeypatch):
+    drawn = {}
+    writer = SimpleNamespace(add_mesh=lambda name, vertices, *_, **__: drawn.update({name: vertices}))
+    monkeypatch.setattr(layout, "tensorboard", lambda trainer: writer)
+    vertices = torch.tensor([[1.0, 2.0, 3.0]])  # x front, y left, z up
+    asset = SimpleNamespace(mesh=(vertices, torch.zeros(1, 3), torch.zeros(1, 3)))
+    mesh_callback._show(SimpleNamespace(global_step=4), asset)
+    assert drawn["object"].tolist() == [[[2.0, 3.0, 1.0]]]  # x left, y up, z front
 
 
 def test_mesh(tmp_path):

@@ -8,10 +8,17 @@ import huggingface_hub
 import pytest
 import torch
 import yaml
+from fakes import SMALL_RUN
 from safetensors.torch import save_file
 from tiny_families import save_tiny_family, tiny_autoencoder
 from tiny_pipeline import save_tiny_pipeline
 
+from dreamfusion_pl.algorithm import DreamFusion
+from dreamfusion_pl.callbacks.mesh import MeshExport
+from dreamfusion_pl.callbacks.previews.renders import Renders
+from dreamfusion_pl.callbacks.previews.turntable import Turntable
+from dreamfusion_pl.callbacks.report import Report
+from dreamfusion_pl.callbacks.score import Score
 from dreamfusion_pl.cli import main
 from dreamfusion_pl.commands import prior_check
 
@@ -115,6 +122,18 @@ def test_a_trial_says_what_the_whole_fit_takes(capsys):
     assert 0.1 < trial["peak_memory_gb"] < report["machine"]["memory_gb"]
 
 
+def test_a_trial_skips_what_comes_on_top(capsys, monkeypatch):
+    def fail(*args):
+        raise AssertionError("this is not part of a step")
+
+    for one in (Turntable, MeshExport, Score, Renders, Report):
+        monkeypatch.setattr(one, "on_fit_end", fail)
+    monkeypatch.setattr(DreamFusion, "validation_step", fail)
+    words = [*SMALL_RUN, "--trial", "3", "--trainer.val_check_interval", "1"]
+    status, report = diagnose(capsys, *words)
+    assert status == 0 and report["trial"]["seconds_per_step"] > 0.0
+
+
 def test_a_trial_of_a_training_leaves_its_output_alone(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     small = ["--data.count", "32", "--data.batch_size", "4", "--model.sample_every", "0"]
@@ -183,6 +202,8 @@ def test_a_lora_is_looked_into(capsys, tmp_path, latent, monkeypatch):
     file = tmp_path / "lora.safetensors"
     save_file({"unet.a.lora_A.weight": torch.zeros(2)}, file)
     assert diagnose(capsys, *words, str(file))[0] == 0
+    save_file({"unet.a.lokr_w1": torch.zeros(2)}, file)
+    assert "no plain LoRA, it holds LoKr" in problem(capsys, *words, str(file))
     file.write_bytes(b"half")
     assert "lora.safetensors is damaged" in problem(capsys, *words, str(file))
     assert "there is no LoRA" in problem(capsys, *words, "nowhere")
@@ -248,10 +269,10 @@ def test_what_does_not_fit_the_memory_is_said_with_a_cure(capsys, tmp_path, monk
     [
         (
             "unet/diffusion_pytorch_model.safetensors",
-            "unet/diffusion_pytorch_model.fp16.safetensors",
+            "unet/diffusion_pytorch_model.non_ema.safetensors",
             "unet/diff",
         ),
-        ("text_encoder/model.safetensors", "text_encoder/model.fp16.safetensors", "text_encoder/model.saf"),
+        ("text_encoder/model.safetensors", "text_encoder/model.tf.safetensors", "text_encoder/model.saf"),
         ("tokenizer/tokenizer.json", "tokenizer/notes.txt", "tokenizer/tokenizer.json"),
         ("tokenizer/tokenizer_config.json", "tokenizer/notes.txt", "tokenizer/tokenizer_config.json"),
         ("scheduler/scheduler_config.json", "scheduler/notes.txt", "scheduler/scheduler_config.json"),

@@ -260,5 +260,9 @@ def test_sheet_command(tmp_path, capsys) -> None:  # noqa: ANN001
     out = tmp_path / "sheet.png"
     assert sheet.main(["--out", str(out), "--prompt", "a red chair", "--size", "16", "--views", "2"]) == 0
     assert out.stat().st_size > 100
+    assert "relations" not in capsys.readouterr().out
+    small = ["--size", "16", "--views", "1", "--out", str(out)]
+    assert sheet.main(["--prompt", "a red ball on a blue cube", *small]) == 0
+    assert "the embedded prior does not draw them" in capsys.readouterr().out
     assert sheet.main(["--out", str(out), "--prompt", "a red dragon"]) == 2
     assert "cannot show 'a red dragon'" in capsys.readouterr().err

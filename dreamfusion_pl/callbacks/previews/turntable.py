@@ -9,6 +9,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from dreamfusion_pl.callbacks.previews.renders import on_device
+from dreamfusion_pl.callbacks.previews.stages import stage
 from dreamfusion_pl.run_folder import layout
 
 
@@ -30,10 +31,12 @@ class Turntable(Callback):
         """Render the finished object."""
         if not trainer.is_global_zero:
             return
-        with torch.no_grad():
-            for index, views in enumerate(trainer.datamodule.test_dataloader()):
+        batches = list(trainer.datamodule.test_dataloader())
+        with torch.no_grad(), stage(trainer, "filming", len(batches)) as advance:
+            for index, views in enumerate(batches):
                 rendering = pl_module.test_step(on_device(views, pl_module.device), index)
                 self._frames.append(rendering.rgb.cpu())
+                advance()
         self._write(trainer)
 
     def on_test_batch_end(

@@ -48,6 +48,8 @@ def main(args: Sequence[str]) -> int:
         print(f"dreamfusion_pl: error: cannot write {options.out}: {error}", file=sys.stderr)
         return 1
     print(f"{len(scenes)} scenes of {options.views} views each: {options.out}")
+    if any(scene.relation for scene in scenes if scene):
+        print("note: the world has relations of two objects, but the embedded prior does not draw them")
     return 0
 
 

@@ -25,6 +25,7 @@ class Adapter(ABC):
     network_name: ClassVar[str]  # component that is the denoising network
     text_encoders: ClassVar[tuple[str, ...]]  # components that are needed only to embed texts
     unused: ClassVar[tuple[str, ...]]  # components that are never needed
+    vae_overflows: ClassVar[bool] = True  # whether its autoencoder may do so in float16
 
     network: Any  # the denoising network
     schedule: NoiseSchedule

@@ -7,10 +7,15 @@ from typing import Any, Self, final
 import torch
 from torch import Tensor
 
+from dreamfusion_pl.diffusion.families.precision import with_scaled_gradient
+
 
 @final
 class LatentEncoder:
     """z = scale (m - shift), where m is the mean of the autoencoder's posterior. Differentiable.
+
+    An autoencoder with ``latents_mean`` and ``latents_std`` has a shift and a scale for every channel:
+    z = scale (m - mean) / std, as in ``StableDiffusionXLPipeline``.
 
     Args:
         vae: diffusers ``AutoencoderKL``.
@@ -46,7 +51,18 @@ class LatentEncoder:
                 f"the tiny autoencoder makes one latent of {factor} x {factor} pixels, the model's own of "
                 f"{self.factor} x {self.factor}: take one of the same family"
             )
+        self._mean, self._std = _statistics(vae.config)
+        if tiny is not None and self._mean is not None:
+            raise ValueError(
+                "the model's own autoencoder normalizes latents by their mean and deviation, and tiny "
+                "autoencoders do not: leave out --model.prior.autoencoder"
+            )
         self._vae, self._tiny, self._tiny_until = vae, tiny, tiny_until
+
+    @property
+    def demands_float32(self) -> bool:
+        """Whether the autoencoder's configuration demands float32 where the network is float16."""
+        return bool(self._vae.config.force_upcast)
 
     def to(self, device: torch.device | str, dtype: torch.dtype, layout: torch.memory_format) -> Self:
         """Move to a device, dtype and memory layout; return self."""
@@ -63,17 +79,34 @@ class LatentEncoder:
 
     def __call__(self, pixels: Tensor, progress: float) -> Tensor:
         """Encode pixels [B, 3, H, W] in [-1, 1] to z [B, C, H / factor, W / factor]."""
-        if self._tiny is not None and progress < self._tiny_until:
-            part = self._tiny
-            moments = part.encode(pixels.to(part.dtype), return_dict=False)[0]
-        else:
-            part = self._vae
-            moments = part.encode(pixels.to(part.dtype), return_dict=False)[0].mode()
-        shift = part.config.shift_factor or 0.0
-        return ((moments - shift) * part.config.scaling_factor).to(pixels.dtype)
+        is_tiny = self._tiny is not None and progress < self._tiny_until
+        part, encode = (self._tiny, self._encode_tiny) if is_tiny else (self._vae, self._encode)
+        return with_scaled_gradient(encode, pixels) if part.dtype == torch.float16 else encode(pixels)
+
+    def _encode_tiny(self, pixels: Tensor) -> Tensor:
+        latents = self._tiny.encode(pixels.to(self._tiny.dtype), return_dict=False)[0].to(pixels.dtype)
+        config = self._tiny.config
+        return (latents - (config.shift_factor or 0.0)) * config.scaling_factor
+
+    def _encode(self, pixels: Tensor) -> Tensor:
+        posterior = self._vae.encode(pixels.to(self._vae.dtype), return_dict=False)[0]
+        moments, config = posterior.mode().to(pixels.dtype), self._vae.config
+        if self._mean is not None and self._std is not None:
+            moments = (moments - self._mean.to(moments)) / self._std.to(moments)
+        return (moments - (config.shift_factor or 0.0)) * config.scaling_factor
 
     def decode(self, z: Tensor) -> Tensor:
         """Decode z [B, C, H / factor, W / factor] to pixels [B, 3, H, W], always with ``vae``."""
         config = self._vae.config
-        moments = (z / config.scaling_factor + (config.shift_factor or 0.0)).to(self._vae.dtype)
-        return self._vae.decode(moments, return_dict=False)[0].to(z.dtype)
+        moments = z / config.scaling_factor + (config.shift_factor or 0.0)
+        if self._mean is not None and self._std is not None:
+            moments = moments * self._std.to(moments) + self._mean.to(moments)
+        return self._vae.decode(moments.to(self._vae.dtype), return_dict=False)[0].to(z.dtype)
+
+
+def _statistics(config: Any) -> tuple[Tensor | None, Tensor | None]:
+    """Return mean and standard deviation of each latent channel, [C, 1, 1]; None without them."""
+    if config.get("latents_mean") is None or config.get("latents_std") is None:
+        return None, None
+    mean, std = (torch.tensor(config[name])[:, None, None] for name in ("latents_mean", "latents_std"))
+    return mean, std

@@ -15,7 +15,13 @@ from dreamfusion_pl.diffusion.families.deepfloyd import IFAdapter
 from dreamfusion_pl.diffusion.families.flux import FluxAdapter
 from dreamfusion_pl.diffusion.families.offload import Offloaded
 from dreamfusion_pl.diffusion.families.pixart import PixArtAdapter
-from dreamfusion_pl.diffusion.families.precision import Precision, resolve_dtype, warn_if_slow
+from dreamfusion_pl.diffusion.families.precision import (
+    Precision,
+    encoder_dtype,
+    resolve_dtype,
+    warn_if_slow,
+    with_scaled_gradient,
+)
 from dreamfusion_pl.diffusion.families.stable_diffusion import (
     StableDiffusionAdapter,
     StableDiffusionXLAdapter,
@@ -61,7 +67,8 @@ class PretrainedPrior(DiffusionPrior):
             from it, and no text encoder is needed. None: texts are embedded once and kept in the user's
             cache.
         dtype: precision of the networks. ``auto`` is bfloat16 if the device supports it natively, else
-            float32.
+            float16 on GPUs that are made for it (T4, V100), else float32. With float16, an autoencoder that
+            would overflow stays float32.
         channels_last: use the channels-last memory format, which is faster on CPUs and tensor cores.
         compile: compile network and autoencoder with ``torch.compile`` when they are moved to a device. If
             there is no working compiler, the run continues uncompiled, with a warning.
@@ -114,6 +121,7 @@ class PretrainedPrior(DiffusionPrior):
             self._adapter: Adapter = FluxAdapter(pipeline, resolution, embedded_guidance)
         else:
             self._adapter = adapter(pipeline, resolution)
+        self._vae_overflows = adapter.vae_overflows
         self._encoder = _latent_encoder(pipeline, source, autoencoder, autoencoder_until, self._dtype)
         self.schedule, self.channels = self._adapter.schedule, self._adapter.channels
         self.resolution = self._adapter.resolution
@@ -146,7 +154,8 @@ class PretrainedPrior(DiffusionPrior):
         with quiet():
             self._network.to(device=place, dtype=self._dtype, memory_format=self._layout)
             if self._encoder is not None:
-                self._encoder.to(device, self._dtype, self._layout)
+                overflows = self._vae_overflows and self._encoder.demands_float32
+                self._encoder.to(device, encoder_dtype(self._dtype, overflows), self._layout)
         self._adapter.network = Offloaded(self._network, device) if is_offloaded else self._network
         self.schedule.to(device)
 
@@ -178,9 +187,15 @@ class PretrainedPrior(DiffusionPrior):
         return text
 
     def predict(self, z_t: Tensor, t: Tensor, text: TextEmbedding) -> Tensor:
-        sample = z_t.to(self._dtype).contiguous(memory_format=self._layout)
-        output = self._adapter.call(sample, self.schedule.timestep(t), text.to(self._dtype))
-        prediction = output[:, : self.channels].to(z_t.dtype)  # the rest is a learned variance
+        timestep, text = self.schedule.timestep(t), text.to(self._dtype)
+
+        def call(z: Tensor) -> Tensor:
+            sample = z.to(self._dtype).contiguous(memory_format=self._layout)
+            output = self._adapter.call(sample, timestep, text)
+            return output[:, : self.channels].to(z.dtype)  # the rest is a learned variance
+
+        is_half = self._dtype == torch.float16
+        prediction = with_scaled_gradient(call, z_t) if is_half else call(z_t)
         alpha, sigma = per_row(self.schedule.alpha(t)), per_row(self.schedule.sigma(t))
         return eps_from(self._adapter.prediction, prediction, z_t, alpha, sigma)
 

@@ -23,6 +23,7 @@ class StableDiffusionAdapter(Adapter):
     network_name = "unet"
     text_encoders = ("text_encoder",)
     unused = ("safety_checker", "feature_extractor", "image_encoder")
+    vae_overflows = False  # whatever its configuration says by default: the pipeline, too, never upcasts it
 
     def __init__(self, pipeline: Any, resolution: int) -> None:
         check_no_guidance_input(pipeline)

@@ -13,6 +13,7 @@ from dreamfusion_pl.diffusion.families.adapter import Adapter
 from dreamfusion_pl.diffusion.loading import pipelines, sources
 from dreamfusion_pl.diffusion.loading.library_logging import quiet
 from dreamfusion_pl.diffusion.text.embedding_cache import EmbeddingFolder, cache_of, check_label, fingerprint
+from dreamfusion_pl.diffusion.text.prompt_check import ReadPrompt, read
 from dreamfusion_pl.types import TextEmbedding
 
 
@@ -21,7 +22,8 @@ class TextEncoders:
     """Embeds texts as a pipeline does, on the CPU, and caches the embeddings on disk.
 
     Embeddings of the embedded prior are not cached: loading its encoder and embedding takes about a second,
-    which is not worth files in the user's home (reading ten of them takes milliseconds).
+    which is not worth files in the user's home (reading ten of them takes milliseconds). Words that the
+    embedded prior does not know are left out of a text before it is embedded.
 
     Args:
         source: location of the pipeline.
@@ -64,8 +66,12 @@ class TextEncoders:
         tokenizer, _ = self._tokenizers[0]
         if tokenizer.unk_token_id in tokenizer("").input_ids:  # CLIP: end of text is also the unknown token
             return []
-        words = dict.fromkeys(_words(prompt))
-        return [word for word in words if tokenizer.unk_token_id in tokenizer(word).input_ids]
+        return self._read(prompt).unknown
+
+    def _read(self, prompt: str) -> ReadPrompt:
+        tokenizer, _ = self._tokenizers[0]
+        is_closed = self._source.model == "builtin"
+        return read(prompt, lambda word: tokenizer.unk_token_id not in tokenizer(word).input_ids, is_closed)
 
     def _embed(self, prompt: str) -> TextEmbedding:
         """Embed one text, alone, so that the result does not depend on other texts in the batch."""
@@ -80,8 +86,10 @@ class TextEncoders:
         if self._encoder is None:
             reads = [name for name in self._source.parts if name.startswith("tokenizer")]
             self._encoder = self._load("text_encoder", {name: getattr(self._reader, name) for name in reads})
+        # To the embedded prior, which has never seen an unknown word, it would be noise.
+        text = self._read(prompt).text if self._source.model == "builtin" else prompt
         with torch.no_grad(), quiet():
-            embedding = self._adapter.embed(self._encoder, [prompt])
+            embedding = self._adapter.embed(self._encoder, [text])
         self._keep(prompt, embedding)
         return embedding
 
@@ -142,8 +150,3 @@ _HOW_TO_EMBED = (
     "`python -m dreamfusion_pl embed --out FOLDER` with the same prompt and configuration makes it, "
     "where the text encoders are"
 )
-
-
-def _words(text: str) -> list[str]:
-    stripped = (word.strip("\"'.,;:!?()[]{}") for word in text.lower().split())
-    return [word for word in stripped if word]

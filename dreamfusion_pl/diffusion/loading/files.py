@@ -5,10 +5,11 @@ from __future__ import annotations
 import importlib.util
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 VOCABULARIES = (("tokenizer.json",), ("spiece.model",), ("vocab.json", "merges.txt"))  # one of them is enough
+VARIANTS = ("fp16", "bf16")  # hub names of smaller copies of the weights, as in model.fp16.safetensors
 SENTENCEPIECE = (
     "its tokenizer is a SentencePiece file, which needs the package sentencepiece: "
     'pip install "sentencepiece>=0.2"'
@@ -24,12 +25,52 @@ def shards_of(file: Path) -> set[str]:
 
 
 def weight_files(part: Path) -> list[Path]:
-    """Return the safetensors files of a network, under the names that diffusers and transformers use."""
-    name = "model" if part.name.startswith("text_encoder") else "diffusion_pytorch_model"
-    index = part / f"{name}.safetensors.index.json"
+    """Return the safetensors files of a network, under the names that diffusers and transformers use.
+
+    If the folder has only the files of a variant, such as ``model.fp16.safetensors``, these are returned.
+    """
+    names = {file.name for file in part.iterdir()} if part.is_dir() else set()
+    variant = _variant_of(part.name, names)
+    index = part / _index(part.name, variant)
     if index.is_file():
         return sorted(part / shard for shard in shards_of(index))
-    return [part / f"{name}.safetensors"]
+    return [part / _weights(part.name, variant)]
+
+
+def variant_of(files: Collection[str], parts: Iterable[str]) -> str | None:
+    """Return the variant that a pipeline must be loaded as: the one that some component has nothing but.
+
+    Args:
+        files: paths of the pipeline's files, such as ``unet/diffusion_pytorch_model.fp16.safetensors``.
+        parts: names of the components that are loaded.
+    """
+    for part in parts:
+        names = {file.removeprefix(f"{part}/") for file in files if file.startswith(f"{part}/")}
+        variant = _variant_of(part, names)
+        if variant is not None:
+            return variant
+    return None
+
+
+def _variant_of(part: str, names: Collection[str]) -> str | None:
+    """Return the only variant that a component's file names offer; None if the plain files are there."""
+
+    def offers(variant: str | None) -> bool:
+        return _weights(part, variant) in names or _index(part, variant) in names
+
+    return None if offers(None) else next(filter(offers, VARIANTS), None)
+
+
+def _weights(part: str, variant: str | None) -> str:
+    """Return the file name of a component's weights in a variant."""
+    stem = "model" if part.startswith("text_encoder") else "diffusion_pytorch_model"
+    return f"{stem}.safetensors" if variant is None else f"{stem}.{variant}.safetensors"
+
+
+def _index(part: str, variant: str | None) -> str:
+    """Return the file name of the index of a component's sharded weights in a variant."""
+    plain = f"{_weights(part, None)}.index"
+    return f"{plain}.json" if variant is None else f"{plain}.{variant}.json"
 
 
 def missing_files(part: Path) -> list[Path]:

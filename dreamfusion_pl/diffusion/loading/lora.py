@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,14 @@ from dreamfusion_pl.diffusion.loading.library_logging import quiet
 
 HUB_FILE = "pytorch_lora_weights.safetensors"  # file name of diffusers' training scripts
 TEXT = ("text_encoder", "lora_te")  # prefixes of text encoders' weights
+OTHERS = {  # other adaptations, by a part of their weights' names; diffusers would drop or not find these
+    "dora_scale": "DoRA in another format than that of diffusers",
+    "hada_w": "LoHa",
+    "lokr_w": "LoKr",
+    ".oft_": "OFT",
+    ".diff": "full differences of weights",
+    ".on_input": "IA3",
+}
 DOWN = ("lora_A.weight", "lora.down.weight", "lora_down.weight")  # suffixes of A
 
 
@@ -30,7 +39,7 @@ def fuse_lora(pipeline: Any, part: str, name: str, scale: float) -> None:
         scale: LoRA scale; 1 is the strength of its training.
 
     Raises:
-        ValueError: the LoRA is not found, is not a LoRA, or belongs to another model family.
+        ValueError: the LoRA is not found, is another kind of adaptation, or belongs to another model family.
     """
     from diffusers.loaders.lora_base import LoraBaseMixin
     from diffusers.utils.logging import CRITICAL, set_verbosity
@@ -39,6 +48,7 @@ def fuse_lora(pipeline: Any, part: str, name: str, scale: float) -> None:
         raise ValueError(f"diffusers loads no LoRA into a {type(pipeline).__name__}: leave out lora")
     check_peft()
     stored = _read(name)
+    check_kind(name, stored)
     weights = {key: value for key, value in stored.items() if not key.startswith(TEXT)}
     if len(weights) < len(stored):
         warnings.warn(
@@ -58,6 +68,25 @@ def fuse_lora(pipeline: Any, part: str, name: str, scale: float) -> None:
     pipeline.fuse_lora(components=[part], lora_scale=scale)
     pipeline.unload_lora_weights()  # the fused weights stay
     network.requires_grad_(False)
+
+
+def check_kind(name: str, keys: Iterable[str]) -> None:
+    """Refuse other adaptations than LoRA and diffusers' DoRA, which would be applied in part or not at all.
+
+    Args:
+        name: the file, for the message.
+        keys: names of its weights.
+
+    Raises:
+        ValueError: it holds another adaptation.
+    """
+    keys = list(keys)
+    found = [kind for part, kind in OTHERS.items() if any(part in key for key in keys)]
+    if found:
+        raise ValueError(
+            f"the LoRA {name!r} is no plain LoRA, it holds {' and '.join(found)}: that is not supported. "
+            "Take a LoRA, or merge it into the model with the program that made it"
+        )
 
 
 def check_peft() -> None:

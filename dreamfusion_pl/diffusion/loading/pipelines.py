@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from dreamfusion_pl.diffusion.loading import files, single_file
+from dreamfusion_pl.diffusion.loading import files, single_file, suitability
 from dreamfusion_pl.diffusion.loading.errors import explained
 from dreamfusion_pl.diffusion.loading.library_logging import quiet
 from dreamfusion_pl.diffusion.loading.sources import Source
@@ -25,14 +26,17 @@ def load(source: Source, dtype: torch.dtype, given: dict[str, Any]) -> Any:
         The diffusers pipeline on the CPU, in evaluation mode and frozen.
 
     Raises:
-        ValueError: a component is missing or damaged.
+        ValueError: a component is missing or damaged, or the pipeline is not suitable.
     """
     wanted = [name for name in source.parts if name not in given]
+    suitability.check(source, wanted, may_fetch=True)
     held = [] if source.checkpoint is None else single_file.parts_in(source.checkpoint, source.kind, wanted)
     others = given | dict.fromkeys(held)
     if Path(source.location).is_dir():
         _check_complete(source, [name for name in source.parts if name not in others])
-    pipeline = _call(source, "from_pretrained", source.location, dtype, others | {"use_safetensors": True})
+    variant = _variant(source, [name for name in source.parts if name not in others])
+    options = {"use_safetensors": True} | ({} if variant is None else {"variant": variant})
+    pipeline = _call(source, "from_pretrained", source.location, dtype, others | options)
     if held:
         parts = given | {name: getattr(pipeline, name) for name in wanted if name not in held}
         parts |= {"config": source.location}
@@ -62,6 +66,18 @@ def _call(source: Source, method: str, place: Any, dtype: torch.dtype, arguments
         raise explained(error, what, "Is it complete? Download it again, or use another model") from error
 
 
+def _variant(source: Source, names: list[str]) -> str | None:
+    """Return the variant of the weights to load, such as "fp16"; None for the plain files."""
+    parts = [name for name in names if not name.startswith(suitability.WITHOUT_WEIGHTS)]
+    found = [path.relative_to(source.folder).as_posix() for path in source.folder.glob("*/*")]
+    if source.commit is not None and any(files.missing_files(source.folder / name) for name in parts):
+        from huggingface_hub import list_repo_files
+
+        with contextlib.suppress(Exception):  # without a network, the loader reports what is missing
+            found = list_repo_files(source.location, revision=source.commit)
+    return files.variant_of(found, parts)
+
+
 def load_tiny(name: str, dtype: torch.dtype) -> Any:
     """Load a diffusers ``AutoencoderTiny`` from a folder or the hub.
 
@@ -70,9 +86,11 @@ def load_tiny(name: str, dtype: torch.dtype) -> Any:
     """
     from diffusers import AutoencoderTiny
 
+    found = [f"{Path(name).name}/{file.name}" for file in Path(name).glob("*")]
+    variant = files.variant_of(found, [Path(name).name])
     try:
         with quiet():
-            tiny = AutoencoderTiny.from_pretrained(name, dtype=dtype, use_safetensors=True)
+            tiny = AutoencoderTiny.from_pretrained(name, dtype=dtype, use_safetensors=True, variant=variant)
     except Exception as error:
         cure = "Give a folder or a hub name of an AutoencoderTiny, such as madebyollin/taesd"
         raise explained(error, f"the autoencoder {name!r} could not be loaded", cure) from error

@@ -19,12 +19,17 @@ PREFIXES = {  # of each component's weights; all other weights belong to the net
 }
 
 
-def check_not_pickled(model: str) -> None:
-    """Raise ValueError for a pickled checkpoint, which could run code.
+def check_format(model: str) -> None:
+    """Refuse pickled checkpoints, which could run code, and GGUF files, which are quantized.
 
     Raises:
-        ValueError: ``model`` has the suffix of a pickled checkpoint.
+        ValueError: ``model`` has the suffix of such a file.
     """
+    if model.lower().endswith(".gguf"):
+        raise ValueError(
+            f"the checkpoint {model} is a GGUF file, which holds quantized weights. That is not supported. "
+            "Take the model as safetensors in float16, bfloat16 or float32"
+        )
     if model.lower().endswith(PICKLED):
         raise ValueError(
             f"the checkpoint {model} is pickled and is not loaded, because it may run code: use its "

@@ -62,7 +62,7 @@ def find(model: str, revision: str | None = None, config: str | None = None) -> 
         ValueError: there is no such model, it cannot be reached, or it is not a pipeline; the message says
             how to fix it.
     """
-    single_file.check_not_pickled(model)
+    single_file.check_format(model)
     if not model.endswith(".safetensors"):
         if config is not None:
             raise ValueError(

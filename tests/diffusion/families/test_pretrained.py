@@ -173,13 +173,6 @@ def test_missing_shards_are_named(tmp_path):
     assert files.missing_files(part) == [part / "model-2.safetensors"]
 
 
-def test_a_gpu_without_bfloat16_is_explained(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
-    with pytest.raises(ValueError, match="bfloat16.*float32"):
-        resolve_dtype("bfloat16", torch.device("cuda"))
-    assert resolve_dtype("auto", torch.device("cuda")) == torch.float32
-
-
 def test_a_cpu_that_emulates_bfloat16_is_warned_of_once(monkeypatch, folder):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {})
     prior = PretrainedPrior(str(folder), dtype="bfloat16")  # it may go to a GPU yet

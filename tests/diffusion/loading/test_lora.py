@@ -104,3 +104,45 @@ def test_a_lora_of_xl_is_refused_by_the_smaller_model(tmp_path):
         prior_of(folder, lora=str(tmp_path / "lora.safetensors"))
     xl = save_tiny_family("stable_diffusion_xl", tmp_path / "xl")
     prior_of(xl, lora=str(tmp_path / "lora.safetensors"))
+
+
+def dora(pipeline) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """A DoRA as diffusers saves it, and the weights m (W + B A) / |W + B A| by module."""
+    (name, network), (file, change) = network_of(pipeline), hand_made(pipeline)
+    draw, weights = torch.Generator().manual_seed(4), network.state_dict()
+    for key, product in list(change.items()):
+        moved = weights[key] + product
+        size = 0.5 + torch.rand(len(moved), generator=draw)
+        file[f"{name}.{key.removesuffix('.weight')}.lora_magnitude_vector"] = size
+        change[key] = size[:, None] * moved / moved.norm(dim=1, keepdim=True)
+    return file, change
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_dora_of_diffusers_sets_direction_and_size(name, tmp_path):
+    file, expected = dora(tiny_family(name))
+    save_file(file, tmp_path / "dora.safetensors")
+    prior = prior_of(save_tiny_family(name, tmp_path / name), lora=str(tmp_path / "dora.safetensors"))
+    weights = prior._adapter.network.state_dict()
+    for key, value in expected.items():
+        torch.testing.assert_close(weights[key], value, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("suffixes", "kind"),
+    [
+        (("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b"), "LoHa"),
+        (("lokr_w1", "lokr_w2"), "LoKr"),
+        (("lora_down.weight", "lora_up.weight", "dora_scale"), "DoRA in another format"),
+        (("diff",), "full differences"),
+    ],
+)
+def test_other_adaptations_are_refused_by_name(tmp_path, suffixes, kind):
+    folder = save_tiny_family("stable_diffusion", tmp_path / "tiny")
+    plain, _ = hand_made(tiny_family("stable_diffusion"))
+    names = ("lora_unet_mid_block_attentions_0_to_q", "unet.mid_block.attentions.0.to_q")
+    for prefix, beside in zip(names, (plain, {}), strict=True):  # beside a LoRA that fits, and alone
+        odd = {f"{prefix}.{suffix}": torch.zeros(2, 2) for suffix in suffixes}
+        save_file(odd | beside, tmp_path / "odd.safetensors")
+        with pytest.raises(ValueError, match=f"no plain LoRA, it holds {kind}.*not supported"):
+            prior_of(folder, lora=str(tmp_path / "odd.safetensors"))

@@ -8,7 +8,7 @@ from word_prior import WordPrior, assert_same, embedded, views_at
 from dreamfusion_pl.data.world.captions import view_words
 from dreamfusion_pl.diffusion.families.pretrained import PretrainedPrior
 from dreamfusion_pl.diffusion.text.perp_neg import PerpNeg
-from dreamfusion_pl.diffusion.text.prompt_check import check_prompt, unknown_words_warning
+from dreamfusion_pl.diffusion.text.prompt_check import check_prompt, read
 from dreamfusion_pl.diffusion.text.view_names import VIEW_NAMES, octant_index, view_index
 
 
@@ -189,6 +189,63 @@ def test_good_prompts_pass():
     assert check_prompt(" ein Stühlchen ") == "ein Stühlchen"
 
 
-def test_the_warning_says_what_is_unknown_what_is_known_and_what_to_do():
-    text = unknown_words_warning(["zebra"], ["chair", "ball"], ["red"])
-    assert all(part in text for part in ("'zebra'", "chair, ball", "red", "--model.prior.model DeepFloyd"))
+KNOWN = {
+    "a",
+    "an",
+    "the",
+    "red",
+    "blue",
+    "chair",
+    "table",
+    "on",
+    "of",
+    "to",
+    "left",
+    "front",
+    "view",
+    "photo",
+}
+
+
+@pytest.mark.parametrize(
+    ("prompt", "text", "unknown"),
+    [
+        ("a red chair", "a red chair", []),
+        ("A red  chair, front view", "A red  chair, front view", []),  # as it is, to the letter
+        ("a wooden red chair", "a red chair", ["wooden"]),
+        ("a red chair, Wooden, front view", "a red chair, front view", ["wooden"]),
+        ("a red chair with a blue cushion", "a red chair", ["with", "cushion"]),
+        ("a red chair on the beach!", "a red chair", ["beach"]),
+        ("a red chair.", "a red chair", []),
+        ("a red chair to the left  of a blue table", "a red chair a blue table", ["to the left of"]),
+        ("a chair In Front Of a table", "a chair a table", ["in front of"]),
+        ("2 red chairs", "red", ["2", "chairs"]),
+        ("zorp", "", ["zorp"]),
+        (", - !", "", []),
+    ],
+)
+def test_unknown_words_are_left_out_with_what_belongs_to_them(prompt, text, unknown):
+    assert read(prompt, KNOWN.__contains__) == (text, unknown)
+
+
+def test_a_model_with_an_open_vocabulary_knows_places():
+    assert read("a chair to the left of a table", KNOWN.__contains__, False).unknown == []
+
+
+def test_the_embedded_prior_reads_a_text_without_its_unknown_words():
+    prior = PretrainedPrior(dtype="float32")
+    plain, odd, other = prior.embed(
+        ["a red chair, front view", "a wooden red chair on a beach, front view", "a red chair, back view"]
+    ).tokens
+    assert odd.equal(plain) and not other.equal(plain)
+    assert prior.unknown_words("2 wooden chairs to the right of a cup") == [
+        "2",
+        "wooden",
+        "chairs",
+        "to the right of",
+    ]
+
+
+def test_other_models_read_a_text_as_it_is(prior):
+    odd, plain = prior.embed(["a wooden chair", "a chair"]).tokens
+    assert not odd.equal(plain)

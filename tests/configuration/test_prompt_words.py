@@ -1,0 +1,115 @@
+"""What is said of a prompt that the embedded prior cannot draw, before anything is loaded or written."""
+
+from pathlib import Path
+
+import pytest
+from fakes import SMALL_RUN
+from transformers import AutoTokenizer
+
+from dreamfusion_pl.batch.jobs import Request, jobs_of
+from dreamfusion_pl.cli import main
+from dreamfusion_pl.commands.batch_prompts import check_prompts
+from dreamfusion_pl.configuration import prompt_words
+from dreamfusion_pl.configuration.prompt_words import check_object, words_warning
+from dreamfusion_pl.data.world.captions import COLOR_WORDS, OBJECT_WORDS, PATTERN_WORDS
+from dreamfusion_pl.data.world.nearest import NEAREST, nearest
+from dreamfusion_pl.diffusion.loading.sources import BUILTIN
+
+EMBEDDED = ["--model.prior", "PretrainedPrior", "--data.resolution", "8", "--trainer.max_steps", "1"]
+
+
+@pytest.mark.parametrize(
+    ("word", "name"),
+    [
+        ("chairs", "chair"), ("corgi", "dog"), ("wolves", "dog"), ("puppies", "puppy"),
+        ("snowmen", "snowman"),
+        ("chiar", "chair"), ("teddybear", "teddy bear"), ("crimson", "red"), ("horse", None), ("zorp", None),
+    ],
+)  # fmt: skip
+def test_the_nearest_known_word(word, name):
+    assert nearest(word) == name
+
+
+def test_suggestions_are_known_and_no_known_word_has_one():
+    known = {**OBJECT_WORDS, **COLOR_WORDS, **PATTERN_WORDS}
+    assert set(NEAREST) <= set(known)
+    assert not [word for words in NEAREST.values() for word in words.split() if word in known]
+
+
+def test_the_vocabulary_is_that_of_the_tokenizer():
+    tokenizer = AutoTokenizer.from_pretrained(BUILTIN / "tokenizer")
+    assert len(prompt_words._vocabulary()) > 100
+    for word in prompt_words._vocabulary():
+        assert not word or tokenizer.unk_token_id not in tokenizer(word).input_ids
+
+
+@pytest.mark.parametrize(
+    ("prompt", "parts"),
+    [
+        ("a wooden house", ["know 'wooden' (nearest: 'brown') and leaves it out", "--config deepfloyd.yaml"]),
+        ("3 chairs beside a chair", ["'3', 'chairs' (nearest: 'chair') and leaves them out"]),
+        (
+            "a chair to the left of a mug",
+            ["'to the left of' and leaves it", "draws one object", "chair, mug"],
+        ),
+        ("a red ball on a blue cube", ["draws one object", "ball, cube", "does not draw 'on' or 'next to'"]),
+    ],
+)
+def test_a_warning_says_what_is_left_out_and_what_is_near(prompt, parts):
+    check_object(prompt)
+    warning = words_warning(prompt)
+    assert all(part in warning for part in parts), warning
+
+
+@pytest.mark.parametrize(
+    "prompt", ["a red chair", "a photo of a striped teddy bear", "a toy of an ice cream"]
+)
+def test_nothing_is_said_of_a_prompt_that_is_known(prompt):
+    check_object(prompt)
+    assert words_warning(prompt) is None
+
+
+@pytest.mark.parametrize(
+    ("prompt", "message"),
+    [
+        ("a corgi", "'corgi' (nearest: 'dog')"),
+        ("two red chairs", "'chair'"),
+        ("red", "the prompt names none"),
+    ],
+)
+def test_a_fit_of_no_known_object_stops_before_it_begins(tmp_path, monkeypatch, capsys, prompt, message):
+    monkeypatch.chdir(tmp_path)
+    assert main(["fit", *SMALL_RUN, *EMBEDDED, "--prompt", prompt]) == 2
+    err = capsys.readouterr().err
+    assert "knows no object" in err and message in err and "--config deepfloyd.yaml" in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_another_prior_is_not_asked_for_known_words(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["fit", *SMALL_RUN, "--prompt", "a corgi", "--trainer.max_steps", "1"]) == 0
+    assert "corgi" not in capsys.readouterr().err
+
+
+def jobs(*prompts: str, **options: tuple[str, ...]) -> list:
+    return jobs_of([Request(one, options.get("own", ())) for one in prompts], 1, Path("out").absolute())
+
+
+def test_a_batch_says_it_on_its_terminal_and_drops_what_names_no_object(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    given = jobs("a red chair", "a wooden chair", "a corgi")
+    wrong = check_prompts(given, [])
+    assert list(wrong) == [given[2]] and "nearest: 'dog'" in wrong[given[2]].reason
+    err = capsys.readouterr().err
+    assert "'a wooden chair'" in err and "'wooden' (nearest: 'brown')" in err and "red chair'" not in err
+    with pytest.raises(ValueError, match="(?s)no object in 'a corgi'.*deepfloyd.yaml"):
+        check_prompts([given[2]], [])
+    assert check_prompts(given, ["--model.prior=fakes.ColorPrior"]) == {}
+    assert check_prompts(jobs("a corgi", own=("--model.prior=fakes.ColorPrior",)), []) == {}
+
+
+def test_a_batch_without_any_known_object_is_a_usage_error(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("prompts.txt").write_text("a corgi\n2 chairs\n")
+    assert main(["batch", "--prompts", "prompts.txt", "--out", "out"]) == 2
+    assert "nearest: 'dog'" in capsys.readouterr().err and not Path("out").exists()
