@@ -63,6 +63,9 @@ class Renderer(nn.Module):
         views_at_once: views rendered in one pass; 0: all. Fewer need less memory: training then keeps only
             the outputs and renders again in the backward pass (gradient checkpointing). The gradient is the
             same.
+
+    Raises:
+        ValueError: a count or the step is not positive, or a number that may be 0 is negative.
     """
 
     def __init__(
@@ -75,6 +78,13 @@ class Renderer(nn.Module):
         views_at_once: int = 0,
     ) -> None:
         super().__init__()
+        if min(num_samples, num_strata) < 1 or min(occupancy_resolution, views_at_once) < 0:
+            raise ValueError(
+                "num_samples and num_strata must be 1 or more, occupancy_resolution and views_at_once 0 or more, "
+                f"got {num_samples}, {num_strata}, {occupancy_resolution} and {views_at_once}"
+            )
+        if not normal_step > 0.0:
+            raise ValueError(f"normal_step must be > 0, in world units; got {normal_step}")
         self.views_at_once = views_at_once
         self.num_samples, self.num_strata = num_samples, num_strata
         self.normals, self.normal_step = normals, normal_step
