@@ -112,7 +112,7 @@ class RunCommand(LightningCLI):
         self._command = command
         self._before_fit = before_fit
         is_fit = command == "fit"
-        self._arguments = _seeded(
+        self._arguments = parsing.seeded(
             layers.arrange(args, layers.flaw_for_fit if is_fit else layers.flaw, is_fit), is_said=True
         )
         if command != "fit" and self._arguments.checkpoint is None and not set(args) & {"--help", "-h"}:
@@ -229,22 +229,14 @@ def read_configuration(args: list[str]) -> dict[str, Any]:
     parser = LightningArgumentParser(exit_on_error=False)
     parser.add_argument("--config", action=ActionConfigFile)
     parser.add_argument("--seed_everything", type=bool | int, default=0)
+    for name in layers.ONE_COMMAND_ONLY:  # in a config.yaml, and shown by --print_config
+        parser.add_argument(f"--{name}", type=Any)
     parser.add_lightning_class_args(Trainer, "trainer")
     parser.add_lightning_class_args(LightningModule, "model", subclass_mode=True)
     parser.add_lightning_class_args(LightningDataModule, "data", subclass_mode=True)
     _add_prompt_and_seed(parser)
-    config = parsing.parse(parser, _seeded(layers.arrange(args)))
+    config = parsing.parse(parser, parsing.seeded(layers.arrange(args)))
     return dialect.load(parser.dump(config, skip_link_targets=False, skip_none=False))
-
-
-def _seeded(arguments: layers.Arguments, is_said: bool = False) -> layers.Arguments:
-    """Draw a seed if the arguments ask for one instead of giving one, and say which."""
-    seed = words.drawn_seed(arguments.rest, [layer.tree for layer in arguments.layers])
-    if seed is None:
-        return arguments
-    if is_said:
-        print(f"the seed of this run is {seed}", file=sys.stderr, flush=True)
-    return arguments._replace(rest=[*arguments.rest, f"{words.SEED}={seed}"])
 
 
 def _add_prompt_and_seed(parser: LightningArgumentParser) -> None:

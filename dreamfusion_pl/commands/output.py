@@ -17,8 +17,8 @@ STATUS = 128 + _SIGPIPE  # exit status, as of any program whose reader is gone
 class _Output:
     """A stream that ends the command when nobody reads it any more.
 
-    While a run is training, which handles SIGTERM, it is told as by a signal: it saves after the step and ends.
-    Otherwise the command ends at once. What is written after that is dropped.
+    While a run is training, which handles SIGTERM, it is told as by a signal: it saves after the step and
+    ends. Otherwise the command ends at once. What is written after that is dropped.
     """
 
     def __init__(self, stream: TextIO, told: list[int]) -> None:
@@ -66,7 +66,7 @@ def ends_with_its_reader() -> Iterator[None]:
         return
     told: list[int] = []
     outputs = _Output(before[0], told), _Output(before[1], told)
-    sys.stdout, sys.stderr = outputs  # type: ignore[assignment]
+    sys.stdout, sys.stderr = outputs
     try:
         yield
     finally:

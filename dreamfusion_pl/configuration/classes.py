@@ -61,7 +61,7 @@ def role(name: str) -> type | None:
 
 
 def locate(name: str) -> type | None:
-    """Return the class with a dotted name, or with the name of one class of this package; None if there is none."""
+    """Return the class with a dotted name, or the class of this package with a plain one; None if absent."""
     if "." not in name:
         places = modules().get(name, ())
         if len(places) != 1:
@@ -75,8 +75,8 @@ def locate(name: str) -> type | None:
 
 
 def finals(kind: type) -> list[str]:
-    """Return the names of the classes of a role that have no subclasses themselves, as far as they are imported."""
-    below = kind.__subclasses__()
+    """Return the names of a role's imported classes that have no subclasses themselves."""
+    below: list[type] = kind.__subclasses__()
     return sorted({name for sub in below for name in finals(sub)} if below else {kind.__name__})
 
 

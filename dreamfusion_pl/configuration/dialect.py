@@ -20,7 +20,7 @@ _UNDERLINED = re.compile(r"^\._[0-9_]*$")  # jsonargparse takes ._1 for a number
 _BREAKS = re.compile("[\x85\u2028\u2029]")  # ends of lines, for YAML
 
 
-class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+class _Loader(yaml.SafeLoader):
     pass
 
 

@@ -16,7 +16,7 @@ _PACKAGE = Path(__file__).parent.parent
 _IN_WHEEL = _PACKAGE / "configs"
 PACKAGED = _IN_WHEEL if _IN_WHEEL.is_dir() else _PACKAGE.parent / "configs"  # the second in a checkout
 RUNS = Path("lightning_logs")
-_ONE_COMMAND_ONLY = ("ckpt_path", "weights_only", "verbose", "return_predictions")
+ONE_COMMAND_ONLY = ("ckpt_path", "weights_only", "verbose", "return_predictions")
 
 
 def flaw(checkpoint: Path) -> str:
@@ -203,7 +203,7 @@ def _layers_of_run(checkpoint: Path, keeps_folder: bool) -> list[Config]:
     """Return the configuration of a checkpoint's run: its config.yaml, or else what the checkpoint holds."""
     saved = checkpoint.parent.parent / "config.yaml"
     if saved.is_file():
-        tree = {key: value for key, value in load(str(saved)).tree.items() if key not in _ONE_COMMAND_ONLY}
+        tree = {key: value for key, value in load(str(saved)).tree.items() if key not in ONE_COMMAND_ONLY}
         logger = (tree.get("trainer") or {}).get("logger")
         if not keeps_folder and isinstance(logger, dict):
             logger.get("init_args", {}).pop("version", None)

@@ -1,8 +1,9 @@
-"""Parses the arguments of a command, with messages that say what was probably meant, and checks the numbers."""
+"""Parses the arguments of a command, says what was probably meant, and checks the numbers."""
 
 from __future__ import annotations
 
 import inspect
+import sys
 import typing
 from typing import Any
 
@@ -63,6 +64,16 @@ def _refuse_empty_keys(configuration: Namespace, arguments: layers.Arguments) ->
                 )
 
 
+def seeded(arguments: layers.Arguments, is_said: bool = False) -> layers.Arguments:
+    """Draw a seed if the arguments ask for one instead of giving one, and say which."""
+    seed = words.drawn_seed(arguments.rest, [layer.tree for layer in arguments.layers])
+    if seed is None:
+        return arguments
+    if is_said:
+        print(f"the seed of this run is {seed}", file=sys.stderr, flush=True)
+    return arguments._replace(rest=[*arguments.rest, f"{words.SEED}={seed}"])
+
+
 def help_for(arguments: layers.Arguments) -> str | None:
     """Return the explanation that ``--model.scene.help`` or ``--model.scene.help CLASS`` asks for.
 
@@ -97,6 +108,6 @@ def _kind_at(path: list[str], arguments: layers.Arguments) -> type | None:
     parent = _kind_at(path[:-1], arguments) if len(path) > 1 else None
     if parent is None:
         return None
-    hint = typing.get_type_hints(parent.__init__).get(path[-1])
+    hint = typing.get_type_hints(vars(parent)["__init__"]).get(path[-1])
     kinds = [one for one in (hint, *typing.get_args(hint)) if inspect.isclass(one)]
     return next((one for one in kinds if one.__module__.startswith("dreamfusion_pl")), None)

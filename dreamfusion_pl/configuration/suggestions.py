@@ -12,10 +12,14 @@ from dreamfusion_pl.configuration import classes
 MOST = 3  # suggestions in a message
 _ALSO = {"lr": "learning_rate", "steps": "max_steps", "epochs": "max_epochs", "batch_size": "views_per_step"}
 _LINKED = {"model.prompt", "model.seed", "data.seed"}  # follow --prompt and --seed_everything
-_NOT_ACCEPTED = re.compile(r"^(?:(?P<group>[\w.]+): )?.*?Option '(?P<name>[\w.]+)' is not accepted", re.DOTALL)
+_NOT_ACCEPTED = re.compile(
+    r"^(?:(?P<group>[\w.]+): )?.*?Option '(?P<name>[\w.]+)' is not accepted", re.DOTALL
+)
 _UNRECOGNIZED = re.compile(r"unrecognized arguments: (?:.*? )?(?P<name>--?[\w.]+)")
 _UNKNOWN_KEY = re.compile(r"unknown key '(?P<name>[\w.]+)'")
-_NO_CLASS = re.compile(r"^(?P<group>[\w.]+): .*Expected a dot import path string: (?P<name>[\w.]*\w)", re.DOTALL)
+_NO_CLASS = re.compile(
+    r"^(?P<group>[\w.]+): .*Expected a dot import path string: (?P<name>[\w.]*\w)", re.DOTALL
+)
 _NO_SUBCLASS = re.compile(
     r"^(?P<group>[\w.]+): .*?(?P<name>[\w.]+) is not a subclass of (?P<role>[\w.]+)", re.DOTALL
 )
@@ -80,9 +84,9 @@ def unknown_class(words: Iterable[tuple[str, str | None]], names: Names) -> str 
     """
     for option, value in words:
         group = option.removeprefix("--").replace(".init_args", "").removesuffix(".class_path")
-        if group in {"model", "data", *names.kinds} and value and re.fullmatch(r"[A-Z]\w*", value):
-            if value not in classes.modules():
-                return _explain_class(group, value, names)
+        is_class = group in {"model", "data", *names.kinds} and re.fullmatch(r"[A-Z]\w*", value or "")
+        if is_class and value and value not in classes.modules():
+            return _explain_class(group, value, names)
     return None
 
 

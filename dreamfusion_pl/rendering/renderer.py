@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from dreamfusion_pl.rendering.rays import pixel_rays, sphere_bounds
-from dreamfusion_pl.rendering.sampling import OccupancyGrid, place_samples, uniform_samples
+from dreamfusion_pl.rendering.sampling import OccupancyGrid, at_least, place_samples, uniform_samples
 from dreamfusion_pl.rendering.shading import exact_normals, facing_away, finite_difference_normals, lambert
 from dreamfusion_pl.rendering.volume import accumulate, compositing_weights, over
 from dreamfusion_pl.scene.background import Background
@@ -61,11 +61,10 @@ class Renderer(nn.Module):
         num_strata: number of equal pieces of a ray that are looked up in the occupancy grid.
         normal_step: step h of finite differences, in world units.
         views_at_once: views rendered in one pass; 0: all. Fewer need less memory: training then keeps only
-            the outputs and renders again in the backward pass (gradient checkpointing). The gradient is the
-            same.
+            outputs and renders again in the backward pass, with the same gradient (gradient checkpointing).
 
     Raises:
-        ValueError: a count or the step is not positive, or a number that may be 0 is negative.
+        ValueError: a number is out of range.
     """
 
     def __init__(
@@ -78,15 +77,10 @@ class Renderer(nn.Module):
         views_at_once: int = 0,
     ) -> None:
         super().__init__()
-        if min(num_samples, num_strata) < 1 or min(occupancy_resolution, views_at_once) < 0:
-            raise ValueError(
-                "num_samples and num_strata must be 1 or more, occupancy_resolution and views_at_once 0 or more, "
-                f"got {num_samples}, {num_strata}, {occupancy_resolution} and {views_at_once}"
-            )
-        if not normal_step > 0.0:
-            raise ValueError(f"normal_step must be > 0, in world units; got {normal_step}")
-        self.views_at_once = views_at_once
-        self.num_samples, self.num_strata = num_samples, num_strata
+        at_least(1, num_samples=num_samples, num_strata=num_strata)
+        at_least(0, occupancy_resolution=occupancy_resolution, views_at_once=views_at_once)
+        at_least(1e-6, normal_step=normal_step)
+        self.num_samples, self.num_strata, self.views_at_once = num_samples, num_strata, views_at_once
         self.normals, self.normal_step = normals, normal_step
         self.occupancy = OccupancyGrid(occupancy_resolution) if occupancy_resolution else None
 

@@ -94,7 +94,7 @@ def _run(place: Path) -> None:
         output = os.open("output.txt", os.O_WRONLY | os.O_CREAT)
         os.dup2(output, 1)
         os.dup2(output, 2)
-        sys.stdout, sys.stderr = (open(number, "w", buffering=1) for number in (1, 2))
+        sys.stdout, sys.stderr = (os.fdopen(number, "w", buffering=1) for number in (1, 2))
         status = program(["fit", "--config", "odd.yaml"])
     except BaseException:
         traceback.print_exc()
