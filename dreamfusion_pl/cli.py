@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from dreamfusion_pl.commands.output import ends_with_its_reader
 from dreamfusion_pl.version import VERSION
 
 
@@ -86,9 +87,15 @@ def main(args: Sequence[str] | None = None) -> int:
         args: command-line arguments without the program's name; None reads ``sys.argv``.
 
     Returns:
-        Exit status: 0 success, 1 failure, 2 usage error, 130 interrupted by Ctrl-C.
+        Exit status: 0 success, 1 failure, 2 usage error, 130 interrupted by Ctrl-C, 141 if whatever reads the
+        output has ended.
     """
     words = list(sys.argv[1:] if args is None else args)
+    with ends_with_its_reader():
+        return _run(words)
+
+
+def _run(words: list[str]) -> int:
     if not words or words[0] in ("-h", "--help"):
         print(usage())
         return 0 if words else 2

@@ -42,6 +42,9 @@ class Shampoo(ScalableShampoo):
         block_size: larger matrices are split into blocks of this side, each with its own preconditioner.
         epsilon: added to the diagonal of the statistics.
         refresh_every: steps between two updates of the preconditioners.
+
+    Raises:
+        ValueError: a count is not positive.
     """
 
     def __init__(
@@ -54,6 +57,11 @@ class Shampoo(ScalableShampoo):
         epsilon: float = 1e-6,
         refresh_every: int = 10,
     ) -> None:
+        if min(exponent, block_size, refresh_every) < 1:
+            raise ValueError(
+                "exponent, block_size and refresh_every must be 1 or more, "
+                f"got {exponent}, {block_size} and {refresh_every}"
+            )
         super().__init__(
             params,
             lr=lr,

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, final
 
 import torch
-import yaml
 from jsonargparse import ActionConfigFile
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 from pytorch_lightning import LightningDataModule, LightningModule, Trainer
@@ -17,11 +16,13 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 
 from dreamfusion_pl.algorithm import DreamFusion
-from dreamfusion_pl.configuration import layers, migration
+from dreamfusion_pl.configuration import classes, dialect, layers, migration, parsing, words
 from dreamfusion_pl.configuration.preflight import (
     check_place,
     check_precision,
     check_writable,
+    explained,
+    remove_unused,
     warn_of_unknown_words,
 )
 from dreamfusion_pl.configuration.prompt_words import check_object, is_embedded
@@ -112,24 +113,42 @@ class RunCommand(LightningCLI):
         self._command = command
         self._before_fit = before_fit
         is_fit = command == "fit"
-        self._arguments = layers.arrange(args, layers.flaw_for_fit if is_fit else layers.flaw, is_fit)
+        self._arguments = parsing.seeded(
+            layers.arrange(args, layers.flaw_for_fit if is_fit else layers.flaw, is_fit), is_said=True
+        )
         if command != "fit" and self._arguments.checkpoint is None and not set(args) & {"--help", "-h"}:
             raise ValueError(
                 f"{command} needs the object to look at: --ckpt_path lightning_logs/version_0 (or: last)"
             )
-        super().__init__(
-            LightningModule,
-            LightningDataModule,
-            save_config_callback=SavedConfiguration,
-            save_config_kwargs={"save_to_log_dir": False},  # SavedConfiguration does
-            seed_everything_default=0,
-            trainer_defaults={"inference_mode": False},
-            parser_kwargs={"exit_on_error": False} | {command: {"exit_on_error": False}},
-            subclass_mode_model=True,
-            subclass_mode_data=True,
-            auto_configure_optimizers=False,
-            args=[command, *self._arguments.flat()],
-        )
+        self._answer_help(args)
+        self._made: list[Path] = []  # folders that this command has made
+        try:
+            super().__init__(
+                LightningModule,
+                LightningDataModule,
+                save_config_callback=SavedConfiguration,
+                save_config_kwargs={"save_to_log_dir": False},  # SavedConfiguration does
+                seed_everything_default=0,
+                trainer_defaults={"inference_mode": False},
+                parser_kwargs={"exit_on_error": False} | {command: {"exit_on_error": False}},
+                subclass_mode_model=True,
+                subclass_mode_data=True,
+                auto_configure_optimizers=False,
+                args=[command, *self._arguments.flat()],
+            )
+        except Exception:
+            if self._made and self.trainer.global_step == 0:
+                remove_unused(self._made)
+            raise
+
+    def _answer_help(self, args: list[str]) -> None:
+        """Explain a class if that is asked for, and end; let ``--help`` list all classes."""
+        if set(args) & {"--help", "-h"}:
+            classes.introduce_all()
+        text = parsing.help_for(self._arguments)
+        if text is not None:
+            print(text)
+            raise SystemExit(0)
 
     def subcommands(self) -> dict[str, set[str]]:
         """Return only the command that runs: to build the parsers of all four costs every start time."""
@@ -140,15 +159,13 @@ class RunCommand(LightningCLI):
         _add_prompt_and_seed(parser)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parse, and refuse unknown empty keys, which the parser accepts."""
-        self.config = parser.parse_args(args)
-        config = self.config[self.config.subcommand]
-        for layer in self._arguments.layers:
-            for path in layers.empty_leaves(layer.tree):
-                if path[-1] not in ("init_args", "dict_kwargs") and ".".join(path) not in config:
-                    raise ValueError(
-                        f"{layer.name}: unknown key {'.'.join(path)!r} (it is empty); remove or rename it"
-                    )
+        """Parse, with checks of names and numbers."""
+        self.config = parsing.parse(parser, self._arguments, self._command)
+
+    def instantiate_classes(self) -> None:
+        """Build model, data and trainer; what other packages refuse becomes one message."""
+        with explained():
+            super().instantiate_classes()
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Build the trainer, with verified checkpoints and without Lightning's SLURM requeueing.
@@ -172,6 +189,8 @@ class RunCommand(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Check the prompt before anything heavy is loaded."""
         config = self.config[self.config.subcommand]
+        if self._command == "fit" and config.trainer.max_steps == 0:
+            raise ValueError("--trainer.max_steps 0 makes nothing: give the number of steps, such as 400")
         model = config.model.get("init_args") or {}
         if "prompt" in model:
             if model["prompt"] is None:
@@ -195,7 +214,7 @@ class RunCommand(LightningCLI):
                 "_instantiator": "pytorch_lightning.cli.instantiate_module",
             }
         )
-        check_writable(self.trainer)
+        self._made = check_writable(self.trainer)
         if isinstance(self.model, DreamFusion):
             check_precision(self.trainer)
             if self.subcommand == "fit" and self._arguments.checkpoint is None:
@@ -213,16 +232,18 @@ def read_configuration(args: list[str]) -> dict[str, Any]:
     parser = LightningArgumentParser(exit_on_error=False)
     parser.add_argument("--config", action=ActionConfigFile)
     parser.add_argument("--seed_everything", type=bool | int, default=0)
+    for name in layers.ONE_COMMAND_ONLY:  # in a config.yaml, and shown by --print_config
+        parser.add_argument(f"--{name}", type=Any)
     parser.add_lightning_class_args(Trainer, "trainer")
     parser.add_lightning_class_args(LightningModule, "model", subclass_mode=True)
     parser.add_lightning_class_args(LightningDataModule, "data", subclass_mode=True)
     _add_prompt_and_seed(parser)
-    config = parser.parse_args(layers.arrange(args).flat())
-    return yaml.safe_load(parser.dump(config, skip_link_targets=False, skip_none=False))
+    config = parsing.parse(parser, parsing.seeded(layers.arrange(args)))
+    return dialect.load(parser.dump(config, skip_link_targets=False, skip_none=False))
 
 
 def _add_prompt_and_seed(parser: LightningArgumentParser) -> None:
-    parser.add_argument("--prompt", type=str | None, default=None, help='What to make, e.g. "a red chair".')
+    parser.add_argument("--prompt", type=words.text, default=None, help='What to make, e.g. "a red chair".')
     parser.link_arguments("prompt", "model.init_args.prompt")
     parser.link_arguments("seed_everything", "model.init_args.seed")
     parser.link_arguments("seed_everything", "data.init_args.seed")

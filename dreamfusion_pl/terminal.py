@@ -120,7 +120,8 @@ def complain(message: str, status: int) -> int:
 
 def plain(error: Exception) -> str:
     """Shorten an error of jsonargparse to key and cause, as in ``model.scene.resolution: Expected a int``."""
-    lines = [line.strip().removeprefix("- ") for line in str(error).splitlines()]
+    text = re.sub(r"NestedArg\(key='[^']*', val=(.*?)\)(?=$|\n)", r"\1", str(error))  # a type of jsonargparse
+    lines = [line.strip().removeprefix("- ") for line in text.splitlines()]
     keys = [line.split('"')[1] for line in lines if line.startswith('Parser key "')]
     rest = [line for line in lines if line and not _BOOKKEEPING.match(line)]
     given = [line.removeprefix("Given value: ") for line in lines if line.startswith("Given value: ")]

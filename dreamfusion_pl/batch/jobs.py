@@ -115,8 +115,12 @@ def _from_txt(text: str, source: str) -> list[Request]:
 def _from_csv(text: str, source: str) -> list[Request]:
     rows = csv.DictReader(io.StringIO(text))
     try:
-        if "prompt" not in (rows.fieldnames or ()):
+        columns = list(rows.fieldnames or ())
+        if "prompt" not in columns:
             raise ValueError(f"{source} needs a column named prompt, it has {rows.fieldnames}")
+        for name in columns:
+            if columns.count(name) > 1:
+                raise ValueError(f"{source} has {columns.count(name)} columns named {name!r}: keep one")
         return [_request(row, f"{source}, line {rows.line_num}") for row in rows]
     except csv.Error as error:
         raise ValueError(
@@ -130,13 +134,22 @@ def _from_jsonl(text: str, source: str) -> list[Request]:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
+            row = json.loads(line, object_pairs_hook=_distinct)
         except ValueError as error:
             raise ValueError(f"{source}, line {number}: no JSON: {error}") from error
         if not isinstance(row, dict):
             raise ValueError(f'{source}, line {number}: needs an object such as {{"prompt": "a red chair"}}')
         requests.append(_request(row, f"{source}, line {number}"))
     return requests
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object of JSON, which may not have a key twice: Python would keep the last one in silence."""
+    keys = [key for key, _ in pairs]
+    twice = next((key for key in keys if keys.count(key) > 1), None)
+    if twice is not None:
+        raise ValueError(f"the key {twice!r} is there twice: keep one")
+    return dict(pairs)
 
 
 def _request(row: dict[Any, Any], where: str) -> Request:

@@ -5,30 +5,24 @@ from __future__ import annotations
 import argparse
 import csv
 import io
-import json
-import shlex
 import signal
 import sys
 import time
 from pathlib import Path
 from typing import final
 
-from jsonargparse import ArgumentError
-
 from dreamfusion_pl.atomic import replacing
 from dreamfusion_pl.batch.driver import run_all
-from dreamfusion_pl.batch.jobs import SEED, Job, Request, is_done, jobs_of, read_requests
+from dreamfusion_pl.batch.jobs import Job, Request, is_done, jobs_of, read_requests
 from dreamfusion_pl.batch.machines import Resources, check_system
-from dreamfusion_pl.batch.worker import Outcome, run_folder_options
+from dreamfusion_pl.batch.worker import Outcome
+from dreamfusion_pl.commands.batch_options import check_options, keep_options
 from dreamfusion_pl.commands.batch_prompts import check_prompts
-from dreamfusion_pl.configuration.layers import PACKAGED, arrange, load
 from dreamfusion_pl.evaluation.gallery_cards import card_of
 from dreamfusion_pl.export.pages.gallery import write_gallery
 from dreamfusion_pl.run_folder import layout
-from dreamfusion_pl.runs import read_configuration
-from dreamfusion_pl.terminal import ERROR, complain, guarded, plain
+from dreamfusion_pl.terminal import ERROR, complain, guarded
 
-OPTIONS = "options.json"  # in the batch's folder: options of all its fits
 LINE_SECONDS = 30.0  # minimum time between two lines of progress
 
 
@@ -92,7 +86,7 @@ def batch(options: argparse.Namespace, fit_options: list[str]) -> list[Job]:
     jobs = jobs_of(read_requests(options.prompts), options.seeds, out)
     wrong = check_options(jobs, fit_options)
     wrong |= check_prompts([job for job in jobs if job not in wrong], fit_options)
-    _keep_options(fit_options, out)
+    keep_options(fit_options, out)
     for job, outcome in wrong.items():
         print(f"failed {job.folder.relative_to(out)}: {outcome.reason}", flush=True)
     possible = [job for job in jobs if job not in wrong]
@@ -113,65 +107,6 @@ def batch(options: argparse.Namespace, fit_options: list[str]) -> list[Job]:
     failed = [job for job in jobs if outcomes[job].state != "finished"]
     print(f"{len(jobs) - len(failed)} of {len(jobs)} finished; gallery: {out / 'gallery.html'}", flush=True)
     return failed
-
-
-def check_options(jobs: list[Job], fit_options: list[str]) -> dict[Job, Outcome]:
-    """Return the jobs that cannot run, because their line in the prompt file has an invalid option.
-
-    Raises:
-        ArgumentError: an option for all fits is invalid.
-        ValueError: the same, or every line has an invalid option.
-    """
-    for name in (word.split("=")[0] for word in fit_options):
-        if name in ("--prompt", f"--{SEED}"):
-            raise ValueError(f"{name} is no option of a batch: it has --prompts FILE and --seeds K")
-    read_configuration(
-        [*fit_options, *run_folder_options(jobs[0])]
-    )  # fails if the logger has no such options
-    reasons: dict[tuple[str, ...], str] = {(): ""}
-    for job in jobs:
-        own = job.request.options
-        if own not in reasons and not is_done(job):
-            try:
-                read_configuration([*fit_options, *own])
-                reasons[own] = ""
-            except (ArgumentError, ValueError) as error:
-                reasons[own] = plain(error).splitlines()[-1]
-    wrong = {job: reasons.get(job.request.options, "") for job in jobs}
-    if all(wrong.values()):
-        raise ValueError(f"every line of the prompt file has a wrong option: {wrong[jobs[0]]}")
-    return {job: Outcome("failed", 0, reason) for job, reason in wrong.items() if reason}
-
-
-def _keep_options(fit_options: list[str], out: Path) -> None:
-    """Save the options and configuration files of a batch; one folder holds one batch.
-
-    Raises:
-        ValueError: the folder belongs to a batch with other options.
-    """
-    place = out / OPTIONS
-    layers = arrange(fit_options).layers
-    names = [layer.name for layer in layers if not Path(layer.name).is_relative_to(PACKAGED)]
-    own = {name: load(name).tree for name in names}  # as they are written: also by version 0.1
-    text = json.dumps({"options": fit_options, "configs": own}, default=str)
-    if not place.exists():
-        with replacing(place) as temporary:
-            temporary.write_text(text + "\n", encoding="utf-8")
-    before, now = json.loads(place.read_text(encoding="utf-8")), json.loads(text)
-    if isinstance(before, list):  # written by an earlier version
-        before = {"options": before, "configs": now["configs"]}
-    if before["options"] != fit_options:
-        raise ValueError(
-            f"{out} was made with the options {shlex.join(before['options']) or '(none)'}, "
-            f"not with {shlex.join(fit_options) or '(none)'}: repeat those, or take another --out"
-        )
-    noted, given = before["configs"], now["configs"]
-    changed = [name for name in noted | given if noted.get(name) != given.get(name)]
-    if changed:
-        raise ValueError(
-            f"{out} was made with other contents of {', '.join(changed)}; they are noted in {place}: "
-            "bring those back, or take another --out"
-        )
 
 
 @final

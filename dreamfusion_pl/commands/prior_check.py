@@ -1,4 +1,4 @@
-"""Checks from its files whether a ``PretrainedPrior`` can be loaded on this machine, without loading it."""
+"""Checks whether a ``PretrainedPrior`` can be loaded here: from its files, and then by loading it."""
 
 from __future__ import annotations
 
@@ -54,11 +54,26 @@ def examine(settings: dict[str, Any]) -> dict[str, Any]:
         if not absent:
             report |= _sizes(source, adapter, parts)
             _check_memory(report, settings)
+        if not report["needs_network"] and report["fits_memory"]:
+            _load(settings)
     except ValueError as error:
         if "kind" not in report and sources.is_hub_name(model) and not Path(model).exists():
             todo.append(f"hf download {model}")
         return report | {"problem": str(error)}
     return report | {"ok": True}
+
+
+def _load(settings: dict[str, Any]) -> None:
+    """Load the prior and embed a text, as a fit does: only this finds what files do not show.
+
+    Raises:
+        ValueError: it cannot be loaded.
+    """
+    from dreamfusion_pl.diffusion.families.pretrained import PretrainedPrior
+
+    prior = PretrainedPrior(**settings)
+    if settings["embeddings"] is None:  # otherwise only the texts of the fit's own prompts are there
+        prior.embed([""])
 
 
 def _parts(source: sources.Source, adapter: type[Adapter], embeddings: str | None) -> list[str]:

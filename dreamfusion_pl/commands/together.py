@@ -28,6 +28,17 @@ from dreamfusion_pl.diffusion.shared import PriorBatcher
 from dreamfusion_pl.runs import fit_in_memory
 from dreamfusion_pl.terminal import FAILED, guarded
 
+_USAGE = """\
+usage: python -m dreamfusion_pl together FILE
+
+Run several fits in one process, with one call of the prior a step; `batch --together N` does this by itself.
+
+  FILE  JSON: a list such as [{"words": ["--prompt", "a red chair"], "log": "log.txt"}], where words are the
+        arguments of a fit and log is the file for its output
+
+The last line printed is the list of the fits' exit statuses.
+"""
+
 
 class Fit(NamedTuple):
     """One of several fits."""
@@ -39,6 +50,9 @@ class Fit(NamedTuple):
 def main(args: list[str]) -> int:
     """Run the fits of a JSON file; print the list of their exit statuses as the last line."""
     codes: list[int] = []
+    if set(args) & {"--help", "-h"}:
+        print(_USAGE)
+        return 0
 
     def run() -> None:
         if len(args) != 1 or not Path(args[0]).is_file():

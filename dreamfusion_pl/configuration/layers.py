@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from dreamfusion_pl.configuration import migration
+from dreamfusion_pl.configuration import classes, dialect, migration, words
 from dreamfusion_pl.configuration.loss_unit import Below, below
 from dreamfusion_pl.run_folder.checkpoint_io import has_weights_only, is_whole
 
@@ -17,7 +17,7 @@ _PACKAGE = Path(__file__).parent.parent
 _IN_WHEEL = _PACKAGE / "configs"
 PACKAGED = _IN_WHEEL if _IN_WHEEL.is_dir() else _PACKAGE.parent / "configs"  # the second in a checkout
 RUNS = Path("lightning_logs")
-_ONE_COMMAND_ONLY = ("ckpt_path", "weights_only", "verbose", "return_predictions")
+ONE_COMMAND_ONLY = ("ckpt_path", "weights_only", "verbose", "return_predictions")
 
 
 def flaw(checkpoint: Path) -> str:
@@ -72,7 +72,7 @@ def arrange(args: list[str], flaw: Callable[[Path], str] = flaw, is_fit: bool = 
     Raises:
         ValueError: a file is missing or not a YAML mapping, or there is no usable checkpoint.
     """
-    names, rest = _take(args, "--config", "-c")
+    names, rest = _take(words.with_prompt(args), "--config", "-c")
     checkpoints, rest = _take(rest, "--ckpt_path", "--resume")
     given = [load(name) for name in names]
     in_files = [str(layer.tree["ckpt_path"]) for layer in given if layer.tree.get("ckpt_path")]
@@ -86,23 +86,24 @@ def arrange(args: list[str], flaw: Callable[[Path], str] = flaw, is_fit: bool = 
         lowest = _layers_of_run(checkpoint, keeps_folder=is_fit)
     else:
         lowest = [load("default.yaml")]
+    classes.introduce(words.class_names(rest, [layer.tree for layer in given]))
     return _updated([*lowest, *given], checkpoint, rest)
 
 
-def _updated(configs: list[Config], checkpoint: Path | None, words: list[str]) -> Arguments:
+def _updated(configs: list[Config], checkpoint: Path | None, rest: list[str]) -> Arguments:
     """Bring layers and words up to date, from the lowest up, with a warning about old names."""
     updated, known = [], Below()
     for config in configs:
         tree, used = migration.update_tree(config.tree, known)
         if used:
             _warn(migration.warning(config.name, used))
-            config = config._replace(text=yaml.safe_dump(tree), tree=tree)
+            config = config._replace(text=dialect.dump(tree), tree=tree)
         known = below(tree, known)
         updated.append(config)
-    words, used = migration.update_words(words, known)
+    rest, used = migration.update_words(rest, known)
     if used:
         _warn(migration.warning("the command line", used))
-    return Arguments(updated, checkpoint, words)
+    return Arguments(updated, checkpoint, rest)
 
 
 def _model(layer: Config) -> str | None:
@@ -146,7 +147,7 @@ def load(name: str) -> Config:
     """
     path = find(name)
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        tree = dialect.load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is no valid YAML: {error}") from error
     if tree is None:
@@ -203,11 +204,11 @@ def _layers_of_run(checkpoint: Path, keeps_folder: bool) -> list[Config]:
     """Return the configuration of a checkpoint's run: its config.yaml, or else what the checkpoint holds."""
     saved = checkpoint.parent.parent / "config.yaml"
     if saved.is_file():
-        tree = {key: value for key, value in load(str(saved)).tree.items() if key not in _ONE_COMMAND_ONLY}
+        tree = {key: value for key, value in load(str(saved)).tree.items() if key not in ONE_COMMAND_ONLY}
         logger = (tree.get("trainer") or {}).get("logger")
         if not keeps_folder and isinstance(logger, dict):
             logger.get("init_args", {}).pop("version", None)
-        return [Config(str(saved), yaml.safe_dump(tree), tree)]
+        return [Config(str(saved), dialect.dump(tree), tree)]
     import torch
 
     stored = torch.load(checkpoint, map_location="cpu", weights_only=True).get("hyper_parameters", {})
@@ -219,7 +220,7 @@ def _layers_of_run(checkpoint: Path, keeps_folder: bool) -> list[Config]:
     init = {key: value for key, value in stored.items() if not key.startswith("_") and key not in _LINKED}
     tree = {"model": {"class_path": stored["_class_path"], "init_args": init}}
     tree |= {_LINKED[key]: stored[key] for key in _LINKED if key in stored}
-    layer = Config(str(checkpoint), yaml.safe_dump(tree), tree)
+    layer = Config(str(checkpoint), dialect.dump(tree), tree)
     return [layer] if "prompt" not in stored else [load("default.yaml"), layer]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, final
 
@@ -129,6 +130,25 @@ class RandomViews(LightningDataModule):
                 raise ValueError(
                     f"{name} is a range [low, high] with {floor} <= low <= high, got {list(limits)}"
                 )
+        for name, number, most in [
+            ("area_probability", area_probability, 1.0),
+            ("shaded_probability", shaded_probability, 1.0),
+            ("textureless_probability", textureless_probability, 1.0),
+            ("albedo_fraction", albedo_fraction, 1.0),
+            ("ambient", ambient, 1.0),
+            ("diffuse", diffuse, 1.0),
+            ("position_noise", position_noise, math.inf),
+            ("target_noise", target_noise, math.inf),
+            ("up_noise", up_noise, math.inf),
+        ]:
+            if not 0.0 <= number <= most:
+                raise ValueError(f"{name} must be in [0, {most:g}], got {number}")
+        look = [number for number in (look_distance, look_focal) if number is not None]
+        if not -90.0 <= look_elevation_deg <= 90.0 or min(look, default=1.0) <= 0.0:
+            raise ValueError(
+                "look_elevation_deg must be in [-90, 90], look_distance and look_focal above 0, "
+                f"got {look_elevation_deg}, {look_distance} and {look_focal}"
+            )
         if elevation_deg[1] > 90.0:
             raise ValueError(f"elevation_deg ends at 90 (straight above), got {elevation_deg[1]}")
         self.views_per_step, self.resolution, self.seed = views_per_step, resolution, seed

@@ -11,7 +11,7 @@ from torch.utils.checkpoint import checkpoint
 from dreamfusion_pl.rendering.lighting import Samples, shade_samples, shade_surface, unshaded
 from dreamfusion_pl.rendering.ray_batch import RayBatch, Traced, ray_batch, trace_where_occupied
 from dreamfusion_pl.rendering.rays import pixel_rays, sphere_bounds
-from dreamfusion_pl.rendering.sampling import OccupancyGrid, place_samples, uniform_samples
+from dreamfusion_pl.rendering.sampling import OccupancyGrid, at_least, place_samples, uniform_samples
 from dreamfusion_pl.rendering.shading import exact_normals, finite_difference_normals
 from dreamfusion_pl.rendering.volume import accumulate, compositing_weights, over
 from dreamfusion_pl.scene.background import Background
@@ -35,8 +35,10 @@ class Renderer(nn.Module):
         num_strata: number of equal pieces of a ray that are looked up in the occupancy grid.
         normal_step: step h of finite differences, in world units.
         views_at_once: views rendered in one pass; 0: all. Fewer need less memory: training then keeps only
-            the outputs and renders again in the backward pass (gradient checkpointing). The gradient is the
-            same.
+            outputs and renders again in the backward pass, with the same gradient (gradient checkpointing).
+
+    Raises:
+        ValueError: a number is out of range.
     """
 
     def __init__(
@@ -49,8 +51,10 @@ class Renderer(nn.Module):
         views_at_once: int = 0,
     ) -> None:
         super().__init__()
-        self.views_at_once = views_at_once
-        self.num_samples, self.num_strata = num_samples, num_strata
+        at_least(1, num_samples=num_samples, num_strata=num_strata)
+        at_least(0, occupancy_resolution=occupancy_resolution, views_at_once=views_at_once)
+        at_least(1e-6, normal_step=normal_step)
+        self.num_samples, self.num_strata, self.views_at_once = num_samples, num_strata, views_at_once
         self.normals, self.normal_step = normals, normal_step
         self.occupancy = OccupancyGrid(occupancy_resolution) if occupancy_resolution else None
 

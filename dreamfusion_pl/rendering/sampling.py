@@ -12,6 +12,13 @@ from dreamfusion_pl.scene.base import Scene
 from dreamfusion_pl.types import Rays
 
 
+def at_least(least: float, **numbers: float) -> None:
+    """Raise ValueError, with the name of the number, if one is below ``least``."""
+    for name, number in numbers.items():
+        if number < least:
+            raise ValueError(f"{name} must be {least:g} or more, got {number}")
+
+
 @final
 class OccupancyGrid(nn.Module):
     """Upper estimate of a scene's density, on a grid over the cube around its bounding sphere.

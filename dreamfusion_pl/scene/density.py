@@ -37,9 +37,14 @@ class GaussianBias(DensityBias):
     Args:
         strength: value at the centre, the paper's lambda_tau.
         width: standard deviation in world units, the paper's sigma_tau.
+
+    Raises:
+        ValueError: the width is not positive.
     """
 
     def __init__(self, strength: float = 5.0, width: float = 0.2) -> None:
+        if not width > 0.0:
+            raise ValueError(f"the bias's width must be > 0, in world units; got {width}")
         self.strength, self.width = strength, width
 
     def __call__(self, squared_radius: Tensor, size: float) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from dreamfusion_pl.scene.encoding import encode_points
 from dreamfusion_pl.scene.features import Features
-from dreamfusion_pl.schedule import Linear, Schedule
+from dreamfusion_pl.schedule import Linear, Schedule, check_not_negative
 
 
 class _ResidualBlock(nn.Module):
@@ -34,6 +34,9 @@ class FrequencyFeatures(Features):
         num_frequencies: number L of frequencies of the positional encoding.
         covariance: variance lambda_Sigma of the encoding over training; None: as in the paper, linear from
             5e-2 to 2e-3 over the first third.
+
+    Raises:
+        ValueError: a size is not positive, or the number of blocks or the variance is negative.
     """
 
     def __init__(
@@ -44,8 +47,14 @@ class FrequencyFeatures(Features):
         covariance: Schedule | None = None,
     ) -> None:
         super().__init__()
+        if min(width, num_frequencies) < 1 or num_blocks < 0:
+            raise ValueError(
+                "width and num_frequencies must be 1 or more, num_blocks 0 or more, "
+                f"got {width}, {num_frequencies} and {num_blocks}"
+            )
         self.width, self.num_frequencies = width, num_frequencies
         self.covariance = covariance or Linear(5e-2, 2e-3, end=1.0 / 3.0)
+        check_not_negative(covariance=self.covariance)
         self.network = nn.Sequential(
             nn.Linear(6 * num_frequencies, width),
             *[_ResidualBlock(width) for _ in range(num_blocks)],

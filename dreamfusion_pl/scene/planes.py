@@ -23,6 +23,9 @@ class PlaneFeatures(Features):
         width: width of the hidden layer.
         initial_noise: initial standard deviation of the planes.
         mlp_rate: learning rate of the layers after the planes, as a fraction of the planes'.
+
+    Raises:
+        ValueError: a size is not positive, or the noise or the rate is negative.
     """
 
     def __init__(
@@ -34,6 +37,11 @@ class PlaneFeatures(Features):
         mlp_rate: float = 0.1,
     ) -> None:
         super().__init__()
+        if min(resolution, channels, width) < 1 or min(initial_noise, mlp_rate) < 0.0:
+            raise ValueError(
+                "resolution, channels and width must be 1 or more, initial_noise and mlp_rate 0 or more, "
+                f"got {resolution}, {channels}, {width}, {initial_noise} and {mlp_rate}"
+            )
         self.width, self.mlp_rate = width, mlp_rate
         self.planes = nn.Parameter(initial_noise * torch.randn(3, channels, resolution, resolution))
         self.hidden = nn.Linear(channels, width)
@@ -49,6 +57,12 @@ class PlaneFeatures(Features):
         ]
 
     def sample(self, points: Tensor) -> Tensor:
-        """Sum of the features of the three planes at points [P, 3] in [-1, 1]: [C, P]."""
+        """Sum of the features of the three planes at points [P, 3] in [-1, 1]: [C, P].
+
+        A point that is not a number is looked up at the border. On a CPU the backward pass of ``grid_sample``
+        would write outside of the planes' memory and end the process; here the gradient, which depends on
+        the same numbers, is not finite, and ``Safety`` ends the run.
+        """
+        points = points.fmax(points.new_full((), -2.0))
         grid = torch.stack([points[:, :2], points[:, ::2], points[:, 1:]])[:, None]
         return F.grid_sample(self.planes, grid, padding_mode="border", align_corners=True).sum(0)[:, 0]

@@ -63,6 +63,9 @@ def test_the_built_in_list_is_what_the_prior_was_trained_on():
         ("a.csv", "prompt,seed_everything\na chair,5\n", "line 2: seed_everything cannot be set"),
         ("a.jsonl", '{"prompt": "a", "seed_everything": 0}', "line 1: seed_everything cannot be set"),
         ("a.txt", "a\na\0b\n", "line 2: the null character"),
+        ("a.csv", "prompt,data.focal,data.focal\na,1,2\n", "2 columns named 'data.focal': keep one"),
+        ("a.csv", "prompt,prompt\na,b\n", "2 columns named 'prompt'"),
+        ("a.jsonl", '{"prompt": "a", "prompt": "b"}', "line 1: no JSON: the key 'prompt' is there twice"),
         ("a.md", "a chair", ".txt, .csv or .jsonl"),
     ],
 )

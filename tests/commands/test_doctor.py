@@ -10,7 +10,7 @@ import torch
 import yaml
 from fakes import SMALL_RUN
 from safetensors.torch import save_file
-from tiny_families import save_tiny_family, tiny_autoencoder
+from tiny_families import save_tiny_family, tiny_autoencoder, tiny_family
 from tiny_pipeline import save_tiny_pipeline
 
 from dreamfusion_pl.algorithm import DreamFusion
@@ -43,6 +43,16 @@ def test_a_half_downloaded_folder(capsys, tmp_path):
     status, report = diagnose(capsys, "--model.prior.model", str(folder))
     assert status == 1 and report["prior"]["missing"] == ["unet/diffusion_pytorch_model.safetensors"]
     assert "Download it again" in report["prior"]["problem"]
+
+
+def test_a_folder_that_a_fit_refuses(capsys, tmp_path):
+    folder = save_tiny_pipeline(tmp_path / "tiny")
+    config = folder / "unet" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"block_out_channels": [8, 24]}))
+    words = ["--model.prior.model", str(folder)]
+    said = problem(capsys, *words)
+    assert main(["fit", "--prompt", "a", "--trainer.logger.save_dir", str(tmp_path), *words]) == 2
+    assert said.splitlines()[0] in capsys.readouterr().err
 
 
 def test_an_unsupported_pipeline(capsys, tmp_path):
@@ -200,10 +210,15 @@ def test_a_lora_is_looked_into(capsys, tmp_path, latent, monkeypatch):
     pytest.importorskip("peft")
     words = ["--model.prior.model", str(latent), "--model.prior.lora"]
     file = tmp_path / "lora.safetensors"
-    save_file({"unet.a.lora_A.weight": torch.zeros(2)}, file)
+    unet = tiny_family("stable_diffusion").unet
+    name, layer = next(named for named in unet.named_modules() if named[0].endswith("to_q"))
+    shapes = {"lora_A": (2, layer.in_features), "lora_B": (layer.out_features, 2)}
+    save_file({f"unet.{name}.{part}.weight": torch.ones(shapes[part]) for part in shapes}, file)
     assert diagnose(capsys, *words, str(file))[0] == 0
     save_file({"unet.a.lokr_w1": torch.zeros(2)}, file)
     assert "no plain LoRA, it holds LoKr" in problem(capsys, *words, str(file))
+    save_file({"unet.a.lora_A.weight": torch.zeros(2)}, file)  # of no network, as fit says too
+    assert problem(capsys, *words, str(file))
     file.write_bytes(b"half")
     assert "lora.safetensors is damaged" in problem(capsys, *words, str(file))
     assert "there is no LoRA" in problem(capsys, *words, "nowhere")

@@ -262,16 +262,16 @@ def test_what_is_not_ours_is_left_alone():
 
 
 def test_a_batch_of_before_goes_on(folder):
-    from dreamfusion_pl.commands.batch import OPTIONS, _keep_options
+    from dreamfusion_pl.commands.batch_options import OPTIONS, keep_options
 
     (folder / "old.yaml").write_text(OVERLAY)
     options = ["--config", "old.yaml", "--model.directions", "4"]
     kept = {"options": options, "configs": {"old.yaml": yaml.safe_load(OVERLAY)}}
     (folder / OPTIONS).write_text(json.dumps(kept))
-    _keep_options(options, folder)
+    keep_options(options, folder)
     (folder / "old.yaml").write_text(OVERLAY.replace("7.0", "8.0"))
     with pytest.raises(ValueError, match=r"other contents of old.yaml"):
-        _keep_options(options, folder)
+        keep_options(options, folder)
 
 
 def test_perp_neg_can_be_switched_off_by_its_name_of_today(folder):

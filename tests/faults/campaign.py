@@ -15,10 +15,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import kinds
+import leaves
 from processes import Tally
 
 
-def campaign(out: Path, num_kills: int, num_odd: int, num_batch: int) -> dict[str, Tally]:
+def campaign(out: Path, num_kills: int, num_odd: int, num_batch: int, leaves_every: int) -> dict[str, Tally]:
     """Run every kind of fault in a folder of its own; print the table as it grows."""
     faults: dict[str, Callable[[], Tally]] = {
         "killed at a random moment": lambda: kinds.kills(out / "kills", num_kills, while_saving=False),
@@ -30,6 +31,7 @@ def campaign(out: Path, num_kills: int, num_odd: int, num_batch: int) -> dict[st
         "no run folder, no TMPDIR": lambda: kinds.no_folder(out / "folder"),
         "odd prompts": lambda: kinds.odd_prompts(out / "prompts", num_odd),
         "odd YAML": lambda: kinds.odd_yaml(out / "yaml", num_odd),
+        "odd values of every setting": lambda: leaves.odd_leaves(out / "leaves", every=leaves_every),
         "batch: drivers, workers and fits killed": lambda: kinds.chaos(out / "chaos", num_batch),
     }
     tallies = {}
@@ -50,10 +52,13 @@ def main() -> int:
     parser.add_argument(
         "--batch", type=int, default=12, help="prompts of the batch that is killed; 0 for none"
     )
+    parser.add_argument(
+        "--leaves-every", type=int, default=1, help="every N-th odd value of a setting; 1: all 1,500"
+    )
     parser.add_argument("--out", type=Path, help="new folder for everything; a temporary one by default")
     options = parser.parse_args()
     out = (options.out or Path(tempfile.mkdtemp(prefix="campaign-"))).absolute()
-    tallies = campaign(out, options.kills, options.odd, options.batch)
+    tallies = campaign(out, options.kills, options.odd, options.batch, options.leaves_every)
     return int(any(tally.survived < tally.tried for tally in tallies.values()))
 
 

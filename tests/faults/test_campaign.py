@@ -1,6 +1,7 @@
 """The campaign of faults in short: a few of each kind."""
 
 import kinds
+import leaves
 import pytest
 
 
@@ -16,6 +17,7 @@ import pytest
         ("full", kinds.full_disk),
         ("folder", kinds.no_folder),
         ("prompts", lambda place: kinds.odd_prompts(place, 2)),
+        ("leaves", lambda place: leaves.odd_leaves(place, every=150, first=7)),
         ("yaml", lambda place: kinds.odd_yaml(place, 2)),
     ],
 )

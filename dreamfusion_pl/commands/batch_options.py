@@ -1,0 +1,96 @@
+"""Options of a batch's fits: checked before anything starts, and kept in the batch's folder."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+
+from jsonargparse import ArgumentError
+
+from dreamfusion_pl.atomic import replacing
+from dreamfusion_pl.batch.jobs import SEED, Job, is_done
+from dreamfusion_pl.batch.worker import Outcome, run_folder_options
+from dreamfusion_pl.callbacks.report import Report
+from dreamfusion_pl.configuration import words
+from dreamfusion_pl.configuration.layers import PACKAGED, arrange, load
+from dreamfusion_pl.runs import read_configuration
+from dreamfusion_pl.terminal import plain
+
+OPTIONS = "options.json"  # in the batch's folder: options of all its fits
+
+
+def check_options(jobs: list[Job], fit_options: list[str]) -> dict[Job, Outcome]:
+    """Return the jobs that cannot run, because their line in the prompt file has an invalid option.
+
+    Raises:
+        ArgumentError: an option for all fits is invalid.
+        ValueError: the same, or every line has an invalid option.
+    """
+    for name in (name for name, _ in words.options(fit_options)):
+        if name in ("", "--prompt", f"--{SEED}"):
+            what = name or "a prompt on the command line"
+            raise ValueError(f"{what} is no option of a batch: it has --prompts FILE and --seeds K")
+    if arrange(fit_options).checkpoint is not None:
+        raise ValueError("a batch resumes its own runs: leave --resume, and ckpt_path in a --config, out")
+    _read_options(fit_options, jobs[0])
+    reasons: dict[tuple[str, ...], str] = {(): ""}
+    for job in jobs:
+        own = job.request.options
+        if own not in reasons and not is_done(job):
+            try:
+                _read_options([*fit_options, *own], job)
+                reasons[own] = ""
+            except (ArgumentError, ValueError) as error:
+                reasons[own] = plain(error).splitlines()[-1]
+    wrong = {job: reasons.get(job.request.options, "") for job in jobs}
+    if all(wrong.values()):
+        raise ValueError(f"every line of the prompt file has a wrong option: {wrong[jobs[0]]}")
+    return {job: Outcome("failed", 0, reason) for job, reason in wrong.items() if reason}
+
+
+def _read_options(options: list[str], job: Job) -> None:
+    """Check the options of a job's fit.
+
+    Raises:
+        ArgumentError: an option is invalid, or the logger cannot write to the job's folder.
+        ValueError: the same, or the fit would not record that it has ended.
+    """
+    trainer = read_configuration([*options, *run_folder_options(job)])["trainer"]
+    kinds = [one["class_path"].rpartition(".")[2] for one in trainer["callbacks"] or []]
+    if Report.__name__ not in kinds:
+        raise ValueError(
+            "trainer.callbacks has no Report, and a batch learns from its status.json that a fit has ended: "
+            "add dreamfusion_pl.callbacks.report.Report, or leave the callbacks as they are"
+        )
+
+
+def keep_options(fit_options: list[str], out: Path) -> None:
+    """Save the options and configuration files of a batch; one folder holds one batch.
+
+    Raises:
+        ValueError: the folder belongs to a batch with other options.
+    """
+    place = out / OPTIONS
+    layers = arrange(fit_options).layers
+    names = [layer.name for layer in layers if not Path(layer.name).is_relative_to(PACKAGED)]
+    own = {name: load(name).tree for name in names}  # as they are written: also by version 0.1
+    text = json.dumps({"options": fit_options, "configs": own}, default=str)
+    if not place.exists():
+        with replacing(place) as temporary:
+            temporary.write_text(text + "\n", encoding="utf-8")
+    before, now = json.loads(place.read_text(encoding="utf-8")), json.loads(text)
+    if isinstance(before, list):  # written by an earlier version
+        before = {"options": before, "configs": now["configs"]}
+    if before["options"] != fit_options:
+        raise ValueError(
+            f"{out} was made with the options {shlex.join(before['options']) or '(none)'}, "
+            f"not with {shlex.join(fit_options) or '(none)'}: repeat those, or take another --out"
+        )
+    noted, given = before["configs"], now["configs"]
+    changed = [name for name in noted | given if noted.get(name) != given.get(name)]
+    if changed:
+        raise ValueError(
+            f"{out} was made with other contents of {', '.join(changed)}; they are noted in {place}: "
+            "bring those back, or take another --out"
+        )
