@@ -20,7 +20,7 @@ SCALE = 1.25  # the radii of result and aligned truth differ by this factor at m
 FRONT_DEG = 30.0  # an object that is turned by no more than this faces the front
 MARGIN = 0.05  # IoU that a turn has to gain, or the object counts as symmetric and not as turned
 BACK_DEG = 120.0  # an object that is turned by more than this stands backwards
-POINTS = 3000  # of the result, which the search uses
+POINTS = 2000  # of the result, which the search uses
 SOFTNESS = 0.01  # width of the soft surface that the search sees, in the truth's units
 STEP_DEG = 15.0  # between the yaws that the search starts from
 
