@@ -6,7 +6,7 @@ import functools
 
 import pytest
 import torch
-from regimes import REGIMES, build
+from benchmarks.stand_in import REGIMES, build
 from torch import Tensor
 
 from dreamfusion_pl import rng
