@@ -13,19 +13,7 @@ from dreamfusion_pl.cli import main
 from dreamfusion_pl.configuration import classes, layers
 from dreamfusion_pl.scene.planes import PlaneFeatures
 
-PROMPTS = [
-    "1e5",
-    "null",
-    "true",
-    "2026-11-28 a",
-    "~a",
-    "'a\"",
-    "a: b",
-    "a # b",
-    " a ",
-    "{a: b}",
-    "\u2028 \u00e9a",
-]
+PROMPTS = ["1e5", "null", "2026-11-28 a", "{a: b} # c", " \u2028\"'~ "]
 RUN = Path("lightning_logs/version_0")
 
 
@@ -61,6 +49,7 @@ def folder(monkeypatch, tmp_path):
         (["--prompt", "x", "--trainer.max_steps", "0"], "makes nothing"),
         (["--prompt", "x", "--trainer.max_steps", "-1"], "number of steps must be known"),
         (["--prompt", "x", "--trainer.devices", "[]"], "trainer.devices"),
+        (["--prompt", "x", "--model.optimizer.betas", "[{}, 0.9]"], "torch cannot be built with these"),
         (
             ["--prompt", "x", "--trainer.logger.init_args.purge_step", "a"],
             "purge_step must be a whole number",
@@ -97,7 +86,7 @@ def test_a_prompt_like_a_number_is_gone_on_with(folder, capsys):
     assert f"the seed of this run is {config['seed_everything']}" in capsys.readouterr().err
     stored = torch.load(RUN / "checkpoints" / "last.ckpt", weights_only=True)
     assert stored["hyper_parameters"]["seed"] == config["seed_everything"] > 1
-    assert main(["validate", "--resume", str(RUN)]) == 0
+    assert layers.arrange(["--resume", str(RUN)]).layers[-1].tree["prompt"] == "1e5"
     (RUN / "config.yaml").unlink()  # from the checkpoint alone
     assert layers.arrange(["--resume", str(RUN)]).layers[-1].tree["prompt"] == "1e5"
     assert main(["validate", "--resume", str(RUN)]) == 0
