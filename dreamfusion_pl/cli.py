@@ -69,7 +69,7 @@ Options of fit, validate, test and predict:
   --print_config        show the whole configuration and stop
   --trainer.max_steps N, --model.learning_rate X, ...   any constructor argument
   --help all            every option of the command
-  --model.help dreamfusion_pl.algorithm.DreamFusion   (or another class) what its arguments mean
+  --model.scene.help [CLASS]   what the arguments of a class mean; without one, of the class that is there
 """
 
 

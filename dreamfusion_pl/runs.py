@@ -18,6 +18,7 @@ from pytorch_lightning.plugins.environments import SLURMEnvironment, TorchElasti
 from dreamfusion_pl.algorithm import DreamFusion
 from dreamfusion_pl.configuration import classes, dialect, layers, migration, parsing, words
 from dreamfusion_pl.configuration.preflight import (
+    check_optimizer,
     check_place,
     check_precision,
     check_writable,
@@ -214,6 +215,7 @@ class RunCommand(LightningCLI):
                 "_instantiator": "pytorch_lightning.cli.instantiate_module",
             }
         )
+        check_optimizer(self.model)
         self._made = check_writable(self.trainer)
         if isinstance(self.model, DreamFusion):
             check_precision(self.trainer)

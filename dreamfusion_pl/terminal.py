@@ -121,6 +121,7 @@ def complain(message: str, status: int) -> int:
 def plain(error: Exception) -> str:
     """Shorten an error of jsonargparse to key and cause, as in ``model.scene.resolution: Expected a int``."""
     text = re.sub(r"NestedArg\(key='[^']*', val=(.*?)\)(?=$|\n)", r"\1", str(error))  # a type of jsonargparse
+    text = re.sub(r'(?m)^(\s*Parser key "[^"]+":) (?=\S)', r"\1\n", text)
     lines = [line.strip().removeprefix("- ") for line in text.splitlines()]
     keys = [line.split('"')[1] for line in lines if line.startswith('Parser key "')]
     rest = [line for line in lines if line and not _BOOKKEEPING.match(line)]

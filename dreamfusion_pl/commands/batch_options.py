@@ -27,10 +27,11 @@ def check_options(jobs: list[Job], fit_options: list[str]) -> dict[Job, Outcome]
         ArgumentError: an option for all fits is invalid.
         ValueError: the same, or every line has an invalid option.
     """
-    for name in (name for name, _ in words.options(fit_options)):
+    for name, value in words.options(fit_options):
         if name in ("", "--prompt", f"--{SEED}"):
-            what = name or "a prompt on the command line"
-            raise ValueError(f"{what} is no option of a batch: it has --prompts FILE and --seeds K")
+            raise ValueError(
+                f"{name or repr(value)} is no option of a batch: it has --prompts FILE and --seeds K"
+            )
     if arrange(fit_options).checkpoint is not None:
         raise ValueError("a batch resumes its own runs: leave --resume, and ckpt_path in a --config, out")
     _read_options(fit_options, jobs[0])
@@ -42,7 +43,7 @@ def check_options(jobs: list[Job], fit_options: list[str]) -> dict[Job, Outcome]
                 _read_options([*fit_options, *own], job)
                 reasons[own] = ""
             except (ArgumentError, ValueError) as error:
-                reasons[own] = plain(error).splitlines()[-1]
+                reasons[own] = " ".join(plain(error).splitlines())
     wrong = {job: reasons.get(job.request.options, "") for job in jobs}
     if all(wrong.values()):
         raise ValueError(f"every line of the prompt file has a wrong option: {wrong[jobs[0]]}")

@@ -10,11 +10,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pytorch_lightning import Trainer
+import torch
+from pytorch_lightning import LightningModule, Trainer
 
 from dreamfusion_pl.algorithm import DreamFusion
 from dreamfusion_pl.configuration.prompt_words import words_warning
 from dreamfusion_pl.diffusion.text.prompt_check import no_token_warning
+from dreamfusion_pl.playground import Playground
 from dreamfusion_pl.run_folder import layout
 
 
@@ -72,6 +74,13 @@ def check_precision(trainer: Trainer) -> None:
             f"--trainer.precision {trainer.precision}: a scene's weights are float32, and so is what is "
             "rendered and exported of it; take 32-true, or bf16-mixed or 16-mixed on a GPU"
         )
+
+
+def check_optimizer(model: LightningModule) -> None:
+    """Raise ValueError if the optimizer cannot be built; Lightning builds it when the run has begun."""
+    if isinstance(model, DreamFusion | Playground):
+        with explained():
+            model.make_optimizer([{"params": [torch.zeros(1, requires_grad=True)], "lr": 1e-3}])
 
 
 def warn_of_unknown_words(model: DreamFusion) -> None:

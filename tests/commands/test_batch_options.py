@@ -33,7 +33,7 @@ def test_fits_that_never_say_that_they_are_finished(tmp_path):
 
 def test_what_only_single_fits_have(finished_run, tmp_path):
     jobs = jobs_of([Request("a")], 1, tmp_path)
-    with pytest.raises(ValueError, match="a prompt on the command line is no option of a batch"):
+    with pytest.raises(ValueError, match="'a red chair' is no option of a batch"):
         check_options(jobs, [*SMALL_RUN, "a red chair"])
     with pytest.raises(ValueError, match="a batch resumes its own runs"):
         check_options(jobs, ["--resume", str(finished_run)])

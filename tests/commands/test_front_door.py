@@ -2,30 +2,24 @@
 
 import os
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
-from fakes import SMALL_RUN
+from fakes import SMALL_RUN, small_model
 
 from dreamfusion_pl.cli import main
 from dreamfusion_pl.configuration import classes, layers
+from dreamfusion_pl.configuration.preflight import check_optimizer
 from dreamfusion_pl.scene.planes import PlaneFeatures
 
-PROMPTS = [
-    "1e5",
-    "null",
-    "true",
-    "2026-11-28 a",
-    "~a",
-    "'a\"",
-    "a: b",
-    "a # b",
-    " a ",
-    "{a: b}",
-    "\u2028 \u00e9a",
-]
+PROMPTS = ["1e5", "null", "2026-11-28 a", "{a: b} # c", " \u2028\"'~ "]
+FILES = {
+    "deep.yaml": "model: {init_args: {scene: {init_args: {features: {init_args: {resolutoin: 3}}}}}}",
+    "number.yaml": "prompt: 12",
+}
 RUN = Path("lightning_logs/version_0")
 
 
@@ -61,6 +55,7 @@ def folder(monkeypatch, tmp_path):
         (["--prompt", "x", "--trainer.max_steps", "0"], "makes nothing"),
         (["--prompt", "x", "--trainer.max_steps", "-1"], "number of steps must be known"),
         (["--prompt", "x", "--trainer.devices", "[]"], "trainer.devices"),
+        (["--config", "number.yaml"], "prompt: Expected a str. Got value: 12; write it in quotes"),
         (
             ["--prompt", "x", "--trainer.logger.init_args.purge_step", "a"],
             "purge_step must be a whole number",
@@ -68,8 +63,8 @@ def folder(monkeypatch, tmp_path):
     ],
 )
 def test_one_message_that_helps_and_no_folder(folder, capsys, words, said):
-    text = "model: {init_args: {scene: {init_args: {features: {init_args: {resolutoin: 3}}}}}}"
-    Path("deep.yaml").write_text(text)
+    for name, text in FILES.items():
+        Path(name).write_text(text)
     assert main(["fit", *SMALL_RUN, *words]) == 2
     error = capsys.readouterr().err
     assert error.startswith("dreamfusion_pl: error: ") and said in error
@@ -97,7 +92,7 @@ def test_a_prompt_like_a_number_is_gone_on_with(folder, capsys):
     assert f"the seed of this run is {config['seed_everything']}" in capsys.readouterr().err
     stored = torch.load(RUN / "checkpoints" / "last.ckpt", weights_only=True)
     assert stored["hyper_parameters"]["seed"] == config["seed_everything"] > 1
-    assert main(["validate", "--resume", str(RUN)]) == 0
+    assert layers.arrange(["--resume", str(RUN)]).layers[-1].tree["prompt"] == "1e5"
     (RUN / "config.yaml").unlink()  # from the checkpoint alone
     assert layers.arrange(["--resume", str(RUN)]).layers[-1].tree["prompt"] == "1e5"
     assert main(["validate", "--resume", str(RUN)]) == 0
@@ -144,6 +139,14 @@ def test_a_reader_that_leaves_ends_the_run_quietly_and_saved(folder, capfd, monk
     with os.fdopen(os.dup(os.open(os.devnull, os.O_WRONLY)), "w") as fresh:
         monkeypatch.setattr(sys, "stdout", fresh)
         assert main(["fit", "--help"]) == 0
+
+
+def test_what_another_package_cannot_use_is_refused_before_the_run():
+    model = small_model()
+    check_optimizer(model)
+    model.make_optimizer = partial(torch.optim.Adam, betas=(torch.zeros(0), 0.9))
+    with pytest.raises(ValueError, match="torch cannot be built with these arguments: RuntimeError"):
+        check_optimizer(model)
 
 
 def test_points_that_are_no_numbers_do_not_end_the_process():
