@@ -16,7 +16,7 @@ from typing import Literal, NamedTuple
 
 from dreamfusion_pl.batch.jobs import Job, is_done
 from dreamfusion_pl.callbacks.safety import DivergedError
-from dreamfusion_pl.configuration.layers import flaw_for_fit
+from dreamfusion_pl.configuration.checkpoints import flaw_for_fit
 from dreamfusion_pl.run_folder import layout
 from dreamfusion_pl.terminal import GPU_SHARE, WRONG_USAGE
 

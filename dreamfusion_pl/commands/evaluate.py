@@ -10,7 +10,7 @@ from pathlib import Path
 from dreamfusion_pl.algorithm import DreamFusion
 from dreamfusion_pl.atomic import replacing
 from dreamfusion_pl.data.world.captions import parse
-from dreamfusion_pl.evaluation.finished_runs import find_runs, judged_views, load, pictures
+from dreamfusion_pl.evaluation.finished_runs import TRUST_HELP, find_runs, judged_views, load, pictures
 from dreamfusion_pl.evaluation.ground_truth import Judgement, judge
 from dreamfusion_pl.metrics.clip import PAPER_MODELS, ClipJudge
 from dreamfusion_pl.metrics.retrieval import Judge, RPrecision, WorldJudge
@@ -42,6 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--elevation", type=float, default=30.0, help="their elevation in degrees")
     parser.add_argument("--size", type=int, default=128, help="their height and width in pixels")
     parser.add_argument("--out", type=Path, default=Path("evaluation"), help="folder of the tables")
+    parser.add_argument("--trust", action="store_true", help=TRUST_HELP)
     return parser
 
 
@@ -55,7 +56,7 @@ def evaluate(options: argparse.Namespace) -> None:
     if options.azimuths < 1 or options.size < 8:
         raise ValueError("--azimuths must be 1 or more and --size 8 or more")
     runs = find_runs(options.runs)
-    models = {run: load(run) for run in runs}
+    models = {run: load(run, options.trust) for run in runs}
     captions = list(dict.fromkeys(model.prompt for model in models.values()))
     rows: list[Row] = [{"run": str(run), "prompt": model.prompt} for run, model in models.items()]
     retrieval = clips(options.clip) if len(captions) > 1 else []

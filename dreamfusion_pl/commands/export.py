@@ -6,7 +6,7 @@ import argparse
 import re
 from pathlib import Path
 
-from dreamfusion_pl.evaluation.finished_runs import load
+from dreamfusion_pl.evaluation.finished_runs import TRUST_HELP, load
 from dreamfusion_pl.export.asset import Settings, check, make_asset
 from dreamfusion_pl.export.files.meshes import check_formats, write_asset
 from dreamfusion_pl.export.quality import compare
@@ -44,6 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--normal_map", action="store_true", help="put the field's normals into the glb, as a picture"
     )
+    parser.add_argument("--trust", action="store_true", help=TRUST_HELP)
     return parser
 
 
@@ -69,7 +70,7 @@ def export(options: argparse.Namespace) -> None:
         options.normal_map,
     )
     check(settings)
-    model = load(options.run)
+    model = load(options.run, options.trust)
     options.out.mkdir(parents=True, exist_ok=True)
     asset = make_asset(model.scene, settings, model.progress)
     for suffix in suffixes:

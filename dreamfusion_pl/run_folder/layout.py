@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -26,6 +27,7 @@ TRAJECTORY = "trajectory.png"
 VIEWER = "viewer.html"
 STATUS = "status.json"
 LOG = "log.txt"  # output of a fit in a batch
+_MOST_BYTES = 10_000_000  # of a status.json
 
 
 _KNOWN: WeakKeyDictionary[Trainer, Path] = WeakKeyDictionary()
@@ -77,9 +79,43 @@ def tensorboard(trainer: Trainer) -> SummaryWriter | None:
 
 
 def read_status(run: Path) -> dict[str, Any]:
-    """Return the contents of status.json; empty if it is missing or cannot be read."""
+    """Return the contents of status.json; empty if it is missing, cannot be read, or is no status.
+
+    It may come from a stranger. A pipe in its place would never end, a long text or deep brackets would
+    exhaust the memory or the stack, and numbers without bounds cannot be computed with. If there is a
+    ``metrics``, it is a mapping; everything else may be of any type.
+    """
+    place = run / STATUS
     try:
-        read = json.loads((run / STATUS).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        if not place.is_file() or place.stat().st_size > _MOST_BYTES:
+            return {}
+        read = json.loads(place.read_text(encoding="utf-8"), parse_int=_bounded)
+    except (OSError, ValueError, RecursionError):
         return {}
-    return read if isinstance(read, dict) else {}
+    if not isinstance(read, dict):
+        return {}
+    if "metrics" in read and not isinstance(read["metrics"], dict):
+        read["metrics"] = {}
+    return read
+
+
+def _bounded(digits: str) -> int:
+    if len(digits) > 19:
+        raise ValueError(f"a number of {len(digits)} digits")
+    return int(digits)
+
+
+def newest_run(place: Path) -> Path | None:
+    """Return the run in a folder that was written last, by its own account; None if there is none.
+
+    Runs without a readable status count by the time of their files.
+    """
+
+    def moment(run: Path) -> float:
+        try:
+            return datetime.fromisoformat(str(read_status(run).get("updated"))).timestamp()
+        except (ValueError, OverflowError):
+            return max(file.stat().st_mtime for file in run.glob("checkpoints/*.ckpt"))
+
+    runs = {file.parent.parent for file in place.glob("version_*/checkpoints/*.ckpt") if file.is_file()}
+    return max(sorted(runs), key=moment, default=None)

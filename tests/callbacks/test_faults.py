@@ -23,6 +23,7 @@ from dreamfusion_pl.callbacks.safety import DivergedError, Safety
 from dreamfusion_pl.cli import main
 from dreamfusion_pl.configuration import layers
 from dreamfusion_pl.data.views import RandomViews
+from dreamfusion_pl.run_folder.checkpoint_io import is_whole
 from dreamfusion_pl.run_folder.saved_config import SavedConfiguration
 from dreamfusion_pl.terminal import guarded
 
@@ -143,7 +144,7 @@ def test_no_flipped_bit_is_taken_for_a_whole_checkpoint(tmp_path, whole):
     for place in [*range(0, 64), *range(directory, len(whole), 3)]:
         for bit in (0x01, 0x80):
             file.write_bytes(whole[:place] + bytes([whole[place] ^ bit]) + whole[place + 1 :])
-            if layers.is_whole(file):
+            if is_whole(file):
                 torch.load(file, weights_only=True)
 
 
