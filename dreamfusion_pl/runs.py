@@ -162,6 +162,7 @@ class RunCommand(LightningCLI):
         Lightning's requeueing saves into the working folder, which all runs share. Here the callback
         ``Signals`` saves into the run folder, and the job script requeues (docs/batch.md).
         """
+        self.config = self._saved_config  # the callback that saves it is made now
         if SLURMEnvironment.detect() and not TorchElasticEnvironment.detect():
             kwargs["plugins"] = SLURMEnvironment(auto_requeue=False)
         trainer = super().instantiate_trainer(**kwargs)
@@ -171,11 +172,10 @@ class RunCommand(LightningCLI):
 
     def instantiate_classes(self) -> None:
         """Build model, data and trainer. A run that goes on in place does so where it lies now."""
-        saved = self.config
-        self.config = saved.clone()
-        self.config[self._command] = resuming.in_place(saved[self._command], self._arguments.place)
+        self._saved_config = self.config
+        self.config = self.config.clone()
+        self.config[self._command] = resuming.in_place(self.config[self._command], self._arguments.place)
         super().instantiate_classes()
-        self.config = saved
 
     def _update_checkpoint(self, checkpoint: dict[str, Any]) -> dict[str, Any]:
         """Return a checkpoint in today's names; a look has no parts of the distillation."""

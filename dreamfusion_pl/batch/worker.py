@@ -188,7 +188,8 @@ def _next_seed(job: Job) -> int:
     The log is kept. After the last attempt nothing is deleted, so that the failure can be inspected.
     """
     last = layout.read_status(job.folder)
-    seed = int(last.get("seed", job.seed))
+    seed = last.get("seed")
+    seed = seed if type(seed) is int else job.seed
     if not str(last.get("error", "")).startswith(DivergedError.__name__):
         return seed
     _clear(job)

@@ -211,7 +211,7 @@ def best_of(outcomes: dict[Job, Outcome]) -> set[Job]:
     scored: dict[Request, dict[Job, float]] = {}
     for job, outcome in outcomes.items():
         score = layout.read_status(job.folder).get("metrics", {}).get("score")
-        if outcome.state == "finished" and score is not None:
+        if outcome.state == "finished" and isinstance(score, int | float):
             scored.setdefault(job.request, {})[job] = score
     return {max(jobs, key=lambda job: jobs[job]) for jobs in scored.values() if len(jobs) > 1}
 

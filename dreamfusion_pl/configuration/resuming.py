@@ -15,6 +15,7 @@ from dreamfusion_pl.configuration import migration
 from dreamfusion_pl.configuration.checkpoints import warn
 from dreamfusion_pl.configuration.layers import layers_of_run
 from dreamfusion_pl.run_folder import layout
+from dreamfusion_pl.run_folder.checkpoint_io import check_is_of_a_run
 
 PROGRAM = "python -m dreamfusion_pl"
 
@@ -50,10 +51,15 @@ def _count(value: Any) -> int | None:
 
 
 def read(checkpoint: Path) -> tuple[int, dict[str, Any]]:
-    """Return the steps that a checkpoint of a fit holds, and the checkpoint."""
+    """Return the steps that a checkpoint of a fit holds, and the checkpoint.
+
+    Raises:
+        ValueError: it is not a checkpoint of a fit.
+    """
     import dreamfusion_pl.optimizers  # noqa: F401 - lets torch read the state of Shampoo
 
     stored = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
+    check_is_of_a_run(stored, checkpoint)
     return int(stored.get("global_step", 0)), stored
 
 
@@ -68,9 +74,10 @@ def check(checkpoint: Path, config: Namespace) -> None:
         ValueError: it asks for another object, or for fewer steps than the run has taken.
         SystemExit: the run has finished; 0.
     """
-    before, now = plan_of(layers_of_run(checkpoint)[-1].tree), plan_of(config.as_dict())
     step, stored = read(checkpoint)
-    run = _folder(checkpoint)
+    is_known = (checkpoint.parent.parent / "config.yaml").is_file() or "hyper_parameters" in stored
+    before = plan_of(layers_of_run(checkpoint)[-1].tree if is_known else {})
+    now, run = plan_of(config.as_dict()), _folder(checkpoint)
     prompt = stored["prompt"] if isinstance(stored.get("prompt"), str) else before.prompt
     if prompt is not None and now.prompt is not None and prompt.split() != now.prompt.split():
         raise ValueError(_other_object(run, f"of {prompt!r}", f"--prompt={shlex.quote(now.prompt)}"))

@@ -46,9 +46,14 @@ class WholeCheckpoints(TorchCheckpointIO):
             UnpicklingError: it contains more than tensors and plain data.
         """
         checkpoint = super().load_checkpoint(path, map_location, weights_only)
-        if not {"state_dict", "pytorch-lightning_version"} <= set(checkpoint):
-            raise ValueError(f"{path} is no checkpoint of a run: it holds {', '.join(map(str, checkpoint))}")
+        check_is_of_a_run(checkpoint, path)
         return self._update(checkpoint)
+
+
+def check_is_of_a_run(checkpoint: dict[str, Any], path: Any) -> None:
+    """Raise ValueError if what a file holds is not a checkpoint of Lightning."""
+    if not {"state_dict", "pytorch-lightning_version"} <= set(checkpoint):
+        raise ValueError(f"{path} is no checkpoint of a run: it holds {', '.join(map(str, checkpoint))}")
 
 
 def write_whole(content: bytes | memoryview, path: Path) -> None:

@@ -31,6 +31,7 @@ _MOST_BYTES = 10_000_000  # of a status.json
 
 
 _KNOWN: WeakKeyDictionary[Trainer, Path] = WeakKeyDictionary()
+_NUMBERS: WeakKeyDictionary[Trainer, tuple[int, int] | None] = WeakKeyDictionary()  # device, inode
 
 
 def run_folder(trainer: Trainer) -> Path:
@@ -42,6 +43,46 @@ def run_folder(trainer: Trainer) -> Path:
     if trainer not in _KNOWN:
         _KNOWN[trainer] = Path(trainer.log_dir or trainer.default_root_dir)
     return _KNOWN[trainer]
+
+
+def follow(trainer: Trainer) -> Path | None:
+    """Notice that the folder of a running fit was renamed, moved or deleted, and say where the run goes on.
+
+    The first call remembers the folder. A renamed one is found by its number in the file system, among its
+    neighbours; from then on ``run_folder`` returns its new path.
+
+    Returns:
+        None if the folder is where it was; the new path if it was found; the old one if it is gone.
+    """
+    run = run_folder(trainer)
+    number = _number(run)
+    known = _NUMBERS.setdefault(trainer, number)
+    if known is None:  # it was not there yet
+        _NUMBERS[trainer] = number
+        return None
+    if number == known:
+        return None
+    moved = [run.parent / path.name for path in _folders(run.absolute().parent) if _number(path) == known]
+    _KNOWN[trainer] = moved[0] if moved else run
+    _NUMBERS[trainer] = _number(_KNOWN[trainer])
+    if not moved and (run / "config.yaml").exists():  # a file system with passing numbers
+        return None
+    return _KNOWN[trainer]
+
+
+def _number(folder: Path) -> tuple[int, int] | None:
+    try:
+        found = folder.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _folders(place: Path) -> list[Path]:
+    try:
+        return sorted(path for path in place.iterdir() if path.is_dir())
+    except OSError:
+        return []
 
 
 def make_room(run: Path, prompt: str, seed: int) -> None:
@@ -76,6 +117,22 @@ def tensorboard(trainer: Trainer) -> SummaryWriter | None:
         if isinstance(logger, TensorBoardLogger):
             return logger.experiment
     return None
+
+
+def hold_events(trainer: Trainer) -> None:
+    """Keep TensorBoard's file open, so that events reach it wherever the run folder goes.
+
+    TensorBoard opens it by its name at every flush; in a folder that was renamed, its thread would fail.
+    """
+    writer = tensorboard(trainer)
+    if writer is None:
+        return
+    try:
+        events = writer._get_file_writer().event_writer
+        events.flush()
+        events._async_writer._writer._writer = Path(events._file_name).open("ab")  # noqa: SIM115
+    except AttributeError:  # of another version of TensorBoard: a fit whose folder is renamed then fails
+        return
 
 
 def read_status(run: Path) -> dict[str, Any]:
