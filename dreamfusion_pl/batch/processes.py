@@ -64,7 +64,7 @@ class StillRuns:
     """
 
     def __init__(self, seconds: float = STILL_SECONDS) -> None:
-        self._seconds, self._begin = seconds, time.time()
+        self._seconds, self._begin = seconds, time.time() - 1.0  # file times are coarse
         self._signs: dict[Job, tuple[float, float]] = {}  # last file time, and when it was first seen
         self._named: set[Job] = set()
         self._next = 0.0  # time of the next look
