@@ -102,11 +102,12 @@ def check(checkpoint: Path, config: Namespace) -> None:
 
 
 def _other_object(run: Path, what: str, change: str) -> str:
+    place = shlex.quote(str(run))
     return (
         f"{run} is the run {what}, and {change} asks for another one. Go on with it:\n"
-        f"  {PROGRAM} fit --resume {run}\n"
+        f"  {PROGRAM} fit --resume {place}\n"
         f"or begin a new run with its object:\n"
-        f"  {PROGRAM} fit --from {run} {change}"
+        f"  {PROGRAM} fit --from {place} {change}"
     )
 
 

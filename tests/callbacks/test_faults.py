@@ -94,7 +94,7 @@ def test_a_signal_saves_and_the_resumed_run_is_exact(tmp_path, monkeypatch, numb
         "1",
     ]
     assert main(["fit", *whole, *more, "--trainer.val_check_interval", "100000"]) == 0
-    resumed, expected = (weights(Path("lightning_logs") / name) for name in ("version_1", "version_2"))
+    resumed, expected = (weights(Path("lightning_logs") / name) for name in ("version_0", "version_1"))
     for name, value in expected.items():
         assert torch.equal(value, resumed[name]), name
 
