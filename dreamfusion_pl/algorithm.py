@@ -19,7 +19,7 @@ from dreamfusion_pl.rendering.regularizers import Regularizers
 from dreamfusion_pl.rendering.renderer import Renderer
 from dreamfusion_pl.scene.background import Background
 from dreamfusion_pl.scene.base import Scene
-from dreamfusion_pl.schedule import Schedule, check_not_negative
+from dreamfusion_pl.schedule import Schedule, check_not_negative, check_steps
 from dreamfusion_pl.types import Rendering, Views
 
 
@@ -45,6 +45,7 @@ class DreamFusion(LightningModule):
             encoder (Latent-NeRF). After that it encodes their colours, to refine them. 1: always latents.
             Needs a scene with ``latents``; 0 for other scenes.
         seed: seed of all random draws of the distillation.
+        schedule_steps: steps in which progress goes from 0 to 1, where it stays; None: all of training.
 
     Raises:
         ValueError: the prompt is empty or not a string, the learning rate or the interval is not positive, a
@@ -69,6 +70,7 @@ class DreamFusion(LightningModule):
         occupancy_interval: int = 16,
         latent_until: float = 0.0,
         seed: int = 0,
+        schedule_steps: int | None = None,
     ) -> None:
         super().__init__()
         if learning_rate <= 0.0 or occupancy_interval < 1:
@@ -93,7 +95,7 @@ class DreamFusion(LightningModule):
         self.learning_rate, self.warmup, self.decay = learning_rate, warmup, decay
         self.make_optimizer = optimizer
         self.occupancy_interval, self.latent_until, self.seed = occupancy_interval, latent_until, seed
-        self.progress = 0.0
+        self.progress, self.schedule_steps = 0.0, check_steps(schedule_steps)
 
     def forward(self, views: Views, needs_normals: bool = True) -> Rendering:
         """Render B views of the current scene, x = g(theta), with normals only if they are needed."""
@@ -147,7 +149,7 @@ class DreamFusion(LightningModule):
         groups += self.background.param_groups(self.learning_rate)
         groups += self.distillation.param_groups(self.learning_rate)
         optimizer = self.make_optimizer(groups)
-        steps = self.trainer.max_steps
+        steps = self.schedule_steps or self.trainer.max_steps
 
         def factor(step: int) -> float:
             progress = min(step / steps, 1.0)
@@ -210,7 +212,7 @@ class DreamFusion(LightningModule):
         self.progress = checkpoint["progress"]
 
     def _set_progress(self) -> None:
-        self.progress = min(self.trainer.global_step / self.trainer.max_steps, 1.0)
+        self.progress = min(self.trainer.global_step / (self.schedule_steps or self.trainer.max_steps), 1.0)
 
     def _generator(self, stream: str, batch_idx: int, rank: int) -> torch.Generator:
         accumulated = self.trainer.accumulate_grad_batches

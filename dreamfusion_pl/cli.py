@@ -65,6 +65,8 @@ Options of fit, validate, test and predict:
   --prompt TEXT         what to make
   --config FILE         YAML over the default configuration; may be repeated, later ones win
   --resume RUN          run folder, checkpoint, or "last", to continue or to look at (also --ckpt_path)
+  --from RUN            run folder or checkpoint whose object a new fit begins with
+  --trust               look at a run that names classes of other packages (of people you trust)
   --seed_everything N   random seed
   --print_config        show the whole configuration and stop
   --trainer.max_steps N, --model.learning_rate X, ...   any constructor argument

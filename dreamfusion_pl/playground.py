@@ -14,6 +14,7 @@ from dreamfusion_pl.diffusion.closed_form import ClosedFormPrior
 from dreamfusion_pl.diffusion.prior import DiffusionPrior
 from dreamfusion_pl.distillation.base import Distillation
 from dreamfusion_pl.scene.pictures import Parametrization
+from dreamfusion_pl.schedule import check_steps
 from dreamfusion_pl.types import Condition, TextEmbedding
 
 
@@ -28,9 +29,11 @@ class Playground(LightningModule):
         distillation: the loss of the pictures under the prior.
         optimizer: makes the optimizer.
         seed: seed of all random draws of the distillation.
+        schedule_steps: steps in which progress goes from 0 to 1, where it stays; None: all of training.
 
     Raises:
-        ValueError: the distillation cannot use the prior, or the prior does not know the prompt.
+        ValueError: the distillation cannot use the prior, the prior does not know the prompt, or
+            ``schedule_steps`` is below 1.
     """
 
     def __init__(
@@ -41,16 +44,18 @@ class Playground(LightningModule):
         distillation: Distillation,
         optimizer: OptimizerCallable = torch.optim.Adam,
         seed: int = 0,
+        schedule_steps: int | None = None,
     ) -> None:
         super().__init__()
         distillation.check(prior)
+        self.schedule_steps = check_steps(schedule_steps)
         self.parametrization, self.prior, self.distillation = parametrization, prior, distillation
         self.prompt, self.make_optimizer, self.seed = prompt, optimizer, seed
         self._condition = Condition(text=prior.embed([prompt]), null=prior.embed([""]))
 
     def training_step(self, batch: int, batch_idx: int) -> Tensor:
         """Return the distillation's loss of all pictures."""
-        progress = min(self.global_step / self.trainer.max_steps, 1.0)
+        progress = min(self.global_step / (self.schedule_steps or self.trainer.max_steps), 1.0)
         z = self.prior.encode(self.parametrization(), progress)
         condition = Condition(self.text(len(z)), self._condition.null.to(z.device))
         generator = rng.generator(self.seed, "distillation", self.global_rank, self.global_step)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, final
 
@@ -16,7 +17,17 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 
 from dreamfusion_pl.algorithm import DreamFusion
-from dreamfusion_pl.configuration import classes, dialect, layers, migration, parsing, words
+from dreamfusion_pl.configuration import (
+    classes,
+    dialect,
+    layers,
+    migration,
+    parsing,
+    resuming,
+    trust,
+    words,
+)
+from dreamfusion_pl.configuration.checkpoints import flaw, flaw_for_fit
 from dreamfusion_pl.configuration.preflight import (
     check_optimizer,
     check_place,
@@ -72,9 +83,9 @@ def fit_in_memory(
     gc.collect()
     torch.cuda.empty_cache()
     (run,) = run_folders
-    start = [f"--resume={run}"] if any(run.glob("checkpoints/*.ckpt")) else args
     here = f"--trainer.logger.init_args.version={run.name}"
-    RunCommand("fit", [*start, "--model.renderer.views_at_once=1", here], before_fit)
+    start = [f"--resume={run}"] if any(run.glob("checkpoints/*.ckpt")) else [*args, here]
+    RunCommand("fit", [*start, "--model.renderer.views_at_once=1"], before_fit)
 
 
 def validate(args: list[str]) -> int:
@@ -115,7 +126,7 @@ class RunCommand(LightningCLI):
         self._before_fit = before_fit
         is_fit = command == "fit"
         self._arguments = parsing.seeded(
-            layers.arrange(args, layers.flaw_for_fit if is_fit else layers.flaw, is_fit), is_said=True
+            layers.arrange(args, flaw_for_fit if is_fit else flaw, is_fit), is_said=True
         )
         if command != "fit" and self._arguments.checkpoint is None and not set(args) & {"--help", "-h"}:
             raise ValueError(
@@ -123,24 +134,29 @@ class RunCommand(LightningCLI):
             )
         self._answer_help(args)
         self._made: list[Path] = []  # folders that this command has made
+        looks_at = self._arguments.looks_at
         try:
-            super().__init__(
-                LightningModule,
-                LightningDataModule,
-                save_config_callback=SavedConfiguration,
-                save_config_kwargs={"save_to_log_dir": False},  # SavedConfiguration does
-                seed_everything_default=0,
-                trainer_defaults={"inference_mode": False},
-                parser_kwargs={"exit_on_error": False} | {command: {"exit_on_error": False}},
-                subclass_mode_model=True,
-                subclass_mode_data=True,
-                auto_configure_optimizers=False,
-                args=[command, *self._arguments.flat()],
-            )
+            with trust.own_classes_only(looks_at) if looks_at else nullcontext():
+                self._run()
         except Exception:
             if self._made and self.trainer.global_step == 0:
                 remove_unused(self._made)
             raise
+
+    def _run(self) -> None:
+        super().__init__(
+            LightningModule,
+            LightningDataModule,
+            save_config_callback=SavedConfiguration,
+            save_config_kwargs={"save_to_log_dir": False},  # SavedConfiguration does
+            seed_everything_default=0,
+            trainer_defaults={"inference_mode": False},
+            parser_kwargs={"exit_on_error": False} | {self._command: {"exit_on_error": False}},
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            auto_configure_optimizers=False,
+            args=[self._command, *self._arguments.flat()],
+        )
 
     def _answer_help(self, args: list[str]) -> None:
         """Explain a class if that is asked for, and end; let ``--help`` list all classes."""
@@ -163,23 +179,38 @@ class RunCommand(LightningCLI):
         """Parse, with checks of names and numbers."""
         self.config = parsing.parse(parser, self._arguments, self._command)
 
-    def instantiate_classes(self) -> None:
-        """Build model, data and trainer; what other packages refuse becomes one message."""
-        with explained():
-            super().instantiate_classes()
-
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Build the trainer, with verified checkpoints and without Lightning's SLURM requeueing.
 
         Lightning's requeueing saves into the working folder, which all runs share. Here the callback
         ``Signals`` saves into the run folder, and the job script requeues (docs/batch.md).
         """
+        self.config = self._saved_config  # the callback that saves it is made now
         if SLURMEnvironment.detect() and not TorchElasticEnvironment.detect():
             kwargs["plugins"] = SLURMEnvironment(auto_requeue=False)
         trainer = super().instantiate_trainer(**kwargs)
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # no other one was requested
-            trainer.strategy.checkpoint_io = WholeCheckpoints(migration.update_checkpoint)
+            trainer.strategy.checkpoint_io = WholeCheckpoints(self._update_checkpoint)
         return trainer
+
+    def instantiate_classes(self) -> None:
+        """Build model, data and trainer; what other packages refuse becomes one message.
+
+        A run that goes on in place does so where it lies now.
+        """
+        self._saved_config = self.config
+        self.config = self.config.clone()
+        self.config[self._command] = resuming.in_place(self.config[self._command], self._arguments.place)
+        with explained():
+            super().instantiate_classes()
+
+    def _update_checkpoint(self, checkpoint: dict[str, Any]) -> dict[str, Any]:
+        """Return a checkpoint in today's names; a look has no parts of the distillation."""
+        updated = migration.update_checkpoint(checkpoint)
+        is_stand_in = bool(self._arguments.looks_at) and isinstance(self.model, DreamFusion)
+        if not is_stand_in or self.model.distillation.state_dict():
+            return updated
+        return trust.without_distillation(updated)
 
     def _parse_ckpt_path(self) -> None:
         """Do nothing: ``layers.arrange`` has made the checkpoint's configuration the lowest layer.
@@ -188,11 +219,13 @@ class RunCommand(LightningCLI):
         """
 
     def before_instantiate_classes(self) -> None:
-        """Check the prompt before anything heavy is loaded."""
+        """Check the prompt, and what changes in a run that goes on, before anything heavy is loaded."""
         config = self.config[self.config.subcommand]
         if self._command == "fit" and config.trainer.max_steps == 0:
             raise ValueError("--trainer.max_steps 0 makes nothing: give the number of steps, such as 400")
         model = config.model.get("init_args") or {}
+        if self._command == "fit" and self._arguments.checkpoint is not None:
+            resuming.check(self._arguments.checkpoint, config)
         if "prompt" in model:
             if model["prompt"] is None:
                 raise ValueError('there is no prompt: say what to make, for example --prompt "a red chair"')
@@ -216,6 +249,8 @@ class RunCommand(LightningCLI):
             }
         )
         check_optimizer(self.model)
+        if self._arguments.source is not None:
+            resuming.begin_with(self.model, self._arguments.source, model["init_args"])
         self._made = check_writable(self.trainer)
         if isinstance(self.model, DreamFusion):
             check_precision(self.trainer)
@@ -246,6 +281,11 @@ def read_configuration(args: list[str]) -> dict[str, Any]:
 
 def _add_prompt_and_seed(parser: LightningArgumentParser) -> None:
     parser.add_argument("--prompt", type=words.text, default=None, help='What to make, e.g. "a red chair".')
+    parser.add_argument("--from", type=str | None, default=None, help="Run whose object a new run starts as.")
+    steps = "Steps over which the schedules run; then they keep their final values. null: trainer.max_steps."
+    parser.add_argument("--schedule_steps", type=int | None, default=None, help=steps)
     parser.link_arguments("prompt", "model.init_args.prompt")
+    parser.link_arguments("schedule_steps", "model.init_args.schedule_steps")
+    parser.link_arguments("schedule_steps", "data.init_args.schedule_steps")
     parser.link_arguments("seed_everything", "model.init_args.seed")
     parser.link_arguments("seed_everything", "data.init_args.seed")

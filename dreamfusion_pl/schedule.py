@@ -29,6 +29,17 @@ def check_not_negative(**schedules: Schedule) -> None:
             )
 
 
+def check_steps(steps: int | None) -> int | None:
+    """Return the number of steps over which schedules run; None means all steps of the training.
+
+    Raises:
+        ValueError: it is below 1.
+    """
+    if steps is not None and steps < 1:
+        raise ValueError(f"schedule_steps is a number of steps, 1 or more, or null; got {steps}")
+    return steps
+
+
 def _fraction(progress: float, start: float, end: float) -> float:
     return min(max((progress - start) / (end - start), 0.0), 1.0)
 

@@ -31,6 +31,7 @@ _USELESS_ADVICE = (  # on internals of Lightning and jsonargparse, or on intende
     r"\s*By default only one JsonargparseDeprecationWarning",
     r"(?s).* was deprecated in v4\..* and will be removed in v5",
     r".*does not have many workers",
+    r"Checkpoint directory .* exists and is not empty",  # a run that goes on in place
 )
 
 

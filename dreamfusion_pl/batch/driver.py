@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -14,9 +16,11 @@ from typing import Any
 from dreamfusion_pl.batch import worker
 from dreamfusion_pl.batch.jobs import Job, is_done
 from dreamfusion_pl.batch.machines import Resources, connect, machines_of
+from dreamfusion_pl.batch.processes import GRACE_SECONDS, StillRuns
 from dreamfusion_pl.batch.worker import Outcome, ProcessSettings, UnsuitableMachineError
 
-POLL_SECONDS = 5.0  # interval at which running jobs are polled, this driver's and other drivers'
+POLL_SECONDS = 1.0  # interval at which running jobs are polled, and SIGTERM is noticed
+BUSY_SECONDS = 5.0  # the same of jobs that other drivers run
 
 
 def run_all(
@@ -47,8 +51,11 @@ def run_all(
     waiting = deque(groups([job for job in jobs if job not in outcomes], resources.together))
     if not waiting:
         return outcomes
+    before = signal.getsignal(signal.SIGTERM)
     ray = connect(address)
+    still, slots = StillRuns(), 0
     running: dict[Any, tuple[Job, ...]] = {}
+    terminated = _note_sigterm()
     try:
         machines = machines_of(ray)
         resources = resources.resolved(machines)
@@ -63,7 +70,11 @@ def run_all(
                     group = waiting.popleft()
                     running[task.remote(group, options, retries, settings)] = group
                 ready, _ = ray.wait(list(running), num_returns=1, timeout=POLL_SECONDS)
-                watch(outcomes, sum(len(group) for group in list(running.values())[:slots]))
+                if terminated:
+                    raise SystemExit(signal.SIGTERM)
+                begun = list(running.values())[:slots]
+                still.look([job for group in begun for job in group], time.monotonic())
+                watch(outcomes, sum(map(len, begun)))
                 if not ready:
                     continue
                 group = running.pop(ready[0])
@@ -75,10 +86,25 @@ def run_all(
                 busy = tuple(job for job in group if job not in outcomes)
                 if busy:  # another driver runs them: check again later
                     waiting.append(busy)
-                    time.sleep(POLL_SECONDS if not running else 0.1)
+                    time.sleep(BUSY_SECONDS if not running else 0.1)
+    except (KeyboardInterrupt, SystemExit):
+        # Their marker is gone, on which the workers end their fits: these have the time to save.
+        if tasks := list(running)[:slots]:
+            ray.wait(tasks, num_returns=len(tasks), timeout=GRACE_SECONDS + 5.0)
+        raise
     finally:
         ray.shutdown()
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
     return outcomes
+
+
+def _note_sigterm() -> list[int]:
+    """Note SIGTERM in the list that is returned; Ray's own handler, in C++, would abort the process."""
+    received: list[int] = []
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, lambda number, frame: received.append(number))
+    return received
 
 
 def _task(ray: Any, resources: Resources, address: str | None) -> Any:
@@ -99,7 +125,8 @@ def _task(ray: Any, resources: Resources, address: str | None) -> Any:
 def _process_settings(resources: Resources, out: Path) -> Iterator[ProcessSettings]:
     """Yield the environment of the fits; a marker file is in the batch's folder while the block runs."""
     with tempfile.NamedTemporaryFile(prefix=".driver-", dir=out) as marker:
-        yield ProcessSettings(resources.cpus, resources.gpus or 0.0, str(Path.cwd()), marker.name)
+        cpus, gpus, folder = resources.cpus, resources.gpus or 0.0, str(Path.cwd())
+        yield ProcessSettings(cpus, gpus, folder, marker.name, resources.timeout)
 
 
 def groups(jobs: list[Job], size: int) -> list[tuple[Job, ...]]:

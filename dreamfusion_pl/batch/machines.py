@@ -16,6 +16,7 @@ class Resources(NamedTuple):
     memory: float = 0.0  # main memory in GB; 0: unlimited
     in_flight: int = 0  # processes submitted at once; 0: twice as many as can run
     together: int = 1  # fits per process; they share the prior and batch its calls
+    timeout: float = 0.0  # seconds that one process may take; 0: no limit
 
     def resolved(self, machines: list[dict[str, float]]) -> Resources:
         """Return the same resources with ``gpus`` set to a number.

@@ -14,12 +14,13 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from dreamfusion_pl.batch import processes
 from dreamfusion_pl.batch.jobs import Job, is_done
 from dreamfusion_pl.batch.machines import file_locks
 from dreamfusion_pl.callbacks.safety import DivergedError
-from dreamfusion_pl.configuration.layers import flaw_for_fit
+from dreamfusion_pl.configuration.checkpoints import flaw_for_fit
 from dreamfusion_pl.run_folder import layout
-from dreamfusion_pl.terminal import GPU_SHARE, WRONG_USAGE
+from dreamfusion_pl.terminal import ERROR, GPU_SHARE, WRONG_USAGE
 
 SEED_STEP = 1000  # added to the seed after a run that diverged
 PROGRAM = (sys.executable, "-m", "dreamfusion_pl")
@@ -45,6 +46,7 @@ class ProcessSettings(NamedTuple):
     gpus: float = 0.0  # 0: no GPU is visible; below 1: a share of one GPU and of its memory
     folder: str = "."  # working directory, if this machine has it; otherwise the worker's own is kept
     marker: str = ""  # marker file in the batch's folder; "": not checked
+    timeout: float = 0.0  # seconds that the subprocess may take; 0: no limit
 
     def check(self) -> None:
         """Check that this machine sees the batch's folder.
@@ -57,6 +59,13 @@ class ProcessSettings(NamedTuple):
                 f"{Path(self.marker).parent} on {platform.node()} is not the driver's folder of that name: "
                 "--out has to be on a file system that all machines of the cluster share"
             )
+
+    def is_stopped(self) -> bool:
+        """Return whether the driver has ended; one that was killed leaves its marker, and its fits go on."""
+        try:
+            return bool(self.marker) and not Path(self.marker).exists()
+        except OSError:  # the file system does not answer now
+            return False
 
     def working_folder(self) -> str | None:
         """Working directory of the subprocess; None keeps the worker's."""
@@ -106,7 +115,7 @@ def run(
             pending = [
                 job
                 for job, code in zip(pending, codes, strict=True)
-                if outcomes[job].state == "failed" and code != WRONG_USAGE
+                if outcomes[job].state == "failed" and code != WRONG_USAGE and not settings.is_stopped()
             ]
         return tuple(outcomes[job] for job in jobs)
 
@@ -170,9 +179,11 @@ def _process(
 ) -> subprocess.CompletedProcess[str]:
     # The subprocess inherits the locks: if this worker is killed, no other one starts a job that still runs.
     held = tuple(lock for lock in locks.values() if lock is not None)
-    with log.open("ab") as file:
-        return subprocess.run(
-            [*PROGRAM, *words],
+    command = [*PROGRAM, *words]
+    with (
+        log.open("ab") as file,
+        subprocess.Popen(
+            command,
             stdout=stdout or file,
             stderr=subprocess.STDOUT if stdout is None else file,
             cwd=settings.working_folder(),
@@ -180,7 +191,13 @@ def _process(
             pass_fds=held,
             text=True,
             errors="replace",
-        )
+        ) as process,
+    ):
+        if processes.wait_for(process, settings.timeout, settings.is_stopped):
+            said = f"{ERROR}it took more than {settings.timeout / 60:g} minutes and was ended (--timeout)\n"
+            file.write(said.encode())
+        output = process.stdout.read() if process.stdout is not None else ""
+        return subprocess.CompletedProcess(command, process.returncode, output)
 
 
 def _next_seed(job: Job) -> int:
@@ -189,7 +206,8 @@ def _next_seed(job: Job) -> int:
     The log is kept. After the last attempt nothing is deleted, so that the failure can be inspected.
     """
     last = layout.read_status(job.folder)
-    seed = int(last.get("seed", job.seed))
+    seed = last.get("seed")
+    seed = seed if type(seed) is int else job.seed
     if not str(last.get("error", "")).startswith(DivergedError.__name__):
         return seed
     _clear(job)

@@ -61,6 +61,8 @@ class MeshExport(Callback):
             try:
                 asset = make_asset(pl_module.scene, self.settings, pl_module.progress)
             except ValueError as error:
+                for name in (layout.OBJECT, layout.OBJECT_REPORT):  # of before, if the run was gone on with
+                    (run / name).unlink(missing_ok=True)
                 print(f"dreamfusion_pl: warning: no mesh was written: {error}", file=sys.stderr)
                 return
             advance()

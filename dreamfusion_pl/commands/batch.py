@@ -62,6 +62,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--in-flight", type=int, default=0, help="fits submitted at once; 0: twice what fits")
     parser.add_argument("--retries", type=int, default=2, help="repetitions of a fit that failed")
+    parser.add_argument(
+        "--timeout", type=float, default=0.0, help="minutes that one try of a fit may take; 0: no limit"
+    )
     parser.add_argument("--address", help="a Ray cluster, such as auto or ray://host:10001")
     return parser
 
@@ -78,8 +81,8 @@ def batch(options: argparse.Namespace, fit_options: list[str]) -> list[Job]:
     if min(options.seeds, options.cpus, options.together) < 1:
         raise ValueError("--seeds, --cpus and --together must be 1 or more")
     gpus = options.gpus or 0.0
-    if min(gpus, options.memory, options.in_flight, options.retries) < 0:
-        raise ValueError("--gpus, --memory, --in-flight and --retries must be 0 or more")
+    if not min(gpus, options.memory, options.in_flight, options.retries, options.timeout) >= 0:
+        raise ValueError("--gpus, --memory, --in-flight, --retries and --timeout must be 0 or more")
     if gpus > 1.0 and not gpus.is_integer():
         raise ValueError(f"--gpus is a share of one GPU or a whole number of them, got {gpus:g}")
     out = options.out.absolute()
@@ -91,7 +94,8 @@ def batch(options: argparse.Namespace, fit_options: list[str]) -> list[Job]:
         print(f"failed {job.folder.relative_to(out)}: {outcome.reason}", flush=True)
     possible = [job for job in jobs if job not in wrong]
     progress = _Progress(out, len(possible))
-    resources = Resources(options.cpus, options.gpus, options.memory, options.in_flight, options.together)
+    limits = options.in_flight, options.together, 60.0 * options.timeout
+    resources = Resources(options.cpus, options.gpus, options.memory, *limits)
     work = (possible, tuple(fit_options), resources, options.retries, options.address)
     try:
         outcomes = run_all(*work, progress.report, progress.watch)
@@ -149,7 +153,7 @@ def best_of(outcomes: dict[Job, Outcome]) -> set[Job]:
     scored: dict[Request, dict[Job, float]] = {}
     for job, outcome in outcomes.items():
         score = layout.read_status(job.folder).get("metrics", {}).get("score")
-        if outcome.state == "finished" and score is not None:
+        if outcome.state == "finished" and isinstance(score, int | float):
             scored.setdefault(job.request, {})[job] = score
     return {max(jobs, key=lambda job: jobs[job]) for jobs in scored.values() if len(jobs) > 1}
 

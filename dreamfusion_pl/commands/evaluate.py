@@ -12,7 +12,7 @@ from dreamfusion_pl.algorithm import DreamFusion
 from dreamfusion_pl.atomic import replacing
 from dreamfusion_pl.data.world.captions import parse
 from dreamfusion_pl.evaluation.caption_retrieval import PAPER_CAPTIONS, distinct, read_captions, retrieval
-from dreamfusion_pl.evaluation.finished_runs import find_runs, judged_views, load
+from dreamfusion_pl.evaluation.finished_runs import TRUST_HELP, find_runs, judged_views, load
 from dreamfusion_pl.evaluation.ground_truth import judge_result
 from dreamfusion_pl.evaluation.run_settings import RunSettings, settings_of
 from dreamfusion_pl.metrics.clip import PAPER_MODELS, ClipJudge
@@ -52,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--elevation", type=float, default=30.0, help="their elevation in degrees")
     parser.add_argument("--size", type=int, default=128, help="their height and width in pixels")
     parser.add_argument("--out", type=Path, default=Path("evaluation"), help="folder of the tables")
+    parser.add_argument("--trust", action="store_true", help=TRUST_HELP)
     return parser
 
 
@@ -66,7 +67,7 @@ def evaluate(options: argparse.Namespace) -> None:
         raise ValueError("--azimuths must be 1 or more, --size 8 or more and --elevation in [-90, 90]")
     distractors = read_captions(options.captions) if options.captions else []
     runs = find_runs(options.runs)
-    models = {run: load(run) for run in runs}
+    models = {run: load(run, options.trust) for run in runs}
     captions = distinct([*(model.prompt for model in models.values()), *distractors])
     rows: list[Row] = [{"run": str(run), "prompt": model.prompt} for run, model in models.items()]
     judges = clips(options.clip) if len(captions) > 1 else []

@@ -6,7 +6,7 @@ import argparse
 import re
 from pathlib import Path
 
-from dreamfusion_pl.evaluation.finished_runs import load
+from dreamfusion_pl.evaluation.finished_runs import TRUST_HELP, load
 from dreamfusion_pl.export.asset import Settings, check, make_asset
 from dreamfusion_pl.export.files.meshes import check_formats, write_asset
 from dreamfusion_pl.export.quality import compare
@@ -51,6 +51,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="SHARE",
         help="parts with less than this share of the largest one's area are dropped as floaters; 0 keeps all",
     )
+    parser.add_argument("--trust", action="store_true", help=TRUST_HELP)
     return parser
 
 
@@ -77,7 +78,7 @@ def export(options: argparse.Namespace) -> None:
         options.smallest_part,
     )
     check(settings)
-    model = load(options.run)
+    model = load(options.run, options.trust)
     options.out.mkdir(parents=True, exist_ok=True)
     asset = make_asset(model.scene, settings, model.progress)
     for suffix in suffixes:

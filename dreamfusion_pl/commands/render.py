@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dreamfusion_pl.data.orbit import orbit, ring
 from dreamfusion_pl.evaluation.film import LIGHTS, Film
-from dreamfusion_pl.evaluation.finished_runs import load
+from dreamfusion_pl.evaluation.finished_runs import TRUST_HELP, load
 from dreamfusion_pl.export.files.films import write_film, write_stills
 from dreamfusion_pl.terminal import guarded
 
@@ -47,6 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--focal", type=float, default=1.2, help="focal length in picture widths")
     parser.add_argument("--out", type=Path, default=Path("."), help="folder of the files")
+    parser.add_argument("--trust", action="store_true", help=TRUST_HELP)
     return parser
 
 
@@ -69,7 +70,7 @@ def render(options: argparse.Namespace) -> None:
             raise ValueError(f"{name} must be a finite number above 0, got {length}")
     background = options.background or ("black" if options.channel == "opacity" else "white")
     color = None if background == TRANSPARENT else _color(background)
-    model = load(options.run)
+    model = load(options.run, options.trust)
     distance = options.distance or max(1.5, 2.5 * model.scene.radius)  # outside of the scene
     size, azimuths = options.size, ring(options.frames)
     views = orbit(azimuths, options.elevation, distance, options.focal, size, size)

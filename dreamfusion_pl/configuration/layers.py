@@ -2,37 +2,20 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
 
-from dreamfusion_pl.configuration import classes, dialect, migration, words
+from dreamfusion_pl.configuration import classes, dialect, migration, trust, words
+from dreamfusion_pl.configuration.checkpoints import find_checkpoint, flaw, place_of, warn
 from dreamfusion_pl.configuration.loss_unit import Below, below
-from dreamfusion_pl.run_folder.checkpoint_io import has_weights_only, is_whole
 
 _PACKAGE = Path(__file__).parent.parent
 _IN_WHEEL = _PACKAGE / "configs"
 PACKAGED = _IN_WHEEL if _IN_WHEEL.is_dir() else _PACKAGE.parent / "configs"  # the second in a checkout
-RUNS = Path("lightning_logs")
 ONE_COMMAND_ONLY = ("ckpt_path", "weights_only", "verbose", "return_predictions")
-
-
-def flaw(checkpoint: Path) -> str:
-    """Return what is wrong with a checkpoint; "" if it can be evaluated."""
-    return "" if is_whole(checkpoint) else "is damaged, or another kind of file"
-
-
-def flaw_for_fit(checkpoint: Path) -> str:
-    """Return what is wrong with a checkpoint; "" if a fit can resume from it."""
-    if is_whole(checkpoint) and has_weights_only(checkpoint):
-        return (
-            "has the weights only (save_weights_only: true), and no fit can go on without the optimizer's "
-            "state; it can be validated, tested and exported"
-        )
-    return flaw(checkpoint)
 
 
 class Config(NamedTuple):
@@ -49,12 +32,16 @@ class Arguments(NamedTuple):
     layers: list[Config]  # from general to specific
     checkpoint: Path | None
     rest: list[str]  # all other arguments, as written; they override the layers
+    source: Path | None = None  # checkpoint of the run whose object a new fit begins with
+    place: Path | None = None  # folder of the run that a fit goes on with, if it goes on in place
+    looks_at: str = ""  # where a run that is looked at, and not trusted, has its configuration; "" otherwise
 
     def flat(self) -> list[str]:
         """Return the arguments as one list."""
         flags = [word for layer in self.layers for word in ("--config", layer.text)]
         checkpoint = [] if self.checkpoint is None else ["--ckpt_path", str(self.checkpoint)]
-        return [*flags, *self.rest, *checkpoint]
+        source = [] if self.source is None else [f"--from={self.source}"]
+        return [*flags, *self.rest, *checkpoint, *source]
 
 
 def arrange(args: list[str], flaw: Callable[[Path], str] = flaw, is_fit: bool = True) -> Arguments:
@@ -74,36 +61,107 @@ def arrange(args: list[str], flaw: Callable[[Path], str] = flaw, is_fit: bool = 
     """
     names, rest = _take(words.with_prompt(args), "--config", "-c")
     checkpoints, rest = _take(rest, "--ckpt_path", "--resume")
+    sources, rest = _take(rest, "--from") if is_fit else ([], rest)
     given = [load(name) for name in names]
-    in_files = [str(layer.tree["ckpt_path"]) for layer in given if layer.tree.get("ckpt_path")]
-    checkpoints = [*in_files, *checkpoints]
+    checkpoints = [*_named(given, "ckpt_path"), *checkpoints]
+    if checkpoints and sources:
+        raise ValueError("--resume goes on with a run, and --from begins a new one: take one of the two")
+    sources = [] if checkpoints else [*_named(given, "from"), *sources]
     checkpoint = find_checkpoint(checkpoints[-1], flaw) if checkpoints else None
+    source = find_checkpoint(sources[-1]) if sources else None
+    arguments = Arguments(given, checkpoint, rest, source)
     if any(word.split("=")[0] in ("--model", "--model.class_path") for word in rest) or any(
         map(_model, given)
     ):
-        lowest = []
+        lowest = list[Config]()
+    elif checkpoint and not is_fit:
+        lowest, arguments = _layers_of_look(checkpoint, arguments)
     elif checkpoint:
-        lowest = _layers_of_run(checkpoint, keeps_folder=is_fit)
+        is_placed = _is_placed(rest, given)
+        place = None if is_placed else place_of(checkpoint, checkpoints[-1])
+        lowest = [layer if place or is_placed else _elsewhere(layer) for layer in layers_of_run(checkpoint)]
+        arguments = arguments._replace(place=place)
+    elif source:
+        lowest = [_elsewhere(layer, is_new=True) for layer in layers_of_run(source)]
     else:
         lowest = [load("default.yaml")]
     classes.introduce(words.class_names(rest, [layer.tree for layer in given]))
-    return _updated([*lowest, *given], checkpoint, rest)
+    layers, rest = _updated([*lowest, *given], arguments.rest)
+    return arguments._replace(layers=layers, rest=rest)
 
 
-def _updated(configs: list[Config], checkpoint: Path | None, rest: list[str]) -> Arguments:
+def _layers_of_look(checkpoint: Path, arguments: Arguments) -> tuple[list[Config], Arguments]:
+    """Return the configuration of a run that is looked at, and the arguments without ``--trust``."""
+    layers, said = layers_of_run(checkpoint), arguments.rest
+    if "--trust" in said:
+        rest = [word for word in said if word != "--trust"]
+        return [_elsewhere(layer) for layer in layers], arguments._replace(rest=rest)
+    needs_prior = any(word.startswith(("--model.prior", "--model.distillation")) for word in said)
+    needs_prior |= any(_part(layer.tree, *path) for layer in arguments.layers for path in _PRIOR)
+    looked_at = [_looked_at(layer, needs_prior) for layer in layers]
+    return looked_at, arguments._replace(looks_at=layers[-1].name)
+
+
+_PRIOR = [("model", "init_args", name) for name in trust.STAND_INS]
+
+
+def _named(layers: list[Config], key: str) -> list[str]:
+    return [str(layer.tree[key]) for layer in layers if layer.tree.get(key)]
+
+
+def _part(tree: Any, *path: str) -> Any:
+    for name in path:
+        tree = tree.get(name) if isinstance(tree, dict) else None
+    return tree
+
+
+def _is_placed(rest: list[str], given: list[Config]) -> bool:
+    """Return whether the command line or a file says in which folder a run is to be."""
+    logger = "--trainer.logger"
+    places = [f".{name}" for name in ("save_dir", "name", "version")]
+    said = (word.split("=")[0] for word in rest if word.startswith(logger))
+    return any(word == logger or word.endswith(tuple(places)) for word in said) or any(
+        _part(layer.tree, "trainer", "logger", "init_args", "version") for layer in given
+    )
+
+
+def _looked_at(layer: Config, needs_prior: bool) -> Config:
+    """Return a run's configuration as far as a look takes it."""
+    latents = _part(layer.tree, "model", "init_args", "latent_until") not in (None, 0, 0.0)
+    tree, left_out = trust.for_looking(layer.tree, layer.name, needs_prior or latents)
+    if left_out:
+        names = ", ".join(left_out)
+        warn(f"left out of this look, as they are not of this package: {names} (--trust takes them)")
+    return Config(layer.name, dialect.dump(tree), tree)
+
+
+def _elsewhere(layer: Config, is_new: bool = False) -> Config:
+    """Return a run's configuration for another folder, which is not its own to choose.
+
+    Args:
+        layer: the configuration.
+        is_new: whether it is for a new run, with fresh schedules.
+    """
+    tree = trust.with_own_place(layer.tree)
+    if is_new:
+        tree = {name: value for name, value in tree.items() if name not in ("from", "schedule_steps")}
+    return Config(layer.name, dialect.dump(tree), tree)
+
+
+def _updated(configs: list[Config], rest: list[str]) -> tuple[list[Config], list[str]]:
     """Bring layers and words up to date, from the lowest up, with a warning about old names."""
     updated, known = [], Below()
     for config in configs:
         tree, used = migration.update_tree(config.tree, known)
         if used:
-            _warn(migration.warning(config.name, used))
+            warn(migration.warning(config.name, used))
             config = config._replace(text=dialect.dump(tree), tree=tree)
         known = below(tree, known)
         updated.append(config)
     rest, used = migration.update_words(rest, known)
     if used:
-        _warn(migration.warning("the command line", used))
-    return Arguments(updated, checkpoint, rest)
+        warn(migration.warning("the command line", used))
+    return updated, rest
 
 
 def _model(layer: Config) -> str | None:
@@ -148,7 +206,7 @@ def load(name: str) -> Config:
     path = find(name)
     try:
         tree = dialect.load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{path} is no valid YAML: {error}") from error
     if tree is None:
         tree = {}
@@ -159,55 +217,11 @@ def load(name: str) -> Config:
     return Config(str(path), str(path), tree)
 
 
-def _warn(message: str) -> None:
-    print(f"dreamfusion_pl: warning: {message}", file=sys.stderr)
-
-
-def find_checkpoint(name: str, flaw: Callable[[Path], str] = flaw) -> Path:
-    """Return the newest usable checkpoint for ``name``.
-
-    Args:
-        name: a checkpoint file, a run folder, or ``last`` for the newest run in ``lightning_logs``.
-        flaw: returns why a checkpoint cannot be used, or "".
-
-    Raises:
-        ValueError: there is no checkpoint, or none that can be used.
-    """
-    path = Path(name)
-    if path.is_file():
-        if reason := flaw(path):
-            raise ValueError(
-                f"the checkpoint {path} {reason}; pass its run folder to take the newest one that can be used"
-            )
-        return path
-    if name == "last":
-        found = list(RUNS.glob("version_*/checkpoints/*.ckpt"))
-    else:
-        found = [*path.glob("checkpoints/*.ckpt"), *path.glob("*.ckpt")]
-    if not found:
-        raise ValueError(
-            f"no checkpoint at {name!r}: pass a .ckpt file, a run folder such as {RUNS / 'version_0'}, "
-            f"or 'last' for the newest run in {RUNS}"
-        )
-    found.sort(key=lambda file: file.stat().st_mtime, reverse=True)
-    for checkpoint in found:
-        reason = flaw(checkpoint)
-        if not reason:
-            return checkpoint
-        _warn(f"{checkpoint} {reason}; looking for an older one")
-    raise ValueError(
-        f"every checkpoint at {name!r} is damaged or cannot be gone on from: start again without --resume"
-    )
-
-
-def _layers_of_run(checkpoint: Path, keeps_folder: bool) -> list[Config]:
+def layers_of_run(checkpoint: Path) -> list[Config]:
     """Return the configuration of a checkpoint's run: its config.yaml, or else what the checkpoint holds."""
     saved = checkpoint.parent.parent / "config.yaml"
     if saved.is_file():
         tree = {key: value for key, value in load(str(saved)).tree.items() if key not in ONE_COMMAND_ONLY}
-        logger = (tree.get("trainer") or {}).get("logger")
-        if not keeps_folder and isinstance(logger, dict):
-            logger.get("init_args", {}).pop("version", None)
         return [Config(str(saved), dialect.dump(tree), tree)]
     import torch
 

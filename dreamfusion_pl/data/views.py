@@ -14,6 +14,7 @@ from torch import Tensor
 from dreamfusion_pl import rng
 from dreamfusion_pl.data import cameras
 from dreamfusion_pl.data.orbit import orbit, ring
+from dreamfusion_pl.schedule import check_steps
 from dreamfusion_pl.types import Views
 
 
@@ -78,6 +79,7 @@ class RandomViews(LightningDataModule):
         num_val_views: number of views of a validation.
         num_test_views: number of frames of a turntable.
         seed: random seed.
+        schedule_steps: steps in which progress goes from 0 to 1, where it stays; None: all of training.
 
     Raises:
         ValueError: a count is not positive, or a range is reversed or out of bounds.
@@ -109,8 +111,10 @@ class RandomViews(LightningDataModule):
         num_val_views: int = 4,
         num_test_views: int = 48,
         seed: int = 0,
+        schedule_steps: int | None = None,
     ) -> None:
         super().__init__()
+        self.schedule_steps = check_steps(schedule_steps)
         for name, count in [
             ("views_per_step", views_per_step),
             ("look_resolution", look_resolution),
@@ -208,7 +212,7 @@ class RandomViews(LightningDataModule):
         resolution = self.resolution or trainer.lightning_module.prior.resolution
 
         def views(index: int) -> Views:
-            progress = min(index // accumulated / trainer.max_steps, 1.0)
+            progress = min(index // accumulated / (self.schedule_steps or trainer.max_steps), 1.0)
             return self.draw(index, progress, resolution, trainer.global_rank)
 
         return ViewLoader(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from contextlib import nullcontext
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -12,25 +13,25 @@ from jsonargparse import ArgumentError
 from torch import Tensor
 
 from dreamfusion_pl.algorithm import DreamFusion
-from dreamfusion_pl.configuration import migration
+from dreamfusion_pl.configuration import migration, trust
+from dreamfusion_pl.configuration.checkpoints import find_checkpoint
 from dreamfusion_pl.data.orbit import GRAY, orbit, ring
 from dreamfusion_pl.metrics.looks import Camera, looks, seeing_all
-from dreamfusion_pl.run_folder.checkpoint_io import is_whole
 from dreamfusion_pl.types import Views
 
-PLACEHOLDER_PRIOR = "dreamfusion_pl.diffusion.placeholder.PlaceholderPrior"
-STAND_INS = {  # without weights, for what a finished object does not need
-    "prior": {"class_path": PLACEHOLDER_PRIOR},
-    "distillation": {
-        "class_path": "dreamfusion_pl.distillation.sds.ScoreDistillation",
-        "init_args": {
-            "guidance_scale": 0.0,
-            "weighting": {"class_path": "dreamfusion_pl.diffusion.noise.Uniform"},
-        },
-    },
-}
-CHECKPOINT = Path("checkpoints") / "last.ckpt"
 DEFAULT_CAMERA = Camera()
+TRUST_HELP = "import the classes that the run names, of whatever package: only for runs of people you trust"
+_UNREADABLE = (
+    RuntimeError,
+    KeyError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    EOFError,
+    OSError,
+    UnpicklingError,
+    ArgumentError,
+)
 
 
 def find_runs(places: list[Path]) -> list[Path]:
@@ -41,11 +42,9 @@ def find_runs(places: list[Path]) -> list[Path]:
     """
     runs: dict[Path, None] = {}
     for place in places:
-        found = (
-            [place]
-            if (place / CHECKPOINT).is_file()
-            else sorted(file.parent.parent for file in place.glob(f"**/{CHECKPOINT}"))
-        )
+        here = any(file.is_file() for file in place.glob("checkpoints/*.ckpt"))
+        below = () if here else place.glob("**/checkpoints/*.ckpt")
+        found = [place] if here else sorted({file.parent.parent for file in below if file.is_file()})
         if not found:
             raise ValueError(
                 f"no finished run at {place}: pass run folders, such as lightning_logs/version_0"
@@ -54,39 +53,45 @@ def find_runs(places: list[Path]) -> list[Path]:
     return list(runs)
 
 
-def load(place: Path) -> DreamFusion:
+def load(place: Path, trusted: bool = False) -> DreamFusion:
     """Load the object of a run folder or a checkpoint, with averaged weights if the run has them.
 
-    The prior is not loaded: rendering does not need it, and it may not be on this machine.
+    Of a run folder, the newest checkpoint that can be read is taken. The prior is not loaded: rendering does
+    not need it, and it may not be on this machine.
+
+    Args:
+        place: the run folder or the checkpoint.
+        trusted: whether classes that are not of this package are imported; whoever made the run chose them.
 
     Raises:
-        ValueError: there is no checkpoint, it cannot be read, or it holds no object.
+        ValueError: there is no checkpoint, it cannot be read, it holds no object, or it names a class that is
+            not of this package.
     """
-    checkpoint = place if place.is_file() else place / CHECKPOINT
-    if not checkpoint.is_file():
+    if not place.is_file() and not any(file.is_file() for file in place.glob("checkpoints/*.ckpt")):
         raise ValueError(
             f"no finished run at {place}: pass a run folder such as lightning_logs/version_0, or a checkpoint"
         )
-    if not is_whole(checkpoint):
-        raise ValueError(f"{checkpoint} cannot be read as a finished object: it is damaged or no checkpoint")
+    try:
+        checkpoint = find_checkpoint(str(place))
+    except ValueError as error:
+        raise ValueError(f"{place} cannot be read as a finished object: {error}") from error
     try:
         import dreamfusion_pl.optimizers  # noqa: F401 - lets torch read the state of Shampoo
 
         stored = io.BytesIO()
-        torch.save(_object_of(torch.load(checkpoint, map_location="cpu", weights_only=True)), stored)
-        stored.seek(0)
-        model = DreamFusion.load_from_checkpoint(stored, map_location="cpu", weights_only=True)
-    except (
-        RuntimeError,
-        KeyError,
-        TypeError,
-        ValueError,
-        AttributeError,
-        EOFError,
-        OSError,
-        UnpicklingError,
-        ArgumentError,
-    ) as error:
+        read = _object_of(torch.load(checkpoint, map_location="cpu", weights_only=True))
+        torch.save(read, stored)
+    except _UNREADABLE as error:
+        raise ValueError(f"{checkpoint} cannot be read as a finished object: {error}") from error
+    if not trusted:
+        trust.check_classes(read["hyper_parameters"], str(checkpoint))
+    stored.seek(0)
+    try:
+        with nullcontext() if trusted else trust.own_classes_only(str(checkpoint)):
+            model = DreamFusion.load_from_checkpoint(stored, map_location="cpu", weights_only=True)
+    except trust.ForeignClassError:
+        raise
+    except _UNREADABLE as error:
         raise ValueError(f"{checkpoint} cannot be read as a finished object: {error}") from error
     if not isinstance(model, DreamFusion):  # a checkpoint names its own class
         raise ValueError(
@@ -103,12 +108,10 @@ def _object_of(checkpoint: dict[str, Any]) -> dict[str, Any]:
     """
     if "hyper_parameters" not in checkpoint:
         raise ValueError("it holds no configuration, so that it was not written by `fit`")
-    updated = migration.update_checkpoint(checkpoint)
-    weights = updated["state_dict"].items()
-    spare = ("optimizer_states", "lr_schedulers", "current_model_state", "callbacks", "loops")
-    return {key: value for key, value in updated.items() if key not in spare} | {
-        "state_dict": {name: value for name, value in weights if not name.startswith("distillation.")},
-        "hyper_parameters": updated["hyper_parameters"] | STAND_INS,
+    updated = trust.without_distillation(migration.update_checkpoint(checkpoint))
+    needed = ("state_dict", "progress", "prompt", "pytorch-lightning_version", "epoch", "global_step")
+    return {key: updated[key] for key in needed if key in updated} | {
+        "hyper_parameters": trust.object_arguments(updated["hyper_parameters"])
     }
 
 

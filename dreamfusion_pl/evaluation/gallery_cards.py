@@ -40,10 +40,13 @@ def card_of(run: Path, home: Path, known: Mapping[str, Any], remark: str = "") -
 def _prompt(run: Path, known: Mapping[str, Any]) -> str:
     if "prompt" in known:
         return str(known["prompt"])
+    place = run / layout.PROMPT
     try:
-        return (run / layout.PROMPT).read_text(encoding="utf-8").strip()
+        if place.is_file():  # a pipe would never end
+            return place.read_text(encoding="utf-8").strip()
     except (OSError, ValueError):
-        return run.absolute().name
+        pass
+    return run.absolute().name
 
 
 def _facts(known: Mapping[str, Any]) -> list[str]:

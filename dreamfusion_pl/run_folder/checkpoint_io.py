@@ -6,7 +6,7 @@ import io
 import os
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, final
@@ -46,9 +46,14 @@ class WholeCheckpoints(TorchCheckpointIO):
             UnpicklingError: it contains more than tensors and plain data.
         """
         checkpoint = super().load_checkpoint(path, map_location, weights_only)
-        if not {"state_dict", "pytorch-lightning_version"} <= set(checkpoint):
-            raise ValueError(f"{path} is no checkpoint of a run: it holds {', '.join(map(str, checkpoint))}")
+        check_is_of_a_run(checkpoint, path)
         return self._update(checkpoint)
+
+
+def check_is_of_a_run(checkpoint: dict[str, Any], path: Any) -> None:
+    """Raise ValueError if what a file holds is not a checkpoint of Lightning."""
+    if not {"state_dict", "pytorch-lightning_version"} <= set(checkpoint):
+        raise ValueError(f"{path} is no checkpoint of a run: it holds {', '.join(map(str, checkpoint))}")
 
 
 def write_whole(content: bytes | memoryview, path: Path) -> None:
@@ -120,3 +125,30 @@ def has_weights_only(checkpoint: Path) -> bool:
     except UnpicklingError:
         return False  # the loader rejects it with a reason
     return "state_dict" in stored and "optimizer_states" not in stored
+
+
+def step_of(checkpoint: Path) -> int:
+    """Return the number of steps that a checkpoint holds; -1 if it cannot be read, or does not say."""
+    import dreamfusion_pl.optimizers  # noqa: F401 - lets torch read the state of Shampoo
+
+    try:
+        stored = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
+    except (UnpicklingError, OSError, EOFError, RuntimeError, ValueError):
+        return -1
+    step = stored.get("global_step") if isinstance(stored, dict) else None
+    return step if type(step) is int else -1
+
+
+def newest_first(checkpoints: Iterable[Path]) -> list[Path]:
+    """Sort the checkpoints of a run by what they hold: most steps first.
+
+    File times do not count, since copying changes them. Files that do not say how far they came are first,
+    so that whoever takes the first one that can be used notices them. Of several with as many steps,
+    ``last.ckpt`` is first.
+    """
+
+    def order(file: Path) -> tuple[bool, int, bool, str]:
+        step = step_of(file)
+        return step >= 0 or is_whole(file), -step, file.name != "last.ckpt", file.name
+
+    return sorted(checkpoints, key=order)

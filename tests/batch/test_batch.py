@@ -3,13 +3,15 @@
 import csv
 import json
 import os
+import re
+import signal
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from fakes import SMALL_RUN
 
-from dreamfusion_pl.batch import driver
+from dreamfusion_pl.batch import driver, worker
 from dreamfusion_pl.batch.driver import groups, run_all
 from dreamfusion_pl.batch.jobs import Request, jobs_of
 from dreamfusion_pl.batch.machines import Resources
@@ -298,3 +300,68 @@ def test_the_best_of_the_seeds_is_picked(tmp_path):
     assert best == [("a ball", "1", "0.3")]
     page = (tmp_path / "gallery.html").read_text()
     assert page.count("the best of its seeds") == 1 and "seed 1, finished, score 0.3000" in page
+
+
+ODD = [
+    '{"metrics": null}',
+    '{"seed": "x", "metrics": {"score": "high"}}',
+    "[" * 100_000,
+    f'{{"seconds": {"9" * 401}}}',
+]
+
+
+@pytest.mark.parametrize("status", ODD, ids=["null", "texts", "brackets", "digits"])
+def test_odd_status_files_do_not_end_a_batch(tmp_path, status):
+    jobs = jobs_of([Request("a ball")], 2, tmp_path)
+    for job in jobs:
+        job.folder.mkdir(parents=True)
+        (job.folder / "status.json").write_text(status)
+        assert worker._next_seed(job) == job.seed
+    write_summary({job: Outcome("finished") for job in jobs}, tmp_path)
+    with (tmp_path / "summary.csv").open() as file:
+        assert [row["best"] for row in csv.DictReader(file)] == ["0", "0"]
+    assert (tmp_path / "gallery.html").read_text().count('class="card"') == 2
+
+
+def test_a_job_of_ray_uploads_the_package_and_neither_history_nor_runs(tmp_path):
+    """The excludes that the page about batches gives, as Ray applies them; a .gitignore is not needed."""
+    from ray._private.runtime_env import packaging
+
+    document = (TESTS.parent / "docs" / "batch.md").read_text(encoding="utf-8")
+    excludes = json.loads(re.search(r"--runtime-env-json '(.*)'", document)[1])["excludes"]
+    needed = ["dreamfusion_pl/batch/driver.py", "configs/default.yaml", "prompts.txt"]
+    useless = [".git/objects/pack/a.pack", "lightning_logs/version_0/object.glb", "batch/a/seed_0/log.txt"]
+    useless += [".venv/lib/torch.so", "runs/old/checkpoints/last.ckpt"]
+    for name in needed + useless:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    found = []
+    rules = [packaging._get_excludes(tmp_path, excludes)]
+    packaging._dir_travel(tmp_path, rules, found.append, include_gitignore=False)
+    files = [path.relative_to(tmp_path).as_posix() for path in found if path.is_file()]
+    assert sorted(files) == sorted(needed)
+
+
+def test_sigterm_ends_the_fits_and_then_the_batch(tmp_path, monkeypatch):
+    """Of a pretended Ray, the handler would abort. Here the marker goes, and the fits are waited for."""
+    waits = []
+
+    def wait(references, num_returns, timeout):
+        waits.append((num_returns, [path.name for path in tmp_path.glob(".driver-*")]))
+        os.kill(os.getpid(), signal.SIGTERM)
+        return [], references
+
+    pretended_ray(monkeypatch, wait, None, {"CPU": 1.0})
+    monkeypatch.setattr(
+        driver, "connect", lambda *_, ray=driver.connect: (signal.signal(15, abort), ray())[1]
+    )
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as stop:
+        run_all(jobs_of([Request("a mug")], 1, tmp_path), (), Resources(), 0, None, lambda *_: None)
+    assert stop.value.code == signal.SIGTERM
+    assert len(waits) == 2 and waits[0][1] and not waits[1][1]  # at the second one its marker is gone
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def abort(*_):
+    os.abort()

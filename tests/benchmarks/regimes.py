@@ -1,4 +1,4 @@
-"""Every shipped configuration makes an object: the embedded prior stands in for the model that it is meant for.
+"""Every shipped configuration makes an object; the embedded prior stands in for other models.
 
     python tests/benchmarks/regimes.py --out regimes [--only paper] [--seeds 2] [--jobs 2]
 

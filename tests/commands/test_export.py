@@ -81,7 +81,7 @@ def test_an_object_is_rendered_alone():
 
 
 def test_the_command_writes_files_and_a_report(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(command, "load", lambda run: ball())
+    monkeypatch.setattr(command, "load", lambda run, trusted: ball())
     options = ["--resolution", "32", "--faces", "1500", "--texture", "64", "--size", "0.1"]
     assert command.main(["run", "--formats", "glb,obj,ply,stl", *options, "--out", str(tmp_path)]) == 0
     names = ["glb", "mtl", "obj", "ply", "png", "report.json", "stl"]
@@ -151,7 +151,7 @@ def cli_export(*words: str) -> int:
 
 
 def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(command, "load", lambda run: ball())
+    monkeypatch.setattr(command, "load", lambda run, trusted: ball())
     (tmp_path / "file").write_text("in the way")
     assert cli_export("run", "--out", str(tmp_path / "file" / "out")) == 1
     assert "may this folder be written?" in capsys.readouterr().err
@@ -163,7 +163,7 @@ def test_a_full_disk_leaves_the_file_before_and_nothing_else(tmp_path, monkeypat
             file.write(data[:100])
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
-    monkeypatch.setattr(command, "load", lambda run: ball())
+    monkeypatch.setattr(command, "load", lambda run, trusted: ball())
     (tmp_path / "object.glb").write_bytes(b"before")
     monkeypatch.setattr(Path, "write_bytes", fill)
     assert cli_export("run", "--out", str(tmp_path)) == 1
@@ -185,6 +185,6 @@ def test_a_full_disk_leaves_the_file_before_and_nothing_else(tmp_path, monkeypat
     ],
 )
 def test_bad_options(tmp_path, monkeypatch, capsys, words, message):
-    monkeypatch.setattr(command, "load", lambda run: ball())
+    monkeypatch.setattr(command, "load", lambda run, trusted: ball())
     assert command.main(["run", "--out", str(tmp_path), *words]) == 2
     assert message in capsys.readouterr().err and not list(tmp_path.iterdir())

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from dreamfusion_pl.cli import main
 from dreamfusion_pl.configuration import layers
 from dreamfusion_pl.configuration.preflight import warn_of_unknown_words
 from dreamfusion_pl.diffusion.families.pretrained import PretrainedPrior
+from dreamfusion_pl.run_folder.checkpoint_io import is_whole
 
 ROOT = Path(__file__).parents[2]
 SMALL = ["--config", str(Path(__file__).parents[1] / "small.yaml")]
@@ -188,8 +190,8 @@ def test_options_win_over_what_the_checkpoint_was_made_with(finished, monkeypatc
     assert printed["prompt"] == "a red ball"
 
 
-def test_a_finished_run_goes_on(finished, monkeypatch, capsys):
-    monkeypatch.chdir(finished)
+def test_a_finished_run_goes_on(finished, folder, capsys):
+    shutil.copytree(finished / RUN, RUN)
     assert main(["fit", "--ckpt_path", str(RUN), "--trainer.max_steps", "7"]) == 0
     out = capsys.readouterr().out
     assert "step 6/7" in out and "step 5/7" not in out
@@ -438,4 +440,4 @@ def test_a_full_tmpdir_does_not_matter_to_saves(folder, monkeypatch):
 
     monkeypatch.setattr(tempfile, "mkstemp", full)
     assert main(["fit", *SMALL, "--prompt", "a red ball"]) == 0
-    assert layers.is_whole(RUN / "checkpoints" / "last.ckpt")
+    assert is_whole(RUN / "checkpoints" / "last.ckpt")

@@ -1,6 +1,7 @@
 """The ``gallery`` command on folders that look like runs: finished, broken off, damaged and far away."""
 
 import json
+import os
 import re
 from pathlib import Path
 from urllib.parse import unquote
@@ -57,7 +58,20 @@ def test_the_page_shows_runs_wherever_they_lie(runs, tmp_path, monkeypatch, caps
 
 @pytest.mark.parametrize(
     "status",
-    ["", "[]", "\udcff", '{"metrics": [1], "seconds": "long", "step": null}', '{"metrics": {"score": null}}'],
+    [
+        "",
+        "[]",
+        "\udcff",
+        '{"metrics": [1], "seconds": "long", "step": null}',
+        '{"metrics": {"score": null}}',
+        '{"metrics": null}',
+        f'{{"seconds": {"9" * 401}}}',
+        f'{{"metrics": {{"score": {"9" * 401}, "loss": 1e999}}}}',
+        "[" * 100_000,
+        f'{{"metrics": {"[" * 100_000}',
+        '{"prompt": "' + 11_000_000 * "x",
+    ],
+    ids=lambda text: text[:20].encode("ascii", "replace").decode() + str(len(text)),
 )
 def test_a_status_of_something_else_is_no_error(tmp_path, monkeypatch, status):
     run = make_run(tmp_path / "a mug", "", "turntable.gif")
@@ -87,3 +101,13 @@ def test_bad_arguments(runs, tmp_path, monkeypatch, capsys, words, message):
     monkeypatch.chdir(tmp_path)
     assert main(["gallery", *words]) == 2
     assert message in capsys.readouterr().err and not list(tmp_path.glob("*.html"))
+
+
+def test_pipes_in_the_place_of_files_are_not_waited_for(tmp_path, monkeypatch):
+    run = make_run(tmp_path / "a mug", "{}")
+    (run / "status.json").unlink()
+    for name in ("status.json", "prompt.txt", "checkpoints/other.ckpt"):
+        os.mkfifo(run / name)
+    monkeypatch.chdir(tmp_path)
+    assert main(["gallery", "a mug", "--out", "gallery.html"]) == 0
+    assert "no status.json that can be read" in Path("gallery.html").read_text(encoding="utf-8")

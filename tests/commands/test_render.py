@@ -63,7 +63,7 @@ def test_over_a_colour():
 
 
 def test_films_and_stills(ball, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(command, "load", lambda run: ball)
+    monkeypatch.setattr(command, "load", lambda run, trusted: ball)
 
     def run(*words: str) -> list[str]:
         folder = tmp_path / str(len(list(tmp_path.iterdir())))
@@ -92,7 +92,7 @@ def test_films_and_stills(ball, tmp_path, monkeypatch, capsys):
 def test_a_scene_fits_into_its_pictures(ball, tmp_path, monkeypatch):
     ball.scene.radius = 1.4
     ball.scene.balls = [(torch.tensor([0.0, 0.0, 0.9]), 0.4)]  # its top is 1.3 up
-    monkeypatch.setattr(command, "load", lambda run: ball)
+    monkeypatch.setattr(command, "load", lambda run, trusted: ball)
     words = ["run", "--stills", "--channel", "opacity", "--frames", "1", "--size", "32", "--elevation", "0"]
     assert command.main([*words, "--out", str(tmp_path)]) == 0
     with Image.open(tmp_path / "opacity_000.png") as still:
@@ -110,7 +110,7 @@ def test_a_field_that_shows_nothing_is_refused(
 ):
     ball.scene.inside = density
     ball.renderer = Renderer(num_samples=8, occupancy_resolution=resolution)
-    monkeypatch.setattr(command, "load", lambda run: ball)
+    monkeypatch.setattr(command, "load", lambda run, trusted: ball)
     assert command.main(["run", "--size", "8", "--frames", "2", "--out", str(tmp_path)]) == 2
     assert message in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []

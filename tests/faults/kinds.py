@@ -14,7 +14,7 @@ import torch
 import yaml
 from processes import TESTS, Tally, ends, finish, finished_run, fit, half_files, run_of, start, state, step_of
 
-from dreamfusion_pl.configuration import layers
+from dreamfusion_pl.run_folder.checkpoint_io import is_whole
 
 ENDLESS = 1_000_000
 
@@ -59,7 +59,7 @@ def _saves(run: Path) -> bool:
 
 def _is_newer(run: Path, step: int) -> bool:
     last = run / "checkpoints" / "last.ckpt"
-    return last.exists() and layers.is_whole(last) and step_of(run) > step
+    return last.exists() and is_whole(last) and step_of(run) > step
 
 
 def damage(folder: Path) -> Tally:

@@ -47,12 +47,13 @@ class LiveView(Callback):
         self._reported: set[int] = set()  # clients whose rendering failed
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the server and print its address.
+        """Start the server and print its address; of several, as a resumed run may have, only the last does.
 
         Raises:
             ValueError: viser is not installed.
         """
-        if not trainer.is_global_zero:
+        others = [one for one in trainer.callbacks if isinstance(one, LiveView)]
+        if not trainer.is_global_zero or self is not others[-1]:
             return
         try:
             import viser

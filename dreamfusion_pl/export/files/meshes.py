@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -32,7 +33,8 @@ def write_asset(asset: Asset, path: str | Path) -> Path:
     ``.glb`` (glTF 2.0), ``.obj`` and ``.usdz`` are textured, with y up and the front at +z.
     ``.ply`` (with vertex colours) and ``.stl`` keep the world axes: z up, front at +x. Lengths are in metres,
     except in ``.stl``, which has no unit: there they are in millimetres, as 3D printing software expects.
-    Material and texture of an ``.obj`` are written next to it as ``NAME.mtl`` and ``NAME.png``.
+    Material and texture of an ``.obj`` are written next to it as ``NAME.mtl`` and ``NAME.png``, with ``_`` in
+    place of spaces: inside a file, a space ends a name for most programs.
 
     Args:
         asset: the asset.
@@ -132,15 +134,17 @@ def _name_tangents(tree: dict[str, Any]) -> None:
 def _obj(charts: Charts, texture: Tensor, path: Path) -> dict[Path, bytes]:
     """Return the contents of the .obj, its .mtl and its texture."""
     corner = np.repeat(charts.faces.numpy() + 1, 3, axis=1)  # position, uv and normal have the same index
-    lines = [f"mtllib {path.stem}.mtl", "usemtl albedo"]
-    for name, rows in (("v", y_up(charts.vertices)), ("vt", charts.uv), ("vn", y_up(charts.normals))):
-        lines += [f"{name} {' '.join(f'{value:.6g}' for value in row)}" for row in rows.tolist()]
+    name = re.sub(r"[^\w.()-]", "_", path.stem)
+    material_file, texture_file = (path.with_name(f"{name}{suffix}") for suffix in (".mtl", ".png"))
+    lines = [f"mtllib {material_file.name}", "usemtl albedo"]
+    for kind, rows in (("v", y_up(charts.vertices)), ("vt", charts.uv), ("vn", y_up(charts.normals))):
+        lines += [f"{kind} {' '.join(f'{value:.6g}' for value in row)}" for row in rows.tolist()]
     lines += ["f {}/{}/{} {}/{}/{} {}/{}/{}".format(*row) for row in corner.tolist()]
-    material = f"newmtl albedo\nKd 1 1 1\nKs 0 0 0\nillum 1\nmap_Kd {path.stem}.png\n"
+    material = f"newmtl albedo\nKd 1 1 1\nKs 0 0 0\nillum 1\nmap_Kd {texture_file.name}\n"
     return {
         path: ("\n".join(lines) + "\n").encode(),
-        path.with_suffix(".mtl"): material.encode(),
-        path.with_suffix(".png"): _png(texture),
+        material_file: material.encode(),
+        texture_file: _png(texture),
     }
 
 

@@ -3,6 +3,7 @@
 import builtins
 import math
 import socket
+import sys
 import urllib.request
 from types import SimpleNamespace
 
@@ -109,6 +110,25 @@ def test_a_server_that_fails_closes_the_page_and_training_goes_on(error, capsys)
     live._throttle = Throttle(0.5, 0.0)
     live.on_train_batch_end(None, small_model(), None, None, 0)
     assert stopped == [True] and "the live view ends" in capsys.readouterr().err
+
+
+def test_a_second_live_view_is_not_opened(monkeypatch, capsys):
+    """A resumed run has the one of its configuration, and may get another from the command: the last one."""
+
+    def server(host, port, verbose):
+        opened.append(port)
+        return SimpleNamespace(
+            scene=SimpleNamespace(set_up_direction=lambda axis: None),
+            initial_camera=SimpleNamespace(),
+            get_port=lambda: port,
+            get_clients=dict,
+            stop=lambda: stopped.append(port),
+        )
+
+    opened, stopped = [], []
+    monkeypatch.setitem(sys.modules, "viser", SimpleNamespace(ViserServer=server))
+    fit([LiveView(8081), LiveView(8082)])
+    assert opened == stopped == [8082] and capsys.readouterr().out.count("live view:") == 1
 
 
 def test_without_viser_it_says_what_to_install(monkeypatch):

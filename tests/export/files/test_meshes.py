@@ -59,6 +59,28 @@ def test_obj_brings_material_and_picture(asset, tmp_path):
         assert picture.size == (128, 128)
 
 
+@pytest.mark.parametrize("name", ["red chair", "a\tb #1", "椅子 (2)"])
+def test_no_name_inside_a_file_has_a_space(asset, tmp_path, name):
+    """Most programs take a space, or a #, for the end of a name in .obj and .mtl."""
+    for suffix in (".glb", ".obj", ".ply", ".stl", ".usdz"):
+        assert write_asset(asset, tmp_path / f"{name}{suffix}").name == f"{name}{suffix}"
+    words = (tmp_path / f"{name}.obj").read_text(encoding="utf-8").splitlines()[0].split()
+    assert words[0] == "mtllib" and len(words) == 2
+    material = tmp_path / words[1]
+    (picture,) = (
+        line.split() for line in material.read_text(encoding="utf-8").splitlines() if "map_Kd" in line
+    )
+    assert len(picture) == 2 and (tmp_path / picture[1]).is_file() and "#" not in words[1] + picture[1]
+    assert len(list(tmp_path.iterdir())) == 7
+    read = trimesh.load_scene(tmp_path / f"{name}.obj", process=False)
+    (geometry,) = read.geometry.values()
+    assert geometry.visual.material.image is not None
+    with zipfile.ZipFile(tmp_path / f"{name}.usdz") as archive:
+        assert not any(" " in entry for entry in archive.namelist())
+    glb = (tmp_path / f"{name}.glb").read_bytes()
+    assert name.encode() not in glb
+
+
 def test_an_open_surface_shows_its_inside(asset, tmp_path):
     path = write_asset(
         asset._replace(mesh=asset.mesh._replace(faces=asset.mesh.faces[1:])), tmp_path / "a.glb"
