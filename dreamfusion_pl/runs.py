@@ -17,17 +17,9 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 
 from dreamfusion_pl.algorithm import DreamFusion
-from dreamfusion_pl.configuration import (
-    classes,
-    dialect,
-    layers,
-    migration,
-    parsing,
-    resuming,
-    trust,
-    words,
-)
+from dreamfusion_pl.configuration import classes, dialect, layers, parsing, resuming, trust, words
 from dreamfusion_pl.configuration.checkpoints import flaw, flaw_for_fit
+from dreamfusion_pl.configuration.old_names import migration
 from dreamfusion_pl.configuration.preflight import (
     check_optimizer,
     check_place,

@@ -16,8 +16,7 @@ from dreamfusion_pl.batch.driver import run_all
 from dreamfusion_pl.batch.jobs import Job, Request, is_done, jobs_of, read_requests
 from dreamfusion_pl.batch.machines import Resources, check_system
 from dreamfusion_pl.batch.worker import Outcome
-from dreamfusion_pl.commands.batch_options import check_options, keep_options
-from dreamfusion_pl.commands.batch_prompts import check_prompts
+from dreamfusion_pl.commands.batch_checks import check_options, check_prompts, keep_options
 from dreamfusion_pl.evaluation.gallery_cards import card_of
 from dreamfusion_pl.export.pages.gallery import write_gallery
 from dreamfusion_pl.run_folder import layout

@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from dreamfusion_pl.configuration import classes, dialect, migration, trust, words
+from dreamfusion_pl.configuration import classes, dialect, trust, words
 from dreamfusion_pl.configuration.checkpoints import find_checkpoint, flaw, place_of, warn
-from dreamfusion_pl.configuration.loss_unit import Below, below
+from dreamfusion_pl.configuration.old_names import migration
+from dreamfusion_pl.configuration.old_names.loss_unit import Below, below
 
 _PACKAGE = Path(__file__).parent.parent
 _IN_WHEEL = _PACKAGE / "configs"

@@ -90,9 +90,7 @@ def warn_of_unknown_words(model: DreamFusion) -> None:
     if not isinstance(model.prior, PretrainedPrior):
         return
     if model.prior.is_builtin:
-        message = words_warning(
-            model.prompt, [*model.prompts.texts, model.prompts.settings.negative_prompt]
-        )
+        message = words_warning(model.prompt, [*model.prompts.texts, model.prompts.settings.negative_prompt])
     else:
         unknown = model.prior.unknown_words(" ".join([model.prompt, *model.prompts.texts]))
         message = no_token_warning(unknown) if unknown else None

@@ -11,9 +11,9 @@ from jsonargparse import Namespace
 from pytorch_lightning import LightningModule
 
 from dreamfusion_pl.algorithm import DreamFusion
-from dreamfusion_pl.configuration import migration
 from dreamfusion_pl.configuration.checkpoints import warn
 from dreamfusion_pl.configuration.layers import layers_of_run
+from dreamfusion_pl.configuration.old_names import migration
 from dreamfusion_pl.run_folder import layout
 from dreamfusion_pl.run_folder.checkpoint_io import check_is_of_a_run
 

@@ -13,8 +13,9 @@ from jsonargparse import ArgumentError
 from torch import Tensor
 
 from dreamfusion_pl.algorithm import DreamFusion
-from dreamfusion_pl.configuration import migration, trust
+from dreamfusion_pl.configuration import trust
 from dreamfusion_pl.configuration.checkpoints import find_checkpoint
+from dreamfusion_pl.configuration.old_names import migration
 from dreamfusion_pl.data.orbit import GRAY, orbit, ring
 from dreamfusion_pl.metrics.looks import Camera, looks, seeing_all
 from dreamfusion_pl.types import Views

@@ -13,7 +13,8 @@ import yaml
 
 import dreamfusion_pl.optimizers  # noqa: F401 - the state of Shampoo is in the checkpoints of mlp
 from dreamfusion_pl.cli import main
-from dreamfusion_pl.configuration import layers, migration, renames
+from dreamfusion_pl.configuration import layers
+from dreamfusion_pl.configuration.old_names import migration, renames
 from dreamfusion_pl.evaluation.finished_runs import load
 from dreamfusion_pl.runs import read_configuration
 
@@ -262,7 +263,7 @@ def test_what_is_not_ours_is_left_alone():
 
 
 def test_a_batch_of_before_goes_on(folder):
-    from dreamfusion_pl.commands.batch_options import OPTIONS, keep_options
+    from dreamfusion_pl.commands.batch_checks import OPTIONS, keep_options
 
     (folder / "old.yaml").write_text(OVERLAY)
     options = ["--config", "old.yaml", "--model.directions", "4"]

@@ -8,7 +8,7 @@ from transformers import AutoTokenizer
 
 from dreamfusion_pl.batch.jobs import Request, jobs_of
 from dreamfusion_pl.cli import main
-from dreamfusion_pl.commands.batch_prompts import check_prompts
+from dreamfusion_pl.commands.batch_checks import check_prompts
 from dreamfusion_pl.configuration import prompt_words
 from dreamfusion_pl.configuration.prompt_words import check_object, words_warning
 from dreamfusion_pl.data.world.captions import COLOR_WORDS, OBJECT_WORDS, PATTERN_WORDS

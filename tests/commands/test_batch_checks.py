@@ -7,7 +7,7 @@ from fakes import SMALL_RUN
 
 from dreamfusion_pl.batch.jobs import Request, jobs_of
 from dreamfusion_pl.cli import main
-from dreamfusion_pl.commands.batch_options import check_options
+from dreamfusion_pl.commands.batch_checks import check_options
 
 
 def test_a_runs_config_and_what_print_config_shows_are_accepted(finished_run, capsys, tmp_path):

@@ -9,9 +9,9 @@ from typing import Any
 
 import yaml
 
-from dreamfusion_pl.configuration import renames
-from dreamfusion_pl.configuration.loss_unit import Below, below, in_unit
-from dreamfusion_pl.configuration.scene_migration import (
+from dreamfusion_pl.configuration.old_names import renames
+from dreamfusion_pl.configuration.old_names.loss_unit import Below, below, in_unit
+from dreamfusion_pl.configuration.old_names.scene_migration import (
     flags,
     is_old_scene,
     put_argument,

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from dreamfusion_pl.configuration import renames
+from dreamfusion_pl.configuration.old_names import renames
 
 Tree = dict[str, Any]
 
