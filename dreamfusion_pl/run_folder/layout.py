@@ -130,7 +130,9 @@ def hold_events(trainer: Trainer) -> None:
     try:
         events = writer._get_file_writer().event_writer
         events.flush()
-        events._async_writer._writer._writer = Path(events._file_name).open("ab")  # noqa: SIM115
+        records = events._async_writer._writer
+        records._writer.close()
+        records._writer = Path(events._file_name).open("ab")  # noqa: SIM115
     except AttributeError:  # of another version of TensorBoard: a fit whose folder is renamed then fails
         return
 
