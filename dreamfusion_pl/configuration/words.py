@@ -10,7 +10,7 @@ from typing import Any
 
 from dreamfusion_pl.configuration import dialect
 
-_ALONE = re.compile(r"-h|--help|--print_config(=.*)?|--[\w.]+\.help(=.*)?|--[^=]*=.*", re.DOTALL)
+_ALONE = re.compile(r"-h|--help|--trust|--print_config(=.*)?|--[\w.]+\.help(=.*)?|--[^=]*=.*", re.DOTALL)
 _CLASS_NAME = re.compile(r"[A-Z]\w*")
 SEED = "--seed_everything"
 PROMPT = "--prompt"

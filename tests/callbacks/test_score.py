@@ -22,6 +22,7 @@ def score(radius: float = 0.4, background=None, **data) -> tuple[float, torch.Te
     seen, encode = [], model.encode
     model.encode = lambda rendering: seen.append(rendering) or encode(rendering)
     trainer = SimpleNamespace(is_global_zero=True, datamodule=RandomViews(**data), loggers=[], global_step=4)
+    trainer.progress_bar_callback = None
     callback = Score(num_azimuths=3)
     callback.on_fit_end(trainer, model)
     return callback.value, seen[-1]

@@ -100,7 +100,7 @@ def test_a_small_true_part_is_exported_if_asked(tmp_path, monkeypatch, words, pa
     model = ball()
     eye = (torch.tensor([0.0, 0.0, 0.6]), 0.035)
     model.scene = Balls([(torch.zeros(3), 0.4), eye], inside=300.0, edge=0.005)
-    monkeypatch.setattr(command, "load", lambda run: model)
+    monkeypatch.setattr(command, "load", lambda run, trusted: model)
     options = ["--resolution", "48", "--faces", "2000", "--texture", "32", "--formats", "ply"]
     assert command.main(["run", *options, *words, "--out", str(tmp_path)]) == 0
     report = json.loads((tmp_path / "object.report.json").read_text())

@@ -28,7 +28,7 @@ def test_cameras_and_surface_are_those_of_the_run(tmp_path, capsys):
 def test_a_run_as_fit_writes_it(finished_run, capsys):
     settings = settings_of(finished_run)
     configured = yaml.safe_load((finished_run / "config.yaml").read_text())["data"]["init_args"]
-    assert settings.camera == pytest.approx((sum(configured["distance"]) / 2, sum(configured["focal"]) / 2))
+    assert settings.camera == pytest.approx((sum(configured["distance"]) / 2, configured["look_focal"]))
     assert settings[1:] == RunSettings()[1:] and not capsys.readouterr().err
 
 
