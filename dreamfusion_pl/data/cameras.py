@@ -29,12 +29,26 @@ def sample_elevations_deg(
     return torch.where(torch.rand(count, generator=generator) < area_probability, by_area, by_angle)
 
 
-def sample_azimuths_deg(count: int, spread: bool, generator: torch.Generator) -> Tensor:
-    """Sample azimuths in [0, 360) degrees, [B]: independent, or with ``spread`` one in each of B sectors."""
-    draws = torch.rand(count, generator=generator)
-    if spread:
-        return ((torch.arange(count) + draws) * (360.0 / count) + 360.0 * _one(generator)) % 360.0
-    return 360.0 * draws
+def sample_azimuths_deg(
+    count: int, spread: bool, generator: torch.Generator, low_deg: float = 0.0, high_deg: float = 360.0
+) -> Tensor:
+    """Sample azimuths: uniform and independent, or with ``spread`` one in each of B sectors of the range.
+
+    Args:
+        count: number of azimuths B.
+        spread: whether to stratify; the first sector begins at a random angle.
+        generator: source of the random draws.
+        low_deg: lowest azimuth in degrees.
+        high_deg: highest azimuth in degrees, at most 360 above the lowest.
+
+    Returns:
+        Azimuths in [0, 360) degrees, [B].
+    """
+    draws, width = torch.rand(count, generator=generator), high_deg - low_deg
+    if not spread:
+        return (low_deg + width * draws) % 360.0
+    turned = (torch.arange(count) + draws) * (width / count) + width * _one(generator)
+    return (low_deg + (turned % width if width else turned)) % 360.0
 
 
 def _one(generator: torch.Generator) -> Tensor:

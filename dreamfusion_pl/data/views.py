@@ -57,6 +57,7 @@ class RandomViews(LightningDataModule):
         views_per_step: views B per training step and device.
         resolution: height and width of training renders in pixels; None uses the prior's.
         elevation_deg: range of elevations in degrees, within [-90, 90].
+        azimuth_deg: range of azimuths in degrees, within [-360, 360] and at most 360 wide; 0 is the front.
         area_probability: probability of sampling elevations uniformly in area on the sphere, not in angle.
         distance: range of camera distances from the origin in world units.
         focal: range of focal lengths in image widths.
@@ -90,6 +91,7 @@ class RandomViews(LightningDataModule):
         views_per_step: int = 4,
         resolution: int | None = None,
         elevation_deg: tuple[float, float] = (-10.0, 90.0),
+        azimuth_deg: tuple[float, float] = (0.0, 360.0),
         area_probability: float = 0.5,
         distance: tuple[float, float] = (1.0, 1.5),
         focal: tuple[float, float] = (0.7, 1.35),
@@ -126,6 +128,7 @@ class RandomViews(LightningDataModule):
                 raise ValueError(f"{name} must be 1 or more, got {count}")
         for name, limits, floor in [
             ("elevation_deg", elevation_deg, -90.0),
+            ("azimuth_deg", azimuth_deg, -360.0),
             ("distance", distance, 1e-6),
             ("focal", focal, 1e-6),
             ("light_distance", light_distance, 0.0),
@@ -156,6 +159,12 @@ class RandomViews(LightningDataModule):
         if elevation_deg[1] > 90.0:
             raise ValueError(f"elevation_deg ends at 90 (straight above), got {elevation_deg[1]}")
         self.views_per_step, self.resolution, self.seed = views_per_step, resolution, seed
+        if azimuth_deg[1] > 360.0 or azimuth_deg[1] - azimuth_deg[0] > 360.0:
+            raise ValueError(
+                "azimuth_deg is a range within [-360, 360], at most 360 degrees wide, such as [-90, 90] for the "
+                f"front half; got {list(azimuth_deg)}"
+            )
+        self.azimuth_deg = azimuth_deg
         self.elevation_deg, self.area_probability, self.spread = elevation_deg, area_probability, spread
         self.distance, self.focal, self.light_distance = distance, focal, light_distance
         self.position_noise, self.target_noise, self.up_noise = position_noise, target_noise, up_noise
@@ -178,7 +187,7 @@ class RandomViews(LightningDataModule):
         """
         generator = rng.generator(self.seed, "views", rank, step)
         count = self.views_per_step
-        azimuth = cameras.sample_azimuths_deg(count, self.spread, generator)
+        azimuth = cameras.sample_azimuths_deg(count, self.spread, generator, *self.azimuth_deg)
         elevation = cameras.sample_elevations_deg(
             count, *self.elevation_deg, self.area_probability, generator
         )

@@ -32,7 +32,7 @@ from dreamfusion_pl.data.world.captions import held_out, parse
 from dreamfusion_pl.data.world.scenes import WorldScene
 from dreamfusion_pl.data.world.tracer import render_world
 from dreamfusion_pl.evaluation.finished_runs import load
-from dreamfusion_pl.evaluation.ground_truth import Judgement, judge, overlap_with
+from dreamfusion_pl.evaluation.ground_truth import NOTHING, Judgement, judge, overlap_with
 from dreamfusion_pl.evaluation.run_settings import RunSettings, settings_of
 from dreamfusion_pl.rng import generator
 from dreamfusion_pl.scene.base import Scene
@@ -157,7 +157,10 @@ def main() -> None:
     for seed in range(options.seeds):
         for index, prompt in enumerate(PROMPTS):
             run = folder_of(options.out, prompt, seed)
-            if not (run / "object.glb").exists():
+            if not (run / "object.glb").exists():  # an object that never came counts
+                held = held_out(scene_of(prompt))
+                lost = {"prompt": prompt, "held_out": held, **NOTHING._asdict(), "floor_iou": 0.0}
+                rows.append({**lost, "chamfer": 1.0, "seed": seed})
                 continue
             other, settings = PROMPTS[(index + 11) % len(PROMPTS)], settings_of(run)
             found = remembered(run / "judgement.json", partial(_judged, run, prompt, other, settings))

@@ -19,6 +19,29 @@ def same(a, b) -> bool:
     return all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
 
 
+@pytest.mark.parametrize("spread", [True, False])
+@pytest.mark.parametrize("limits", [(-90.0, 90.0), (30.0, 60.0), (45.0, 45.0), (180.0, 360.0)])
+def test_azimuths_stay_in_their_range(limits, spread):
+    data = RandomViews(views_per_step=4, azimuth_deg=limits, spread=spread)
+    drawn = torch.cat([data.draw(step, 0.0, 1).azimuth_deg for step in range(50)])
+    assert drawn.min() >= 0.0 and drawn.max() < 360.0
+    above = (drawn - limits[0] + 1e-3) % 360.0
+    width = limits[1] - limits[0]
+    assert above.max() <= width + 2e-3
+    if width:
+        counts = torch.histc(above, 4, 0.0, width)
+        assert counts.min() > 25  # of 200, in each quarter
+    if spread and width:
+        one = ((data.draw(0, 0.0, 1).azimuth_deg - limits[0]) % 360.0).sort().values
+        assert one.diff().max() < width / 2 + 1e-3 and one.diff().min() >= 0.0
+
+
+@pytest.mark.parametrize("limits", [(10.0, -10.0), (-10.0, 370.0), (-360.0, 10.0), (-400.0, 0.0)])
+def test_odd_ranges_of_azimuths_are_refused(limits):
+    with pytest.raises(ValueError, match="azimuth_deg"):
+        RandomViews(azimuth_deg=limits)
+
+
 def test_a_draw_depends_on_seed_rank_and_step_only():
     views = RandomViews(seed=3)
     first = views.draw(5, 0.5, 4, rank=1)
