@@ -161,8 +161,8 @@ class RandomViews(LightningDataModule):
         self.views_per_step, self.resolution, self.seed = views_per_step, resolution, seed
         if azimuth_deg[1] > 360.0 or azimuth_deg[1] - azimuth_deg[0] > 360.0:
             raise ValueError(
-                "azimuth_deg is a range within [-360, 360], at most 360 degrees wide, such as [-90, 90] for the "
-                f"front half; got {list(azimuth_deg)}"
+                "azimuth_deg is a range within [-360, 360], at most 360 degrees wide, such as [-90, 90] for "
+                f"the front half; got {list(azimuth_deg)}"
             )
         self.azimuth_deg = azimuth_deg
         self.elevation_deg, self.area_probability, self.spread = elevation_deg, area_probability, spread
