@@ -60,12 +60,9 @@ def ray_batch(rays: Rays, near: Tensor, far: Tensor, occupied: Tensor | None, vi
 def trace_where_occupied(rays: RayBatch, trace: Callable[[RayBatch], Traced]) -> Traced:
     """Apply ``trace`` to the rays that meet an occupied cell; along the others, nothing is seen.
 
-    This is done on a CPU only. Elsewhere a number of rays that changes from step to step would cost a
-    synchronization and the static shapes. If no ray meets anything, all are traced, so that gradients can
-    bring an object back.
+    The number of rays changes from step to step, which costs a GPU a synchronization and static shapes. If no
+    ray meets anything, all are traced, so that gradients can bring an object back.
     """
-    if rays.near.device.type != "cpu":
-        return trace(rays)
     met = rays.occupied.any(dim=1).nonzero()[:, 0]
     if not 0 < len(met) < len(rays.near):
         return trace(rays)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Literal, final
 
 import torch
@@ -34,6 +35,8 @@ class Renderer(nn.Module):
             whole bounding sphere.
         num_strata: number of equal pieces of a ray that are looked up in the occupancy grid.
         normal_step: step h of finite differences, in world units.
+        skip_empty_rays: whether rays that meet no occupied cell are left out. It saves most of the time of a
+            large network, and costs some quality: along those rays, thin parts cannot grow back.
         views_at_once: views rendered in one pass; 0: all. Fewer need less memory: training then keeps only
             outputs and renders again in the backward pass, with the same gradient (gradient checkpointing).
 
@@ -48,6 +51,7 @@ class Renderer(nn.Module):
         occupancy_resolution: int = 32,
         num_strata: int = 64,
         normal_step: float = 0.02,
+        skip_empty_rays: bool = False,
         views_at_once: int = 0,
     ) -> None:
         super().__init__()
@@ -55,7 +59,7 @@ class Renderer(nn.Module):
         at_least(0, occupancy_resolution=occupancy_resolution, views_at_once=views_at_once)
         at_least(1e-6, normal_step=normal_step)
         self.num_samples, self.num_strata, self.views_at_once = num_samples, num_strata, views_at_once
-        self.normals, self.normal_step = normals, normal_step
+        self.normals, self.normal_step, self.skip_empty_rays = normals, normal_step, skip_empty_rays
         self.occupancy = OccupancyGrid(occupancy_resolution) if occupancy_resolution else None
 
     def update_occupancy(self, scene: Scene, progress: float, generator: torch.Generator) -> None:
@@ -114,10 +118,9 @@ class Renderer(nn.Module):
         occupied = None
         if self.occupancy is not None:
             occupied = self.occupancy.strata(flat, near, far, scene.radius, self.num_strata)
-        traced = trace_where_occupied(
-            ray_batch(flat, near, far, occupied, views),
-            lambda rays: self._trace(scene, rays, progress, needs_normals),
-        )
+        batch = ray_batch(flat, near, far, occupied, views)
+        trace = partial(self._trace, scene, progress=progress, needs_normals=needs_normals)
+        traced = trace_where_occupied(batch, trace) if self.skip_empty_rays else trace(batch)
         latent = traced.latent
         if scene.latent_colors is not None:
             latent = over(latent, traced.opacity, scene.latent_colors.latents(behind))
