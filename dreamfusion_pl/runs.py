@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import Any, final
 
 import torch
-from jsonargparse import ActionConfigFile
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 from pytorch_lightning import LightningDataModule, LightningModule, Trainer
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 
 from dreamfusion_pl.algorithm import DreamFusion
-from dreamfusion_pl.configuration import classes, dialect, layers, parsing, resuming, trust, words
+from dreamfusion_pl.configuration import classes, layers, parsing, resuming, trust
 from dreamfusion_pl.configuration.checkpoints import flaw, flaw_for_fit
 from dreamfusion_pl.configuration.old_names import migration
 from dreamfusion_pl.configuration.preflight import (
@@ -165,7 +164,7 @@ class RunCommand(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the prompt, and link one seed to model and data."""
-        _add_prompt_and_seed(parser)
+        parsing.add_own_arguments(parser)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse, with checks of names and numbers."""
@@ -249,35 +248,3 @@ class RunCommand(LightningCLI):
             if self.subcommand == "fit" and self._arguments.checkpoint is None:
                 check_place(self.trainer, self.model)
             warn_of_unknown_words(self.model)
-
-
-def read_configuration(args: list[str]) -> dict[str, Any]:
-    """Return the full configuration of a fit with these arguments, without building or validating it.
-
-    Raises:
-        ArgumentError: an argument is wrong.
-        ValueError: a file is wrong.
-    """
-    parser = LightningArgumentParser(exit_on_error=False)
-    parser.add_argument("--config", action=ActionConfigFile)
-    parser.add_argument("--seed_everything", type=bool | int, default=0)
-    for name in layers.ONE_COMMAND_ONLY:  # in a config.yaml, and shown by --print_config
-        parser.add_argument(f"--{name}", type=Any)
-    parser.add_lightning_class_args(Trainer, "trainer")
-    parser.add_lightning_class_args(LightningModule, "model", subclass_mode=True)
-    parser.add_lightning_class_args(LightningDataModule, "data", subclass_mode=True)
-    _add_prompt_and_seed(parser)
-    config = parsing.parse(parser, parsing.seeded(layers.arrange(args)))
-    return dialect.load(parser.dump(config, skip_link_targets=False, skip_none=False))
-
-
-def _add_prompt_and_seed(parser: LightningArgumentParser) -> None:
-    parser.add_argument("--prompt", type=words.text, default=None, help='What to make, e.g. "a red chair".')
-    parser.add_argument("--from", type=str | None, default=None, help="Run whose object a new run starts as.")
-    steps = "Steps over which the schedules run; then they keep their final values. null: trainer.max_steps."
-    parser.add_argument("--schedule_steps", type=int | None, default=None, help=steps)
-    parser.link_arguments("prompt", "model.init_args.prompt")
-    parser.link_arguments("schedule_steps", "model.init_args.schedule_steps")
-    parser.link_arguments("schedule_steps", "data.init_args.schedule_steps")
-    parser.link_arguments("seed_everything", "model.init_args.seed")
-    parser.link_arguments("seed_everything", "data.init_args.seed")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import logging
 import os
 from typing import Any, NamedTuple
@@ -86,23 +85,3 @@ def connect(address: str | None) -> Any:
     except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
         raise ValueError(f"Ray did not start{f' at {address}' if address else ''}: {error}") from error
     return ray
-
-
-def check_system() -> None:
-    """Check that this operating system has the file locks that keep two workers off one job.
-
-    Raises:
-        ValueError: it has none, as Windows.
-    """
-    try:
-        file_locks()
-    except ImportError as error:
-        raise ValueError(
-            "batch needs file locks (Python's module fcntl), which this operating system does not have: run "
-            "it on Linux, macOS or WSL, or make the objects one by one with fit"
-        ) from error
-
-
-def file_locks() -> Any:
-    """Import and return ``fcntl``, which only POSIX systems have."""
-    return importlib.import_module("fcntl")

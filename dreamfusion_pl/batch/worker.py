@@ -9,14 +9,13 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from dreamfusion_pl.batch import processes
 from dreamfusion_pl.batch.jobs import Job, is_done
-from dreamfusion_pl.batch.machines import file_locks
+from dreamfusion_pl.batch.locks import try_lock
 from dreamfusion_pl.callbacks.safety import DivergedError
 from dreamfusion_pl.configuration.checkpoints import flaw_for_fit
 from dreamfusion_pl.run_folder import layout
@@ -103,7 +102,7 @@ def run(
     """
     settings.check()
     with ExitStack() as stack:
-        locks = {job: stack.enter_context(_try_lock(job.folder.with_suffix(".lock"))) for job in jobs}
+        locks = {job: stack.enter_context(try_lock(job.folder.with_suffix(".lock"))) for job in jobs}
         outcomes = {job: Outcome("finished" if locks[job] is not None else "busy") for job in jobs}
         pending = [job for job in jobs if locks[job] is not None and not is_done(job)]
         for attempt in range(1, retries + 2):
@@ -228,25 +227,3 @@ def _last_lines(job: Job, count: int = 5) -> str:
     except OSError as error:
         return str(error)
     return "\n".join(text.strip().splitlines()[-count:])
-
-
-@contextmanager
-def _try_lock(path: Path) -> Iterator[int | None]:
-    """Lock a file while the block runs, without waiting.
-
-    Yields:
-        The descriptor of the locked file, or None if another process holds the lock.
-    """
-    fcntl = file_locks()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        yield None
-        return
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)

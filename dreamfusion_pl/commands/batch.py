@@ -14,7 +14,8 @@ from typing import final
 from dreamfusion_pl.atomic import replacing
 from dreamfusion_pl.batch.driver import run_all
 from dreamfusion_pl.batch.jobs import Job, Request, is_done, jobs_of, read_requests
-from dreamfusion_pl.batch.machines import Resources, check_system
+from dreamfusion_pl.batch.locks import check_system
+from dreamfusion_pl.batch.machines import Resources
 from dreamfusion_pl.batch.worker import Outcome
 from dreamfusion_pl.commands.batch_checks import check_options, check_prompts, keep_options
 from dreamfusion_pl.evaluation.gallery_cards import card_of

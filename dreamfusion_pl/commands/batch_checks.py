@@ -16,8 +16,8 @@ from dreamfusion_pl.batch.worker import Outcome, run_folder_options
 from dreamfusion_pl.callbacks.report import Report
 from dreamfusion_pl.configuration import words
 from dreamfusion_pl.configuration.layers import PACKAGED, arrange, load
+from dreamfusion_pl.configuration.parsing import read_configuration
 from dreamfusion_pl.configuration.prompt_words import check_object, is_embedded, words_warning
-from dreamfusion_pl.runs import read_configuration
 from dreamfusion_pl.terminal import plain
 
 OPTIONS = "options.json"  # in the batch's folder: options of all its fits

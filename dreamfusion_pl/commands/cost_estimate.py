@@ -53,9 +53,10 @@ def trial(words: list[str], steps: int) -> dict[str, Any]:
     Raises:
         ValueError: too few steps, a configuration without ``max_steps``, or an invalid argument or file.
     """
+    from dreamfusion_pl.configuration.parsing import read_configuration
     from dreamfusion_pl.diffusion.training.denoiser import DenoiserTraining
     from dreamfusion_pl.metrics.classifier import ClassifierTraining
-    from dreamfusion_pl.runs import RunCommand, read_configuration
+    from dreamfusion_pl.runs import RunCommand
 
     if steps < 3:
         raise ValueError(f"a trial takes 3 steps or more, got {steps}")

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 
 from dreamfusion_pl.commands.prior_check import GB, examine
+from dreamfusion_pl.configuration.parsing import read_configuration
 from dreamfusion_pl.diffusion.families.pretrained import PretrainedPrior
 from dreamfusion_pl.export.surface.memory import available_memory
-from dreamfusion_pl.runs import read_configuration
 from dreamfusion_pl.terminal import FAILED, guarded
 from dreamfusion_pl.version import VERSION
 

@@ -11,6 +11,7 @@ from pytorch_lightning import LightningModule
 from pytorch_lightning.cli import instantiate_module
 
 from dreamfusion_pl.batch.jobs import read_requests
+from dreamfusion_pl.configuration.parsing import read_configuration
 from dreamfusion_pl.configuration.trust import PLACEHOLDER_PRIOR
 from dreamfusion_pl.diffusion.families.precision import Precision, resolve_dtype
 from dreamfusion_pl.diffusion.families.pretrained import PretrainedPrior, family
@@ -19,7 +20,6 @@ from dreamfusion_pl.diffusion.loading import sources
 from dreamfusion_pl.diffusion.placeholder import PlaceholderPrior
 from dreamfusion_pl.diffusion.text.embedding_cache import EmbeddingFolder, write_label
 from dreamfusion_pl.diffusion.text.prompt_check import check_prompt
-from dreamfusion_pl.runs import read_configuration
 from dreamfusion_pl.terminal import guarded
 
 

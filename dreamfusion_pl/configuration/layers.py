@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -240,13 +240,3 @@ def layers_of_run(checkpoint: Path) -> list[Config]:
 
 
 _LINKED = {"prompt": "prompt", "seed": "seed_everything"}  # model arguments linked to command arguments
-
-
-def empty_leaves(tree: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """Yield the paths of keys with an empty value; the parser accepts them silently even if unknown."""
-    if isinstance(tree, dict):
-        for key, value in tree.items():
-            if value is None or value == {}:
-                yield (*path, str(key))
-            else:
-                yield from empty_leaves(value, (*path, str(key)))

@@ -5,11 +5,14 @@ from __future__ import annotations
 import inspect
 import sys
 import typing
+from collections.abc import Iterator
 from typing import Any
 
-from jsonargparse import ArgumentError, ArgumentParser, Namespace
+from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, Namespace
+from pytorch_lightning import LightningDataModule, LightningModule, Trainer
+from pytorch_lightning.cli import LightningArgumentParser
 
-from dreamfusion_pl.configuration import classes, layers, limits, suggestions, words
+from dreamfusion_pl.configuration import classes, dialect, layers, limits, suggestions, words
 from dreamfusion_pl.terminal import plain
 
 
@@ -57,11 +60,21 @@ def _names_without(
 def _refuse_empty_keys(configuration: Namespace, arguments: layers.Arguments) -> None:
     """Refuse unknown keys that are empty, which the parser accepts."""
     for layer in arguments.layers:
-        for path in layers.empty_leaves(layer.tree):
+        for path in empty_leaves(layer.tree):
             if path[-1] not in ("init_args", "dict_kwargs") and ".".join(path) not in configuration:
                 raise ValueError(
                     f"{layer.name}: unknown key {'.'.join(path)!r} (it is empty); remove or rename it"
                 )
+
+
+def empty_leaves(tree: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Yield the paths of keys with an empty value; the parser accepts them silently even if unknown."""
+    if isinstance(tree, dict):
+        for key, value in tree.items():
+            if value is None or value == {}:
+                yield (*path, str(key))
+            else:
+                yield from empty_leaves(value, (*path, str(key)))
 
 
 def seeded(arguments: layers.Arguments, is_said: bool = False) -> layers.Arguments:
@@ -111,3 +124,36 @@ def _kind_at(path: list[str], arguments: layers.Arguments) -> type | None:
     hint = typing.get_type_hints(vars(parent)["__init__"]).get(path[-1])
     kinds = [one for one in (hint, *typing.get_args(hint)) if inspect.isclass(one)]
     return next((one for one in kinds if one.__module__.startswith("dreamfusion_pl")), None)
+
+
+def read_configuration(args: list[str]) -> dict[str, Any]:
+    """Return the full configuration of a fit with these arguments, without building or validating it.
+
+    Raises:
+        ArgumentError: an argument is wrong.
+        ValueError: a file is wrong.
+    """
+    parser = LightningArgumentParser(exit_on_error=False)
+    parser.add_argument("--config", action=ActionConfigFile)
+    parser.add_argument("--seed_everything", type=bool | int, default=0)
+    for name in layers.ONE_COMMAND_ONLY:  # in a config.yaml, and shown by --print_config
+        parser.add_argument(f"--{name}", type=Any)
+    parser.add_lightning_class_args(Trainer, "trainer")
+    parser.add_lightning_class_args(LightningModule, "model", subclass_mode=True)
+    parser.add_lightning_class_args(LightningDataModule, "data", subclass_mode=True)
+    add_own_arguments(parser)
+    config = parse(parser, seeded(layers.arrange(args)))
+    return dialect.load(parser.dump(config, skip_link_targets=False, skip_none=False))
+
+
+def add_own_arguments(parser: LightningArgumentParser) -> None:
+    """Add the arguments of a fit that are not those of a class, and link them to model and data."""
+    parser.add_argument("--prompt", type=words.text, default=None, help='What to make, e.g. "a red chair".')
+    parser.add_argument("--from", type=str | None, default=None, help="Run whose object a new run starts as.")
+    steps = "Steps over which the schedules run; then they keep their final values. null: trainer.max_steps."
+    parser.add_argument("--schedule_steps", type=int | None, default=None, help=steps)
+    parser.link_arguments("prompt", "model.init_args.prompt")
+    parser.link_arguments("schedule_steps", "model.init_args.schedule_steps")
+    parser.link_arguments("schedule_steps", "data.init_args.schedule_steps")
+    parser.link_arguments("seed_everything", "model.init_args.seed")
+    parser.link_arguments("seed_everything", "data.init_args.seed")

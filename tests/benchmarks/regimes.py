@@ -23,7 +23,8 @@ from fits import Fit, is_finished, run_fits
 from stand_in import REGIMES, build, words_of
 from tables import table
 
-from dreamfusion_pl import rng, runs
+from dreamfusion_pl import rng
+from dreamfusion_pl.configuration import parsing
 from dreamfusion_pl.evaluation.ground_truth import judge_result
 from dreamfusion_pl.export.files.images import write_png
 from dreamfusion_pl.types import Views
@@ -46,7 +47,7 @@ def regimes(only: list[str]) -> list[Regime]:
     """Group the chosen configurations by what a fit would do."""
     groups: dict[str, list[str]] = {}
     for name in only:
-        tree = runs.read_configuration([*words_of(name), "--prompt", "a red chair"])
+        tree = parsing.read_configuration([*words_of(name), "--prompt", "a red chair"])
         groups.setdefault(yaml.safe_dump({key: tree[key] for key in ("model", "data")}), []).append(name)
     return [
         Regime(tuple(names), (*words_of(names[0]), *SHORTER.get(names[0], HUB_STEPS)))

@@ -8,8 +8,8 @@ from jsonargparse import ActionConfigFile
 from pytorch_lightning import LightningDataModule, LightningModule
 from pytorch_lightning.cli import LightningArgumentParser
 
-from dreamfusion_pl import runs
 from dreamfusion_pl.algorithm import DreamFusion
+from dreamfusion_pl.configuration import parsing
 from dreamfusion_pl.data.views import RandomViews
 
 # What the embedded prior demands: its model and picture size, a guidance scale that it stands, the names of
@@ -37,7 +37,7 @@ def words_of(regime: str) -> list[str]:
 
 def build(regime: str, *words: str, prompt: str = "a red chair") -> tuple[DreamFusion, RandomViews]:
     """Model and data of a regime, untrained."""
-    tree = runs.read_configuration([*words_of(regime), f"--prompt={prompt}", *words])
+    tree = parsing.read_configuration([*words_of(regime), f"--prompt={prompt}", *words])
     parser = LightningArgumentParser(exit_on_error=False)
     parser.add_argument("--config", action=ActionConfigFile)
     parser.add_lightning_class_args(LightningModule, "model", subclass_mode=True)

@@ -4,7 +4,7 @@ import yaml
 from fakes import SMALL
 
 from dreamfusion_pl.cli import main
-from dreamfusion_pl.configuration import layers, trust
+from dreamfusion_pl.configuration import layers, parsing, trust
 
 ALL = sorted(path.name for path in layers.PACKAGED.glob("*.yaml"))
 
@@ -98,7 +98,7 @@ def test_checkpoints_are_found_by_file_folder_and_last(folder):
 
 def test_empty_leaves():
     tree = {"a": {}, "b": None, "c": {"d": {"e": None, "f": 1}}, "g": [], "h": 0}
-    assert list(layers.empty_leaves(tree)) == [("a",), ("b",), ("c", "d", "e")]
+    assert list(parsing.empty_leaves(tree)) == [("a",), ("b",), ("c", "d", "e")]
 
 
 def test_the_small_run_of_the_tests_has_the_callbacks_of_the_default():

@@ -15,8 +15,8 @@ import dreamfusion_pl.optimizers  # noqa: F401 - the state of Shampoo is in the 
 from dreamfusion_pl.cli import main
 from dreamfusion_pl.configuration import layers
 from dreamfusion_pl.configuration.old_names import migration, renames
+from dreamfusion_pl.configuration.parsing import read_configuration
 from dreamfusion_pl.evaluation.finished_runs import load
-from dreamfusion_pl.runs import read_configuration
 
 RUNS = Path(__file__).parents[1] / "version_0_1"
 SCENES = ("triplane", "mlp", "latents")
