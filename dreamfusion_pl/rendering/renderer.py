@@ -36,7 +36,7 @@ class Renderer(nn.Module):
         num_strata: number of equal pieces of a ray that are looked up in the occupancy grid.
         normal_step: step h of finite differences, in world units.
         skip_empty_rays: whether rays that meet no occupied cell are left out. It saves most of the time of a
-            large network, and costs some quality: along those rays, thin parts cannot grow back.
+            large network; along those rays, nothing can grow back.
         views_at_once: views rendered in one pass; 0: all. Fewer need less memory: training then keeps only
             outputs and renders again in the backward pass, with the same gradient (gradient checkpointing).
 
