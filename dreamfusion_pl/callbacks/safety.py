@@ -26,10 +26,11 @@ class Safety(Callback):
     A gradient that is not finite is set to zero on the device, without synchronization. In such a bad step
     only the optimizer's momentum moves the weights. Every ``every`` steps the callback checks the run: after
     no bad step it takes a snapshot of the state, after ``patience`` bad steps or more it rolls back to the
-    last snapshot, and after ``rollbacks`` rollbacks training ends. If the object has vanished from all
-    pictures since the last check, or fills every one of them, a warning is printed once; if that holds for
-    ``lost`` checks in a row, training ends. A single step says little: with one view a step, a close camera
-    fills its picture with a healthy object.
+    last snapshot, and after ``rollbacks`` rollbacks training ends. The last step is checked too: a run that
+    skipped most of its steps, or has no good state but its start, has failed. If the object has vanished
+    from all pictures since the last check, or fills every one of them, a warning is printed once; if that
+    holds for ``lost`` checks in a row, training ends. A single step says little: with one view a step, a
+    close camera fills its picture with a healthy object.
 
     Args:
         every: steps between two checks.
@@ -83,6 +84,7 @@ class Safety(Callback):
             "opacity": self._opacity.tolist(),
             "lost_looks": self._num_lost,
             "looked": self._checked_step,
+            "good_step": self._good_step,
             "good": None if self._snapshot_step == trainer.global_step else self._snapshot,
         }
 
@@ -98,6 +100,7 @@ class Safety(Callback):
         self._num_lost, self._checked_step = known["lost_looks"], known["looked"]
         self._num_bad = torch.tensor(float(known["bad"]))
         self._opacity = torch.tensor(known.get("opacity", NOTHING_SEEN))
+        self._good_step = known.get("good_step", known["looked"])
 
     def on_before_optimizer_step(
         self, trainer: Trainer, pl_module: LightningModule, optimizer: torch.optim.Optimizer
@@ -114,12 +117,13 @@ class Safety(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Note the opacity, on the device; check every ``every`` optimizer steps."""
+        """Note the opacity, on the device; check every ``every`` optimizer steps, and after the last one."""
         opacity = trainer.callback_metrics.get("opacity")
         if opacity is not None:
             total, lowest, count = self._opacity
             self._opacity = torch.stack([total + opacity, torch.minimum(lowest, opacity), count + 1.0])
-        if trainer.global_step % self.every == 0 and trainer.global_step != self._checked_step:
+        is_due = trainer.global_step % self.every == 0 or trainer.global_step == trainer.max_steps
+        if is_due and trainer.global_step != self._checked_step:
             self._checked_step = trainer.global_step
             self._check(trainer, pl_module)
 
@@ -128,7 +132,8 @@ class Safety(Callback):
         self._checked_step = 0  # step of the last check
         self._num_bad = torch.zeros(())
         self._opacity = torch.tensor(NOTHING_SEEN)
-        self._snapshot, self._snapshot_step = None, -1  # the snapshot and its step
+        self._snapshot, self._snapshot_step = None, -1  # the snapshot, the step when it is the state
+        self._good_step = 0  # of the last check that found nothing bad
 
     def _take_snapshot(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._snapshot, self._snapshot_step = _state(trainer, pl_module), trainer.global_step
@@ -140,6 +145,9 @@ class Safety(Callback):
         is_sound = all(bool(parameter.isfinite().all()) for parameter in pl_module.parameters())
         if bad == 0 and is_sound:
             self._take_snapshot(trainer, pl_module)
+            self._good_step = trainer.global_step
+        elif trainer.global_step == trainer.max_steps and self._is_hopeless(trainer, is_sound):
+            raise self._failure(trainer)
         elif bad >= self.patience or not is_sound:
             self._roll_back(trainer, pl_module)
         total, lowest, count = self._opacity.tolist()
@@ -150,12 +158,7 @@ class Safety(Callback):
     def _roll_back(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert self._snapshot is not None
         if self._num_rollbacks >= self.rollbacks:
-            raise _end(
-                trainer,
-                f"training diverged: {self._skipped} steps had a gradient that is not finite, and going back "
-                f"to the last good state {self.rollbacks} times did not help. Lower --model.learning_rate or "
-                "--model.distillation.guidance_scale, or compute in --trainer.precision 32",
-            )
+            raise self._failure(trainer)
         self._num_rollbacks += 1
         pl_module.load_state_dict(self._snapshot[0])
         for optimizer, state in zip(trainer.optimizers, self._snapshot[1], strict=True):
@@ -164,6 +167,18 @@ class Safety(Callback):
         self._note(
             trainer,
             f"gradients were not finite; went back to the last good state at step {trainer.global_step}",
+        )
+
+    def _is_hopeless(self, trainer: Trainer, is_sound: bool) -> bool:
+        return 2 * self._skipped > trainer.global_step or (not is_sound and self._good_step == 0)
+
+    def _failure(self, trainer: Trainer) -> DivergedError | SystemExit:
+        return _end(
+            trainer,
+            f"training diverged: {self._skipped} of {trainer.global_step} steps had a gradient that is not "
+            f"finite, and the run went back to its last good state {self._num_rollbacks} times. Lower "
+            "--model.learning_rate or --model.distillation.guidance_scale, check the optimizer, or "
+            "compute in --trainer.precision 32",
         )
 
     def _watch_opacity(self, trainer: Trainer, mean: float, lowest: float) -> None:

@@ -245,14 +245,8 @@ def test_many_bad_gradients_send_the_run_back(tmp_path, capsys):
 
 
 def test_the_average_leaves_out_weights_that_are_not_finite(tmp_path, capsys):
-    class Spoil(Callback):
-        @torch.no_grad()
-        def on_train_batch_end(self, trainer, pl_module, *_):
-            if trainer.global_step == 12:
-                pl_module.scene.features.planes[0, 0, 0, 0] = float("nan")
-
     model = small_model()
-    fit(model, [Spoil(), WeightAverage(0.5), Safety(every=5)], tmp_path, steps=20)
+    fit(model, [Spoiled(12), WeightAverage(0.5), Safety(every=5)], tmp_path, steps=20)
     assert "went back" in capsys.readouterr().err
     assert all(bool(parameter.isfinite().all()) for parameter in model.parameters())  # it has the average
 
@@ -281,6 +275,36 @@ def test_a_second_fit_with_the_same_callback_is_saved_too(tmp_path):
 def test_a_hopeless_run_ends_with_advice(tmp_path):
     with pytest.raises(DivergedError, match="--model.learning_rate"):
         fit(small_model(), [Poison(range(1000)), Safety(every=5, patience=3, rollbacks=2)], tmp_path)
+
+
+@pytest.mark.parametrize("steps", [2, 10, 30])
+def test_a_short_run_without_a_good_step_fails(tmp_path, steps):
+    with pytest.raises(DivergedError, match=f"{steps} of {steps} steps"):
+        fit(small_model(), [Poison(range(1000)), Safety()], tmp_path, steps=steps)
+
+
+class Spoiled(Callback):
+    """Weights become NaN after a step, while all gradients are finite."""
+
+    def __init__(self, at):
+        self.at = at
+
+    @torch.no_grad()
+    def on_train_batch_end(self, trainer, pl_module, *_):
+        if trainer.global_step == self.at:
+            pl_module.scene.features.planes[0, 0, 0, 0] = float("nan")
+
+
+def test_a_short_run_whose_weights_are_not_finite_fails(tmp_path):
+    with pytest.raises(DivergedError, match="check the optimizer"):
+        fit(small_model(), [Spoiled(3), Safety()], tmp_path, steps=3)
+
+
+def test_a_run_that_fails_in_its_last_step_keeps_its_good_state(tmp_path, capsys):
+    model = small_model()
+    fit(model, [Spoiled(8), Safety(every=5)], tmp_path, steps=8)
+    assert "went back" in capsys.readouterr().err
+    assert all(bool(parameter.isfinite().all()) for parameter in model.parameters())
 
 
 def test_a_vanished_object_is_reported_once(tmp_path, capsys):
