@@ -16,7 +16,7 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 
 from dreamfusion_pl.algorithm import DreamFusion
-from dreamfusion_pl.configuration import classes, layers, parsing, resuming, trust
+from dreamfusion_pl.configuration import classes, dialect, layers, parsing, resuming, trust
 from dreamfusion_pl.configuration.checkpoints import flaw, flaw_for_fit
 from dreamfusion_pl.configuration.old_names import migration
 from dreamfusion_pl.configuration.preflight import (
@@ -169,6 +169,12 @@ class RunCommand(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse, with checks of names and numbers."""
         self.config = parsing.parse(parser, self._arguments, self._command)
+
+    def _dump_config(self) -> None:
+        """Set ``config_dump``, as Lightning's own method does, without validating the configuration again."""
+        if not hasattr(self, "config_dump"):
+            text = self.parser.dump(self.config, skip_validation=True, skip_link_targets=False, skip_none=False)
+            self.config_dump = dialect.load(text)[self._command]
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Build the trainer, with verified checkpoints and without Lightning's SLURM requeueing.

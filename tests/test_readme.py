@@ -6,7 +6,7 @@ import shlex
 from pathlib import Path
 
 import pytest
-from fakes import SMALL_CALLBACKS
+from fakes import SMALL_CALLBACKS, SMALL_EXPORT
 
 import dreamfusion_pl
 from dreamfusion_pl.cli import main
@@ -35,6 +35,10 @@ SHORT_CONFIGS = {
 def cut_short(words: list[str]) -> list[str]:
     if words[0] == "batch":
         return [*words, "--seeds", "1", *SHORT_FIT]
+    if words[0] == "export":
+        return [*words, *SMALL_EXPORT]
+    if words[0] == "world":
+        return [*words, "--size", "16", "--views", "1"]
     if words[0] == "render":
         return [*words, "--frames", "2", "--size", "16"]
     if words[0] != "fit" or "--print_config" in words or "--trainer.max_steps" in words:

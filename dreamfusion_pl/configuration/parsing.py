@@ -143,7 +143,8 @@ def read_configuration(args: list[str]) -> dict[str, Any]:
     parser.add_lightning_class_args(LightningDataModule, "data", subclass_mode=True)
     add_own_arguments(parser)
     config = parse(parser, seeded(layers.arrange(args)))
-    return dialect.load(parser.dump(config, skip_link_targets=False, skip_none=False))
+    text = parser.dump(config, skip_validation=True, skip_link_targets=False, skip_none=False)
+    return dialect.load(text)
 
 
 def add_own_arguments(parser: LightningArgumentParser) -> None:

@@ -31,7 +31,7 @@ class BakeQuality(NamedTuple):
 
 
 def compare(
-    scene: Scene, renderer: Renderer, asset: Asset, progress: float = 1.0, size: int = 128
+    scene: Scene, renderer: Renderer, asset: Asset, progress: float = 1.0, size: int | None = None
 ) -> BakeQuality:
     """Render mesh and field from the same 12 views and compare them.
 
@@ -40,8 +40,9 @@ def compare(
         renderer: renders the field.
         asset: the mesh baked from the field.
         progress: training progress in [0, 1] at which the scene is evaluated.
-        size: height and width of the renders.
+        size: height and width of the renders; None: 128, or the side of the texture if that is less.
     """
+    size = size or min(128, asset.texture.shape[0])
     distance = max(1.5, 2.5 * scene.radius)  # outside of the scene
     views = orbit(ring(12), 30.0, distance, 1.2, size, size, GRAY)
     charts = asset.charts._replace(vertices=asset.charts.vertices / asset.scale)

@@ -24,7 +24,7 @@ class SavedConfiguration(SaveConfigCallback):
         from dreamfusion_pl.atomic import replacing
 
         run = layout.run_folder(trainer)
-        texts = {"configuration": self.parser.dump(self.config, skip_none=False)}
+        texts = {"configuration": self.parser.dump(self.config, skip_validation=True, skip_none=False)}
         with replacing(run / self.config_filename) as temporary:
             temporary.write_text(texts["configuration"], encoding="utf-8")
         prompt = self.config.get("prompt")
