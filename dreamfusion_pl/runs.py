@@ -173,7 +173,8 @@ class RunCommand(LightningCLI):
     def _dump_config(self) -> None:
         """Set ``config_dump``, as Lightning's own method does, without validating the configuration again."""
         if not hasattr(self, "config_dump"):
-            text = self.parser.dump(self.config, skip_validation=True, skip_link_targets=False, skip_none=False)
+            options = {"skip_validation": True, "skip_link_targets": False, "skip_none": False}
+            text = self.parser.dump(self.config, **options)
             self.config_dump = dialect.load(text)[self._command]
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
