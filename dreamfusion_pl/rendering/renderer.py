@@ -20,6 +20,7 @@ from dreamfusion_pl.scene.base import Scene
 from dreamfusion_pl.types import Rays, Rendering, Views
 
 Normals = Literal["exact", "finite_difference", "surface"]
+VISIBLE = 1e-3  # compositing weight of a sample above which its normal counts
 
 
 @final
@@ -35,8 +36,9 @@ class Renderer(nn.Module):
             whole bounding sphere.
         num_strata: number of equal pieces of a ray that are looked up in the occupancy grid.
         normal_step: step h of finite differences, in world units.
-        skip_empty_rays: whether rays that meet no occupied cell are left out. It saves most of the time of a
-            large network; along those rays, nothing can grow back.
+        skip_empty_rays: whether rays that meet no occupied cell are left out, and exact normals computed only
+            at samples that are seen (``VISIBLE``). It saves most of the time of a large network; along those
+            rays, nothing can grow back.
         views_at_once: views rendered in one pass; 0: all. Fewer need less memory: training then keeps only
             outputs and renders again in the backward pass, with the same gradient (gradient checkpointing).
 
@@ -162,7 +164,7 @@ class Renderer(nn.Module):
         points = rays.origins[:, None] + distances[..., None] * rays.directions[:, None]
         flat = points.reshape(-1, 3)
         normal = None
-        if per_sample and self.normals == "exact":
+        if per_sample and self.normals == "exact" and not self.skip_empty_rays:
             sample, normal = exact_normals(scene, flat, progress)
         else:
             sample = scene(flat, progress)
@@ -170,10 +172,14 @@ class Renderer(nn.Module):
             normal = finite_difference_normals(lambda p: scene.level(p, progress), flat, self.normal_step)
         appearance = sample.appearance
         shape = distances.shape
+        weights = compositing_weights(sample.density.reshape(shape), delta)
+        if per_sample and normal is None:
+            seen = (weights.detach().flatten() > VISIBLE).nonzero()[:, 0]
+            normal = torch.zeros_like(flat).index_copy(0, seen, exact_normals(scene, flat[seen], progress)[1])
         return Samples(
             points=points,
             distances=distances,
-            weights=compositing_weights(sample.density.reshape(shape), delta),
+            weights=weights,
             albedo=appearance[:, :3].reshape(*shape, 3),
             latent=appearance[:, 3:].reshape(*shape, appearance.shape[-1] - 3),
             normal=None if normal is None else normal.reshape(*shape, 3),
