@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, final
+from typing import Any, Literal, final
 
 import torch
 from pytorch_lightning import LightningModule
@@ -46,6 +46,10 @@ class DreamFusion(LightningModule):
             Needs a scene with ``latents``; 0 for other scenes.
         seed: seed of all random draws of the distillation.
         schedule_steps: steps in which progress goes from 0 to 1, where it stays; None: all of training.
+        matmul_precision: of float32 matrix products while training, as in
+            ``torch.set_float32_matmul_precision``. "medium" computes them from bfloat16 factors with float32
+            sums: faster where there is hardware for it, and meant for scenes that are large networks. None
+            leaves the setting of the process, "highest" by default.
 
     Raises:
         ValueError: the prompt is empty or not a string, the learning rate or the interval is not positive, a
@@ -71,6 +75,7 @@ class DreamFusion(LightningModule):
         latent_until: float = 0.0,
         seed: int = 0,
         schedule_steps: int | None = None,
+        matmul_precision: Literal["highest", "high", "medium"] | None = None,
     ) -> None:
         super().__init__()
         if learning_rate <= 0.0 or occupancy_interval < 1:
@@ -96,6 +101,7 @@ class DreamFusion(LightningModule):
         self.make_optimizer = optimizer
         self.occupancy_interval, self.latent_until, self.seed = occupancy_interval, latent_until, seed
         self.progress, self.schedule_steps = 0.0, check_steps(schedule_steps)
+        self.matmul_precision, self._precision_before = matmul_precision, "highest"
 
     def forward(self, views: Views, needs_normals: bool = True) -> Rendering:
         """Render B views of the current scene, x = g(theta), with normals only if they are needed."""
@@ -173,10 +179,16 @@ class DreamFusion(LightningModule):
 
     def on_fit_start(self) -> None:
         """Move the prior, which Lightning does not see, to the device; fit the colours of latents."""
+        self._precision_before = torch.get_float32_matmul_precision()
+        torch.set_float32_matmul_precision(self.matmul_precision or self._precision_before)
         self.prior.to(self.device)
         colors = self.scene.latent_colors
         if colors is not None and not colors.is_fitted:
             colors.fit(*encoded_colors(self.prior, self.device))
+
+    def on_fit_end(self) -> None:
+        """Restore the precision of matrix products, which is a setting of the process."""
+        torch.set_float32_matmul_precision(self._precision_before)
 
     def on_validation_start(self) -> None:
         """Move the prior to the device for validation alone, if its decoder is needed for latents."""

@@ -3,7 +3,7 @@ import copy
 import pytest
 import torch
 from fakes import ColorPrior, small_model
-from pytorch_lightning import Trainer
+from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.callbacks import Checkpoint
 
 from dreamfusion_pl.callbacks.average import WeightAverage
@@ -193,3 +193,15 @@ def test_learning_rate_follows_both_factors():
     assert factor(1) == pytest.approx(0.5 * Cosine(1.0, 0.0)(0.25))
     assert factor(2) == pytest.approx(0.5)
     assert factor(4) == pytest.approx(0.0, abs=1e-12)
+
+
+@pytest.mark.parametrize("precision", [None, "medium"])
+def test_the_precision_of_matrix_products_is_that_of_training_alone(precision):
+    class Watch(Callback):
+        def on_train_batch_end(self, *_):
+            seen.append(torch.get_float32_matmul_precision())
+
+    seen, model = [], small_model()
+    model.matmul_precision = precision
+    trainer(2, callbacks=[Watch()], enable_checkpointing=False).fit(model, datamodule=views())
+    assert seen == [precision or "highest"] * 2 and torch.get_float32_matmul_precision() == "highest"
