@@ -66,6 +66,16 @@ def trace_where_occupied(rays: RayBatch, trace: Callable[[RayBatch], Traced]) ->
     met = rays.occupied.any(dim=1).nonzero()[:, 0]
     if not 0 < len(met) < len(rays.near):
         return trace(rays)
-    some = trace(RayBatch(*(field[met] for field in rays)))
+    padded = filled_up(met, 64)
+    some = Traced(*(field[: len(met)] for field in trace(RayBatch(*(field[padded] for field in rays)))))
     count = len(rays.near)
     return Traced(*(field.new_zeros(count, *field.shape[1:]).index_copy(0, met, field) for field in some))
+
+
+def filled_up(index: Tensor, multiple: int) -> Tensor:
+    """Repeat the first entries of ``index`` [N], N > 0, at its end until N is a multiple of a number.
+
+    Matrix products keep code and memory for each size that they meet: sizes that all differ fill the memory.
+    """
+    missing = -len(index) % multiple
+    return torch.cat([index, index[torch.arange(missing, device=index.device) % len(index)]])

@@ -6,11 +6,11 @@ from functools import partial
 from typing import Literal, final
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from dreamfusion_pl.rendering.lighting import Samples, shade_samples, shade_surface, unshaded
-from dreamfusion_pl.rendering.ray_batch import RayBatch, Traced, ray_batch, trace_where_occupied
+from dreamfusion_pl.rendering.ray_batch import RayBatch, Traced, filled_up, ray_batch, trace_where_occupied
 from dreamfusion_pl.rendering.rays import pixel_rays, sphere_bounds
 from dreamfusion_pl.rendering.sampling import OccupancyGrid, at_least, place_samples, uniform_samples
 from dreamfusion_pl.rendering.shading import exact_normals, finite_difference_normals
@@ -174,8 +174,7 @@ class Renderer(nn.Module):
         shape = distances.shape
         weights = compositing_weights(sample.density.reshape(shape), delta)
         if per_sample and normal is None:
-            seen = (weights.detach().flatten() > VISIBLE).nonzero()[:, 0]
-            normal = torch.zeros_like(flat).index_copy(0, seen, exact_normals(scene, flat[seen], progress)[1])
+            normal = self._normals_where_seen(scene, flat, weights.detach().flatten() > VISIBLE, progress)
         return Samples(
             points=points,
             distances=distances,
@@ -184,3 +183,11 @@ class Renderer(nn.Module):
             latent=appearance[:, 3:].reshape(*shape, appearance.shape[-1] - 3),
             normal=None if normal is None else normal.reshape(*shape, 3),
         )
+
+    def _normals_where_seen(self, scene: Scene, points: Tensor, is_seen: Tensor, progress: float) -> Tensor:
+        """Exact normals [P, 3] at the seen ones of ``points`` [P, 3], zero elsewhere."""
+        normal, seen = torch.zeros_like(points), is_seen.nonzero()[:, 0]
+        if len(seen) == 0:
+            return normal
+        _, exact = exact_normals(scene, points[filled_up(seen, 1024)], progress)
+        return normal.index_copy(0, seen, exact[: len(seen)])

@@ -3,7 +3,13 @@ from scenes import plane_scene
 
 from dreamfusion_pl.rendering import regularizers, shading
 from dreamfusion_pl.rendering import renderer as rendering
-from dreamfusion_pl.rendering.ray_batch import RayBatch, Traced, ray_batch, trace_where_occupied
+from dreamfusion_pl.rendering.ray_batch import (
+    RayBatch,
+    Traced,
+    filled_up,
+    ray_batch,
+    trace_where_occupied,
+)
 from dreamfusion_pl.rendering.rays import pixel_rays
 from dreamfusion_pl.rendering.renderer import Renderer
 from dreamfusion_pl.scene.background import SolidBackground
@@ -49,13 +55,18 @@ def test_all_are_traced_where_nothing_is_occupied(make_views):
         assert seen[-1] == count
     nothing[3, 2] = True
     result = trace_where_occupied(ray_batch(rays, near + 2.0, near + 3.0, nothing, views), trace)
-    assert seen[-1] == 1 and result.depth.tolist() == [0.0] * 3 + [2.0] + [0.0] * 12
+    assert seen[-1] == 64 and result.depth.tolist() == [0.0] * 3 + [2.0] + [0.0] * 12
+
+
+def test_sizes_are_filled_up():
+    assert filled_up(torch.tensor([4, 7, 9]), 8).tolist() == [4, 7, 9, 4, 7, 9, 4, 7]
+    assert filled_up(torch.tensor([4, 7]), 2).tolist() == [4, 7]
 
 
 def test_normals_of_samples_that_are_not_seen_are_left_out(make_views, monkeypatch):
     """Picture and gradient hardly change: what is left out has a weight of less than VISIBLE."""
     torch.manual_seed(0)
-    scene, views = plane_scene(radius=1.0, resolution=8, channels=4, width=8), make_views(2, 16)
+    scene, views = plane_scene(radius=1.0, resolution=8, channels=4, width=8), make_views(2, 32)
     renderer = Renderer(num_samples=16, normals="exact", occupancy_resolution=16)
     torch.nn.init.normal_(scene.features.planes)
     scene.head.weight.data[0] *= 30.0  # a surface, behind which nothing is seen
