@@ -97,10 +97,11 @@ class DreamFusion(LightningModule):
         self.occupancy_interval, self.latent_until, self.seed = occupancy_interval, latent_until, seed
         self.progress, self.schedule_steps = 0.0, check_steps(schedule_steps)
 
-    def forward(self, views: Views, needs_normals: bool = True) -> Rendering:
-        """Render B views of the current scene, x = g(theta), with normals only if they are needed."""
+    def forward(self, views: Views, needs_normals: bool = True, skip_empty_rays: bool = False) -> Rendering:
+        """Render B views of the current scene, x = g(theta); the options are those of ``Renderer``."""
         with torch.autocast(self.device.type, enabled=False):  # bfloat16 rays would miss their pixels
-            return self.renderer(self.scene, self.background, views, self.progress, needs_normals)
+            options = needs_normals, skip_empty_rays
+            return self.renderer(self.scene, self.background, views, self.progress, *options)
 
     def training_step(self, views: Views, batch_idx: int) -> Tensor:
         """One iteration of Algorithm 1, up to the loss."""
@@ -134,7 +135,7 @@ class DreamFusion(LightningModule):
 
     def test_step(self, views: Views, batch_idx: int) -> Rendering:
         """Render frames of a turntable."""
-        return self(views, needs_normals=False)
+        return self(views, needs_normals=False, skip_empty_rays=True)
 
     def predict_step(self, views: Views, batch_idx: int) -> Rendering:
         """Render any views."""
