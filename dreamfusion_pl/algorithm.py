@@ -50,7 +50,7 @@ class DreamFusion(LightningModule):
     Raises:
         ValueError: the prompt is empty or not a string, the learning rate or the interval is not positive, a
             factor is negative at some point of training, ``latent_until`` is outside of [0, 1] or above 0
-            without latents, or the distillation cannot use the prior.
+            without latents, the prior has no pixels, or the distillation cannot use it.
     """
 
     def __init__(
@@ -87,6 +87,11 @@ class DreamFusion(LightningModule):
                 "Stable Diffusion 3 and FLUX"
             )
         check_not_negative(warmup=warmup, decay=decay)
+        if prior.resolution < 1 or prior.channels < 1:
+            raise ValueError(
+                f"the prior denoises {prior.channels} channels of {prior.resolution} x {prior.resolution}: "
+                "its resolution and channels must be 1 or more"
+            )
         distillation.check(prior)
         self.save_hyperparameters("learning_rate", "seed")
         self.scene, self.background, self.renderer = scene, background, renderer

@@ -175,7 +175,7 @@ def _cached(repository: str, file: str) -> Path | None:
 def _sizes(source: sources.Source, adapter: type[Adapter], parts: list[str]) -> dict[str, Any]:
     """Return the size in GB of network with autoencoder, and of text encoders, for every precision.
 
-    An autoencoder that would overflow in float16 stays float32 beside a network in float16, and counts as such.
+    An autoencoder that would overflow in float16 is counted as what it then stays: float32.
     """
     numbers = {
         name: files.num_weights(source.folder / name)
@@ -190,10 +190,9 @@ def _sizes(source: sources.Source, adapter: type[Adapter], parts: list[str]) -> 
         network, vae, texts = network + held, vae + held_vae, texts + held_texts
     overflows = adapter.vae_overflows and suitability.config_of(source, "vae").get("force_upcast", True)
     bytes_of_vae = {name: encoder_dtype(dtype, overflows).itemsize for name, dtype in DTYPES.items()}
+    weights = {name: size * network + bytes_of_vae[name] * vae for name, size in BYTES.items()}
     return {
-        "weights_gb": {
-            name: (size * network + bytes_of_vae[name] * vae) / GB for name, size in BYTES.items()
-        },
+        "weights_gb": {name: count / GB for name, count in weights.items()},
         "text_encoders_gb": {name: size * texts / GB for name, size in BYTES.items()},
     }
 
