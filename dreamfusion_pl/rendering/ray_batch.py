@@ -63,7 +63,7 @@ def in_parts(rays: RayBatch) -> list[RayBatch]:
     """Split rays into parts of ``RAYS_AT_ONCE``, for pictures without gradients.
 
     Only the result of a part is kept, so that large pictures need little memory, and a CPU's cache holds what
-    a part needs: it takes two thirds of the time of all rays at once.
+    a part needs, which takes two thirds of the time of all rays at once.
     """
     parts = zip(*(field.split(RAYS_AT_ONCE) for field in rays), strict=True)
     return [RayBatch(*part) for part in parts]

@@ -137,7 +137,8 @@ class Renderer(nn.Module):
         if looks:
             trace = partial(trace_in_parts, trace=trace)
         if self.occupancy is not None:
-            batch = batch._replace(occupied=self._occupied(scene, in_parts(batch) if looks else [batch]))
+            occupied = self._looked_up(scene, batch) if looks else self._occupied(scene, batch)
+            batch = batch._replace(occupied=occupied)
         traced = trace_where_occupied(batch, trace) if skips else trace(batch)
         latent = traced.latent
         if scene.latent_colors is not None:
@@ -154,14 +155,19 @@ class Renderer(nn.Module):
         )
         return Rendering(*(field.reshape(num_views, height, width, *field.shape[1:]) for field in picture))
 
-    def _occupied(self, scene: Scene, parts: list[RayBatch]) -> Tensor:
+    def _occupied(self, scene: Scene, rays: RayBatch) -> Tensor:
         assert self.occupancy is not None
-        limits = scene.radius, self.num_strata
-        found = [
-            self.occupancy.strata(Rays(part.origins, part.directions), part.near, part.far, *limits)
-            for part in parts
-        ]
-        return torch.cat(found) if len(found) > 1 else found[0]
+        lines = Rays(rays.origins, rays.directions)
+        return self.occupancy.strata(lines, rays.near, rays.far, scene.radius, self.num_strata)
+
+    def _looked_up(self, scene: Scene, rays: RayBatch) -> Tensor:
+        """Do the same for pictures without gradients: in parts, and not where a ray misses the scene."""
+        inside = (rays.far > rays.near).nonzero()[:, 0]
+        occupied = torch.zeros(len(rays.near), self.num_strata, dtype=torch.bool, device=rays.near.device)
+        if len(inside):
+            parts = in_parts(RayBatch(*(field[inside] for field in rays)))
+            occupied[inside] = torch.cat([self._occupied(scene, part) for part in parts])
+        return occupied
 
     def _trace(self, scene: Scene, rays: RayBatch, progress: float, needs_normals: bool) -> Traced:
         per_sample = needs_normals and self.normals != "surface"
