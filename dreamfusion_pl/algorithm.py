@@ -54,7 +54,7 @@ class DreamFusion(LightningModule):
     Raises:
         ValueError: the prompt is empty or not a string, the learning rate or the interval is not positive, a
             factor is negative at some point of training, ``latent_until`` is outside of [0, 1] or above 0
-            without latents, or the distillation cannot use the prior.
+            without latents, the prior has no pixels, or the distillation cannot use it.
     """
 
     def __init__(
@@ -92,6 +92,11 @@ class DreamFusion(LightningModule):
                 "Stable Diffusion 3 and FLUX"
             )
         check_not_negative(warmup=warmup, decay=decay)
+        if prior.resolution < 1 or prior.channels < 1:
+            raise ValueError(
+                f"the prior denoises {prior.channels} channels of {prior.resolution} x {prior.resolution}: "
+                "its resolution and channels must be 1 or more"
+            )
         distillation.check(prior)
         self.save_hyperparameters("learning_rate", "seed")
         self.scene, self.background, self.renderer = scene, background, renderer
@@ -103,10 +108,11 @@ class DreamFusion(LightningModule):
         self.progress, self.schedule_steps = 0.0, check_steps(schedule_steps)
         self.matmul_precision, self._precision_before = matmul_precision, "highest"
 
-    def forward(self, views: Views, needs_normals: bool = True) -> Rendering:
-        """Render B views of the current scene, x = g(theta), with normals only if they are needed."""
+    def forward(self, views: Views, needs_normals: bool = True, skip_empty_rays: bool = False) -> Rendering:
+        """Render B views of the current scene, x = g(theta); the options are those of ``Renderer``."""
         with torch.autocast(self.device.type, enabled=False):  # bfloat16 rays would miss their pixels
-            return self.renderer(self.scene, self.background, views, self.progress, needs_normals)
+            options = needs_normals, skip_empty_rays
+            return self.renderer(self.scene, self.background, views, self.progress, *options)
 
     def training_step(self, views: Views, batch_idx: int) -> Tensor:
         """One iteration of Algorithm 1, up to the loss."""
@@ -140,7 +146,7 @@ class DreamFusion(LightningModule):
 
     def test_step(self, views: Views, batch_idx: int) -> Rendering:
         """Render frames of a turntable."""
-        return self(views, needs_normals=False)
+        return self(views, needs_normals=False, skip_empty_rays=True)
 
     def predict_step(self, views: Views, batch_idx: int) -> Rendering:
         """Render any views."""

@@ -170,6 +170,12 @@ def test_latents_must_be_the_priors():
         trainer(1).fit(small_model(latents=4), datamodule=views())
 
 
+@pytest.mark.parametrize("resolution", [-1, 0])
+def test_a_prior_without_pixels_is_refused(resolution):
+    with pytest.raises(ValueError, match="resolution and channels must be 1 or more"):
+        small_model(prior=ColorPrior(resolution=resolution))
+
+
 @pytest.mark.parametrize(("latent_until", "moves"), [(1.0, ["cpu"]), (0.0, [])])
 def test_validation_of_latents_moves_the_prior_that_decodes_them(latent_until, moves):
     model = small_model(latents=3, latent_until=latent_until)

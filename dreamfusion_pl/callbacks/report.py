@@ -11,9 +11,9 @@ from typing import Any, final
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
-from pytorch_lightning.loggers import TensorBoardLogger
 
 from dreamfusion_pl.algorithm import DreamFusion
+from dreamfusion_pl.callbacks.hyperparameters import log_row
 from dreamfusion_pl.callbacks.previews.stages import stage
 from dreamfusion_pl.callbacks.safety import Safety
 from dreamfusion_pl.callbacks.score import Score
@@ -53,7 +53,7 @@ class Report(Callback):
         if trainer.is_global_zero:
             with stage(trainer, "writing the page"):
                 self._show(trainer, pl_module)
-            _log_settings(trainer, pl_module)
+            log_row(trainer, pl_module)
             self._write(trainer, pl_module, "finished", files=_files(layout.run_folder(trainer)))
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
@@ -131,16 +131,6 @@ def _metrics(trainer: Trainer) -> dict[str, float | None]:
         if isinstance(one, Score) and one.value is not None:
             values["score"] = one.value
     return {name: value if abs(value) < float("inf") else None for name, value in values.items()}
-
-
-def _log_settings(trainer: Trainer, model: LightningModule) -> None:
-    """Log hyperparameters and final metrics for TensorBoard's HParams tab."""
-    settings = {name: value for name, value in model.hparams.items() if not name.startswith("_")}
-    settings |= {**_identity(model), "max_steps": trainer.max_steps}
-    results = {f"final/{name}": value for name, value in _metrics(trainer).items() if value is not None}
-    for logger in trainer.loggers:
-        if isinstance(logger, TensorBoardLogger):
-            logger.log_hyperparams(settings, results, trainer.global_step)
 
 
 def _device(device: torch.device) -> str:

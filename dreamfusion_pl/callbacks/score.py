@@ -10,7 +10,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from dreamfusion_pl.algorithm import DreamFusion
 from dreamfusion_pl.callbacks.previews.renders import on_device
 from dreamfusion_pl.callbacks.previews.stages import stage
-from dreamfusion_pl.data.orbit import GRAY, orbit, ring
+from dreamfusion_pl.data.orbit import orbit, ring
 from dreamfusion_pl.metrics.likelihood import prompt_evidence
 from dreamfusion_pl.metrics.looks import camera_of, seeing_all
 from dreamfusion_pl.run_folder import layout
@@ -48,7 +48,7 @@ class Score(Callback):
         assert isinstance(pl_module, DreamFusion)
         side, camera = pl_module.prior.resolution, camera_of(getattr(trainer, "datamodule", None))
         scene, renderer, progress = pl_module.scene, pl_module.renderer, pl_module.progress
-        views = orbit(ring(self.num_azimuths), 15.0, *camera, side, side, GRAY)
+        views = orbit(ring(self.num_azimuths), 15.0, *camera, side, side)
         views = seeing_all(scene, renderer, views, progress)
         gains = []
         with stage(trainer, "scoring", self.num_azimuths) as advance:

@@ -8,7 +8,9 @@ import io
 import signal
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import final
 
 from dreamfusion_pl.atomic import replacing
@@ -19,7 +21,9 @@ from dreamfusion_pl.batch.machines import Resources
 from dreamfusion_pl.batch.worker import Outcome
 from dreamfusion_pl.commands.batch_checks import check_options, check_prompts, keep_options
 from dreamfusion_pl.evaluation.gallery_cards import card_of
+from dreamfusion_pl.evaluation.seeds import diversity_of
 from dreamfusion_pl.export.pages.gallery import write_gallery
+from dreamfusion_pl.metrics.diversity import Diversity
 from dreamfusion_pl.run_folder import layout
 from dreamfusion_pl.terminal import ERROR, complain, guarded
 
@@ -107,7 +111,11 @@ def batch(options: argparse.Namespace, fit_options: list[str]) -> list[Job]:
             raise SystemExit(128 + signal.SIGTERM) from stop
         raise
     outcomes = {job: wrong.get(job) or outcomes[job] for job in jobs}
-    write_summary(outcomes, out)
+    diversity = _diversity(outcomes)
+    write_summary(outcomes, out, diversity)
+    if diversity:
+        shape, pictures = (sum(parts) / len(diversity) for parts in zip(*diversity.values(), strict=True))
+        print(f"seeds of a prompt differ by {shape:.2f} in shape (1 - IoU) and {pictures:.3f} in pictures")
     failed = [job for job in jobs if outcomes[job].state != "finished"]
     print(f"{len(jobs) - len(failed)} of {len(jobs)} finished; gallery: {out / 'gallery.html'}", flush=True)
     return failed
@@ -158,9 +166,32 @@ def best_of(outcomes: dict[Job, Outcome]) -> set[Job]:
     return {max(jobs, key=lambda job: jobs[job]) for jobs in scored.values() if len(jobs) > 1}
 
 
-def write_summary(outcomes: dict[Job, Outcome], out: Path) -> None:
-    """Write summary.csv and gallery.html of a batch."""
-    columns = ["prompt", "seed", "state", "score", "best", "seconds", "loss", "opacity", "folder", "reason"]
+def _diversity(outcomes: dict[Job, Outcome]) -> dict[Job, Diversity]:
+    """Return how much each finished job differs from the other seeds of its request."""
+    finished: dict[Request, dict[Path, Job]] = {}
+    for job, outcome in outcomes.items():
+        if outcome.state == "finished":
+            finished.setdefault(job.request, {})[job.folder] = job
+    return {
+        jobs[run]: difference
+        for jobs in finished.values()
+        if len(jobs) > 1
+        for run, difference in diversity_of(list(jobs)).items()
+    }
+
+
+def write_summary(
+    outcomes: dict[Job, Outcome], out: Path, diversity: Mapping[Job, Diversity] = MappingProxyType({})
+) -> None:
+    """Write summary.csv and gallery.html of a batch.
+
+    Args:
+        outcomes: the outcome of every job.
+        out: folder of the batch.
+        diversity: difference of a job from the other seeds of its request, where it is known.
+    """
+    columns = ["prompt", "seed", "state", "score", "best", "shape_difference", "picture_difference"]
+    columns += ["seconds", "loss", "opacity", "folder", "reason"]
     best = best_of(outcomes)
     buffer = io.StringIO()
     table = csv.DictWriter(buffer, columns)
@@ -175,6 +206,8 @@ def write_summary(outcomes: dict[Job, Outcome], out: Path) -> None:
             "state": outcome.state,
             "score": metrics.get("score"),
             "best": int(job in best),
+            "shape_difference": diversity[job].shape if job in diversity else None,
+            "picture_difference": diversity[job].pictures if job in diversity else None,
             "seconds": known.get("seconds"),
             "loss": metrics.get("loss"),
             "opacity": metrics.get("opacity"),

@@ -9,13 +9,13 @@ from typing import Any
 import torch
 
 from dreamfusion_pl.diffusion.families.adapter import Adapter
-from dreamfusion_pl.diffusion.families.precision import resolve_dtype
+from dreamfusion_pl.diffusion.families.precision import DTYPES, encoder_dtype, resolve_dtype
 from dreamfusion_pl.diffusion.families.text_encoders import check_folder
 from dreamfusion_pl.diffusion.loading import files, lora, single_file, sources, suitability
 from dreamfusion_pl.export.surface.memory import available_memory
 
 GB = 1e9
-BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+BYTES = {name: dtype.itemsize for name, dtype in DTYPES.items()}
 
 
 def examine(settings: dict[str, Any]) -> dict[str, Any]:
@@ -173,19 +173,28 @@ def _cached(repository: str, file: str) -> Path | None:
 
 
 def _sizes(source: sources.Source, adapter: type[Adapter], parts: list[str]) -> dict[str, Any]:
-    """Return the size in GB of network with autoencoder, and of text encoders, for every precision."""
+    """Return the size in GB of network with autoencoder, and of text encoders, for every precision.
+
+    An autoencoder that would overflow in float16 is counted as what it then stays: float32.
+    """
     numbers = {
         name: files.num_weights(source.folder / name)
         for name in parts
         if not name.startswith(suitability.WITHOUT_WEIGHTS)
     }
     texts = sum(number for name, number in numbers.items() if name in adapter.text_encoders)
-    rest = sum(numbers.values()) - texts
+    vae = numbers.get("vae", 0)
+    network = sum(numbers.values()) - vae - texts
     if source.checkpoint is not None:
-        held, held_texts = single_file.num_weights(source.checkpoint)
-        rest, texts = rest + held, texts + held_texts
-    counts = {"weights_gb": rest, "text_encoders_gb": texts}
-    return {key: {name: size * count / GB for name, size in BYTES.items()} for key, count in counts.items()}
+        held, held_vae, held_texts = single_file.num_weights(source.checkpoint)
+        network, vae, texts = network + held, vae + held_vae, texts + held_texts
+    overflows = adapter.vae_overflows and suitability.config_of(source, "vae").get("force_upcast", True)
+    bytes_of_vae = {name: encoder_dtype(dtype, overflows).itemsize for name, dtype in DTYPES.items()}
+    weights = {name: size * network + bytes_of_vae[name] * vae for name, size in BYTES.items()}
+    return {
+        "weights_gb": {name: count / GB for name, count in weights.items()},
+        "text_encoders_gb": {name: size * texts / GB for name, size in BYTES.items()},
+    }
 
 
 def _check_memory(report: dict[str, Any], settings: dict[str, Any]) -> None:

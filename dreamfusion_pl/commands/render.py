@@ -6,7 +6,7 @@ import argparse
 import math
 from pathlib import Path
 
-from dreamfusion_pl.data.orbit import orbit, ring
+from dreamfusion_pl.data.orbit import GRAY, orbit, ring
 from dreamfusion_pl.evaluation.film import LIGHTS, Film
 from dreamfusion_pl.evaluation.finished_runs import TRUST_HELP, load
 from dreamfusion_pl.export.files.films import write_film, write_stills
@@ -34,7 +34,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--background",
         help=f"a colour (name or #rrggbb), or {TRANSPARENT}: stills only; without it black for "
-        "opacity, which is white, and white for the rest",
+        "opacity, which is white, and gray (#b8b8b8) for the rest",
     )
     parser.add_argument("--stills", action="store_true", help="write every frame as a PNG, and no film")
     parser.add_argument("--size", type=int, default=256, help="height and width in pixels, up to 1024 (4 GB)")
@@ -68,8 +68,7 @@ def render(options: argparse.Namespace) -> None:
     for name, length in (("--distance", options.distance), ("--focal", options.focal)):
         if length is not None and not (math.isfinite(length) and length > 0.0):
             raise ValueError(f"{name} must be a finite number above 0, got {length}")
-    background = options.background or ("black" if options.channel == "opacity" else "white")
-    color = None if background == TRANSPARENT else _color(background)
+    color = _background(options.background, options.channel)
     model = load(options.run, options.trust)
     distance = options.distance or max(1.5, 2.5 * model.scene.radius)  # outside of the scene
     size, azimuths = options.size, ring(options.frames)
@@ -81,6 +80,13 @@ def render(options: argparse.Namespace) -> None:
         return
     for path in write_film(frames, place, options.fps):
         print(f"{path.suffix[1:]}: {path}")
+
+
+def _background(name: str | None, channel: str) -> tuple[float, float, float] | None:
+    """Return the colour behind the object; None: nothing."""
+    if name is None:
+        return (0.0, 0.0, 0.0) if channel == "opacity" else GRAY
+    return None if name == TRANSPARENT else _color(name)
 
 
 def _color(name: str) -> tuple[float, float, float]:

@@ -8,7 +8,9 @@ from torch import Tensor
 from dreamfusion_pl.data import cameras
 from dreamfusion_pl.types import Views
 
-GRAY = (0.72, 0.72, 0.72)  # background of evaluation images
+# Behind the object wherever it is shown or judged: half of white's light, and about as far from the white of
+# objects (.96) as from their gray (.5), so that white, gray and black ones are all visible.
+GRAY = (0.72, 0.72, 0.72)
 
 
 def orbit(
@@ -18,7 +20,7 @@ def orbit(
     focal: float,
     height: int,
     width: int,
-    background: tuple[float, float, float] = (1.0, 1.0, 1.0),
+    background: tuple[float, float, float] = GRAY,
 ) -> Views:
     """Return unshaded views from a ring around the object.
 
@@ -29,7 +31,7 @@ def orbit(
         focal: focal length in image widths, > 0.
         height: rows H.
         width: columns W.
-        background: solid background colour in [0, 1].
+        background: solid background colour in [0, 1]; the gray of all pictures that are shown or judged.
 
     Returns:
         B views, with every sample at the centre of its stratum.

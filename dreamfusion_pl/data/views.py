@@ -76,7 +76,8 @@ class RandomViews(LightningDataModule):
         look_elevation_deg: elevation of the validation and test rings in degrees.
         look_distance: camera distance of these rings; None uses the middle of ``distance``.
         look_focal: focal length of these rings; None uses the middle of ``focal``.
-        look_resolution: height and width of their renders in pixels.
+        look_resolution: height and width of validation renders in pixels.
+        turntable_resolution: the same of the turntable's; None: twice ``look_resolution``.
         num_val_views: number of views of a validation.
         num_test_views: number of frames of a turntable.
         seed: random seed.
@@ -110,6 +111,7 @@ class RandomViews(LightningDataModule):
         look_distance: float | None = None,
         look_focal: float | None = None,
         look_resolution: int = 128,
+        turntable_resolution: int | None = None,
         num_val_views: int = 4,
         num_test_views: int = 48,
         seed: int = 0,
@@ -123,6 +125,7 @@ class RandomViews(LightningDataModule):
             ("num_val_views", num_val_views),
             ("num_test_views", num_test_views),
             ("resolution", 1 if resolution is None else resolution),
+            ("turntable_resolution", 1 if turntable_resolution is None else turntable_resolution),
         ]:
             if count < 1:
                 raise ValueError(f"{name} must be 1 or more, got {count}")
@@ -172,6 +175,7 @@ class RandomViews(LightningDataModule):
         self.shaded_probability, self.textureless_probability = shaded_probability, textureless_probability
         self.solid_probability = solid_probability
         self.look_elevation_deg, self.look_resolution = look_elevation_deg, look_resolution
+        self.turntable_resolution = turntable_resolution or 2 * look_resolution
         self.look_distance = sum(distance) / 2 if look_distance is None else look_distance
         self.look_focal = sum(focal) / 2 if look_focal is None else look_focal
         self.num_val_views, self.num_test_views = num_val_views, num_test_views
@@ -232,17 +236,17 @@ class RandomViews(LightningDataModule):
     def val_dataloader(self) -> ViewLoader:
         """Return a loader with one batch: the views of a validation."""
         azimuths = ring(self.num_val_views)
-        return ViewLoader(lambda _: self._orbit(azimuths), lambda: range(1))
+        return ViewLoader(lambda _: self._orbit(azimuths, self.look_resolution), lambda: range(1))
 
     def test_dataloader(self) -> ViewLoader:
         """Return a loader of the turntable's views, ``views_per_step`` per batch."""
         batches = ring(self.num_test_views).split(self.views_per_step)
-        return ViewLoader(lambda index: self._orbit(batches[index]), lambda: range(len(batches)))
+        side = self.turntable_resolution
+        return ViewLoader(lambda index: self._orbit(batches[index], side), lambda: range(len(batches)))
 
     def predict_dataloader(self) -> ViewLoader:
         """Return the same loader as ``test_dataloader``."""
         return self.test_dataloader()
 
-    def _orbit(self, azimuths_deg: Tensor) -> Views:
-        side = self.look_resolution
+    def _orbit(self, azimuths_deg: Tensor, side: int) -> Views:
         return orbit(azimuths_deg, self.look_elevation_deg, self.look_distance, self.look_focal, side, side)

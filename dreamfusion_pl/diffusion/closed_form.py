@@ -209,10 +209,10 @@ def checked_shape(shape: tuple[int, int, int] | None, count: int) -> tuple[int, 
     """Return (C, h) of a shape (C, h, h) with ``count`` elements.
 
     Raises:
-        ValueError: the shape is not square or has another number of elements.
+        ValueError: the shape is not square, not positive, or has another number of elements.
     """
     channels, height, width = shape or (count, 1, 1)
-    if height != width or channels * height * width != count:
+    if min(channels, height) < 1 or height != width or channels * height * width != count:
         raise ValueError(
             f"shape is (C, h, w) with h = w and C h w = {count}, got {(channels, height, width)}"
         )

@@ -16,7 +16,7 @@ from dreamfusion_pl.algorithm import DreamFusion
 from dreamfusion_pl.configuration import trust
 from dreamfusion_pl.configuration.checkpoints import find_checkpoint
 from dreamfusion_pl.configuration.old_names import migration
-from dreamfusion_pl.data.orbit import GRAY, orbit, ring
+from dreamfusion_pl.data.orbit import orbit, ring
 from dreamfusion_pl.metrics.looks import Camera, looks, seeing_all
 from dreamfusion_pl.types import Views
 
@@ -128,7 +128,7 @@ def judged_views(
         textureless: True shows geometry only, white and lit from the camera; False shows the albedo.
         camera: distance and focal length; for a run those of its data, see ``settings_of``.
     """
-    views = orbit(ring(num_azimuths), elevation_deg, *camera, size, size, GRAY)
+    views = orbit(ring(num_azimuths), elevation_deg, *camera, size, size)
     if not textureless:
         return views
     return views._replace(

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dreamfusion_pl.algorithm import DreamFusion
-from dreamfusion_pl.data.orbit import GRAY, orbit, ring
+from dreamfusion_pl.data.orbit import orbit, ring
 from dreamfusion_pl.data.world.captions import parse
 from dreamfusion_pl.data.world.scenes import WorldScene
 from dreamfusion_pl.data.world.tracer import render_world
@@ -158,14 +158,14 @@ def _exported(model: DreamFusion, settings: RunSettings) -> Mesh:
 
 def _from_all_sides(model: DreamFusion, settings: RunSettings) -> Looks:
     """Pictures of the unlit object from 8 azimuths, by the data's cameras."""
-    views = orbit(ring(8), 15.0, *settings.camera, 64, 64, GRAY)
+    views = orbit(ring(8), 15.0, *settings.camera, 64, 64)
     views = seeing_all(model.scene, model.renderer, views, model.progress)
     return looks(model.scene, model.renderer, views, model.progress)
 
 
 def _albedo_error(model: DreamFusion, scene: WorldScene, alignment: Alignment) -> float:
     """Compare albedo in views of the truth with that in views of the aligned result."""
-    views = orbit(ring(8), 15.0, 1.5, 1.2, 64, 64, GRAY)
+    views = orbit(ring(8), 15.0, 1.5, 1.2, 64, 64)
     matching = views._replace(
         origin=alignment.to_result(views.origin), rotation=alignment.rotation(views.origin) @ views.rotation
     )

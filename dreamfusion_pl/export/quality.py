@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from dreamfusion_pl.data.orbit import GRAY, orbit, ring
+from dreamfusion_pl.data.orbit import orbit, ring
 from dreamfusion_pl.export.asset import Asset
 from dreamfusion_pl.export.texture.raster import render_surface
 from dreamfusion_pl.rendering.premultiplied import render_premultiplied
@@ -44,7 +44,7 @@ def compare(
     """
     size = size or min(128, asset.texture.shape[0])
     distance = max(1.5, 2.5 * scene.radius)  # outside of the scene
-    views = orbit(ring(12), 30.0, distance, 1.2, size, size, GRAY)
+    views = orbit(ring(12), 30.0, distance, 1.2, size, size)
     charts = asset.charts._replace(vertices=asset.charts.vertices / asset.scale)
     surface, covered = render_surface(charts, asset.texture, views)
     rendering = render_premultiplied(scene, renderer, views, progress, needs_normals=False)

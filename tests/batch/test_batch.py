@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import re
+import shutil
 import signal
 from pathlib import Path
 from types import SimpleNamespace
@@ -298,8 +299,21 @@ def test_the_best_of_the_seeds_is_picked(tmp_path):
             (row["prompt"], row["seed"], row["score"]) for row in csv.DictReader(file) if row["best"] == "1"
         ]
     assert best == [("a ball", "1", "0.3")]
+    with (tmp_path / "summary.csv").open() as file:
+        assert all(row["shape_difference"] == row["picture_difference"] == "" for row in csv.DictReader(file))
     page = (tmp_path / "gallery.html").read_text()
     assert page.count("the best of its seeds") == 1 and "seed 1, finished, score 0.3000" in page
+
+
+def test_a_batch_says_how_much_its_seeds_differ(finished_run, folder, capsys):
+    Path("prompts.txt").write_text("a red ball\n")
+    for job in jobs_of([Request("a red ball")], 2, folder / "out"):
+        shutil.copytree(finished_run, job.folder)  # done, so that nothing is run
+    assert main(["batch", "--prompts", "prompts.txt", "--seeds", "2", "--out", "out", *SMALL_RUN]) == 0
+    assert "seeds of a prompt differ by 0.00 in shape (1 - IoU) and 0.000 in" in capsys.readouterr().out
+    with Path("out/summary.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["shape_difference"], row["picture_difference"]) for row in rows] == [("0.0", "0.0")] * 2
 
 
 ODD = [

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from dreamfusion_pl.data.orbit import orbit
-from dreamfusion_pl.evaluation.finished_runs import GRAY, load
+from dreamfusion_pl.evaluation.finished_runs import load
 
 
 def main() -> None:
@@ -27,7 +27,7 @@ def main() -> None:
     strips = []
     for run in options.runs:
         model = load(run)
-        views = orbit([20.0, 110.0, 200.0, 290.0], 15.0, 1.8, 1.2, options.size, options.size, GRAY)
+        views = orbit([20.0, 110.0, 200.0, 290.0], 15.0, 1.8, 1.2, options.size, options.size)
         with torch.no_grad():
             strips.append(torch.cat(list(model(views, needs_normals=False).rgb), dim=1))
     rows = [torch.cat(strips[i : i + 2], dim=1) for i in range(0, len(strips) - 1, 2)]

@@ -21,7 +21,7 @@ from dreamfusion_pl.callbacks.previews.turntable import Turntable
 from dreamfusion_pl.callbacks.progress import Progress, results
 from dreamfusion_pl.callbacks.report import Report
 from dreamfusion_pl.callbacks.signals import Signals
-from dreamfusion_pl.data.orbit import orbit
+from dreamfusion_pl.data.orbit import GRAY, orbit
 from dreamfusion_pl.data.views import RandomViews
 from dreamfusion_pl.export.asset import Settings
 from dreamfusion_pl.run_folder import layout
@@ -67,7 +67,7 @@ def test_sheet_by_hand():
     assert picture.shape == (9, 10, 3)
     assert torch.equal(picture[:3, 5:], rendering.rgb[1])
     torch.testing.assert_close(picture[3, 0], torch.tensor([0.5, 0.5, 0.0]))  # opaque, facing down
-    torch.testing.assert_close(picture[3, 5], torch.ones(3))  # nothing there: white
+    torch.testing.assert_close(picture[3, 5], torch.tensor(GRAY))  # nothing there
     assert bool((picture[6:, :5] == 1).all()) and bool((picture[6:, 5:] == 0).all())
 
 
@@ -91,11 +91,11 @@ def test_the_turntable_shows_the_scene_as_it_ended(tmp_path):
 
     model = fit(tmp_path, [Turntable(frames_per_second=5)], val_check_interval=100)
     with Image.open(tmp_path / layout.TURNTABLE_GIF) as film:
-        assert film.n_frames == 4 and film.size == (16, 16)
+        assert film.n_frames == 4 and film.size == (32, 32)
         film.seek(0)
         pixels = np.array(film.convert("RGB"))
     with torch.no_grad():
-        first = model(orbit([0.0], 15.0, 1.25, 1.025, 16, 16)).rgb[0]
+        first = model(orbit([0.0], 15.0, 1.25, 1.025, 32, 32)).rgb[0]
     shown = torch.from_numpy(pixels) / 255.0
     assert (shown - first).abs().mean() < 0.03
 

@@ -21,6 +21,7 @@ from dreamfusion_pl.callbacks.report import Report
 from dreamfusion_pl.callbacks.score import Score
 from dreamfusion_pl.cli import main
 from dreamfusion_pl.commands import prior_check
+from dreamfusion_pl.diffusion.loading import files
 
 
 def diagnose(capsys, *words):
@@ -34,6 +35,17 @@ def test_the_builtin_prior(capsys):
     weights = report["prior"]["weights_gb"]
     assert weights["float32"] == pytest.approx(2 * weights["bfloat16"]) and weights["float32"] > 0.001
     assert report["machine"]["memory_gb"] > 0.1
+
+
+def test_an_autoencoder_that_stays_float32_counts_as_such(capsys, tmp_path):
+    """That of XL overflows in float16, and is kept in float32 beside a network in float16."""
+    for name in ("stable_diffusion", "stable_diffusion_xl"):
+        folder = save_tiny_family(name, tmp_path / name)
+        found = diagnose(capsys, "--model.prior.model", str(folder))[1]["prior"]["weights_gb"]
+        vae = files.num_weights(folder / "vae") / 1e9
+        assert found["float32"] == pytest.approx(2 * found["bfloat16"]) and vae > 0.0
+        extra = found["float16"] - found["bfloat16"]
+        assert extra == pytest.approx(2 * vae if name.endswith("xl") else 0.0)
 
 
 def test_a_half_downloaded_folder(capsys, tmp_path):

@@ -93,13 +93,18 @@ def test_settings_and_metrics_are_in_the_hparams_tab(finished):
 
     session = content(metadata.SESSION_START_INFO_TAG).session_start_info.hparams
     assert session["prompt"].string_value == "a red ball"
-    assert (session["max_steps"].number_value, session["seed"].number_value) == (5.0, 0.0)
-    assert session["scene/init_args/features/init_args/resolution"].number_value == 8.0
+    assert (session["steps"].number_value, session["seed"].number_value) == (5.0, 0.0)
+    assert session["scene"].string_value == "PlaneFeatures SoftplusDensity"
+    assert session["prior"].string_value == "ColorPrior" and session["guidance_scale"].number_value == 6.0
+    assert {"learning_rate", "views_per_step", "resolution", "scene_parameters"} <= set(session)
+    assert len(session) <= 12  # columns that people compare
     experiment = content(metadata.EXPERIMENT_TAG).experiment
     metrics = {info.name.tag for info in experiment.metric_infos}
-    assert {"final/score", "final/loss", "final/opacity"} <= metrics <= set(events.Tags()["scalars"])
+    charts = set(events.Tags()["scalars"])
+    assert metrics == {"score", "loss", "opacity"} and metrics <= charts
+    assert len(events.Scalars("loss")) > 1 and not any(tag.startswith("final/") for tag in charts)
     score = json.loads((finished / RUN / "status.json").read_text())["metrics"]["score"]
-    assert events.Scalars("final/score")[0].value == pytest.approx(score)
+    assert events.Scalars("score")[-1].value == pytest.approx(score)
 
 
 @pytest.mark.parametrize("name", ["lightning_logs/version_0", str(RUN / "checkpoints" / "last.ckpt"), "last"])

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from fakes import SMALL_RUN, small_model
+from fakes import SMALL_EXPORT, SMALL_RUN, small_model
 
 from dreamfusion_pl.cli import main
 from dreamfusion_pl.configuration import classes, layers
@@ -139,6 +139,38 @@ def test_a_reader_that_leaves_ends_the_run_quietly_and_saved(folder, capfd, monk
     with os.fdopen(os.dup(os.open(os.devnull, os.O_WRONLY)), "w") as fresh:
         monkeypatch.setattr(sys, "stdout", fresh)
         assert main(["fit", "--help"]) == 0
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--help"],
+        ["fit", *SMALL_RUN, "--prompt", "a", "--print_config"],
+        ["validate", "--ckpt_path", "RUN"],
+        ["test", "--ckpt_path", "RUN"],
+        ["predict", "--ckpt_path", "RUN"],
+        ["export", "RUN", *SMALL_EXPORT],
+        ["render", "RUN", "--frames", "2", "--size", "8"],
+        ["gallery", "RUN", "--out", "gallery.html"],
+        ["evaluate", "RUN"],
+        ["doctor"],
+        ["world", "--prompt", "a red ball", "--size", "8", "--views", "1"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_every_command_ends_quietly_when_its_reader_leaves(finished_run, folder, capfd, monkeypatch, words):
+    words = [str(finished_run) if word == "RUN" else word for word in words]
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w", buffering=1) as pipe:
+        monkeypatch.setattr(sys, "stdout", pipe)
+        try:
+            status = main(words)
+        except SystemExit as end:
+            status = end.code
+    monkeypatch.undo()
+    error = capfd.readouterr().err
+    assert status == 141 and "pipe" not in error and "space" not in error and "error" not in error
 
 
 def test_what_another_package_cannot_use_is_refused_before_the_run():

@@ -83,7 +83,7 @@ def test_films_and_stills(ball, tmp_path, monkeypatch, capsys):
     with Image.open(run("--stills", "--channel", "opacity")[0]) as still:  # on black unless told otherwise
         assert still.getpixel((8, 8)) == (255, 255, 255) and still.getpixel((0, 0)) == (0, 0, 0)
     with Image.open(run("--stills", "--channel", "albedo")[0]) as still:
-        assert still.getpixel((8, 8)) == (255, 0, 0) and still.getpixel((0, 0)) == (255, 255, 255)
+        assert still.getpixel((8, 8)) == (255, 0, 0) and still.getpixel((0, 0)) == (184, 184, 184)
     with Image.open(run("--channel", "albedo", "--background", "transparent")[0]) as still:
         assert still.mode == "RGBA"
         assert still.getpixel((0, 0))[3] == 0 and still.getpixel((8, 8)) == (255, 0, 0, 255)

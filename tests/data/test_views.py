@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from dreamfusion_pl.data.cameras import pixel_rays
-from dreamfusion_pl.data.orbit import orbit, ring
+from dreamfusion_pl.data.orbit import GRAY, orbit, ring
 from dreamfusion_pl.data.views import RandomViews
 
 
@@ -128,7 +128,14 @@ def test_rings():
     frames = list(views.test_dataloader())
     assert [len(batch.origin) for batch in frames] == [4, 4, 2]
     torch.testing.assert_close(torch.cat([batch.azimuth_deg for batch in frames]), ring(10))
-    assert frames[0].jitter.shape == (4, 6, 6)
+    assert sheet.jitter.shape == (3, 6, 6) and frames[0].jitter.shape == (4, 12, 12)
+    assert torch.equal(sheet.background, torch.tensor(GRAY).expand(3, 3))  # white objects are visible on it
+    (frame,) = RandomViews(num_test_views=1, turntable_resolution=5).test_dataloader()
+    assert frame.jitter.shape == (1, 5, 5)
+
+
+def test_the_turntable_of_the_default_run_has_256_pixels():
+    assert RandomViews().turntable_resolution == 256
 
 
 @pytest.mark.parametrize(

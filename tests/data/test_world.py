@@ -7,7 +7,7 @@ import random
 import pytest
 import torch
 
-from dreamfusion_pl.data.orbit import orbit
+from dreamfusion_pl.data.orbit import GRAY, orbit
 from dreamfusion_pl.data.world import captions, colors, sheet
 from dreamfusion_pl.data.world.colors import COLORS, PATTERNS, ROLES, contrast
 from dreamfusion_pl.data.world.layers import sample_views, trace_chunk, trace_world
@@ -266,3 +266,25 @@ def test_sheet_command(tmp_path, capsys) -> None:  # noqa: ANN001
     assert "the embedded prior does not draw them" in capsys.readouterr().out
     assert sheet.main(["--out", str(out), "--prompt", "a red dragon"]) == 2
     assert "cannot show 'a red dragon'" in capsys.readouterr().err
+
+
+def test_the_sheet_is_labelled_and_has_a_row_for_each_pattern_and_relation() -> None:
+    titles = {section.title: section.scenes for section in sheet._everything(seed=0)}
+    assert [scene.items[0].object for scene in titles["objects"]] == list(OBJECT_NAMES)
+    for pattern in colors.PATTERNS[1:]:
+        assert len(titles[pattern]) == 4 and {scene.items[0].pattern for scene in titles[pattern]} == {
+            pattern
+        }
+    for relation in ("on", "next to"):
+        (title,) = (title for title in titles if title.startswith(relation))
+        assert "does not draw" in title and {scene.relation for scene in titles[title]} == {relation}
+    scenes = [captions.parse("a white chair"), captions.parse("a checkered orange windmill")]
+    picture = sheet.contact_sheet([sheet.Section("two", scenes)], views=2, size=32, seed=0)
+    assert picture.shape[0] == sheet.LINE + 32 + sheet.LINE
+    title, views, labels = picture.split([sheet.LINE, 32, sheet.LINE])
+    assert title.max() == 1.0 and title[0].max() == 0.0  # white letters on black
+    assert torch.equal(views[0, 0], torch.tensor(GRAY))  # white objects are visible
+    dark = (labels < 0.2).all(-1)
+    left, right = dark.chunk(2, dim=1)
+    assert right.sum() > left.sum() > 20  # the longer name
+    assert not dark[:, -2:].any()  # and it is not cut off, though its views are narrower

@@ -104,6 +104,7 @@ def test_guidance_is_the_difference_of_two_scores():
         (lambda: GaussianPrior((0.0, 0.0), ((1.0, 0.5), (0.0, 1.0))), "symmetric"),
         (lambda: GaussianPrior((0.0,), EYE), "D x D"),
         (lambda: GaussianPrior((0.0, 0.0), EYE, shape=(3, 1, 1)), "C h w = 2"),
+        (lambda: GaussianPrior((0.0, 0.0), EYE, shape=(2, -1, -1)), "C h w = 2"),
         (lambda: MixturePrior({}), "at least one mode"),
         (lambda: MixturePrior({"a": Mode((0.0, 0.0), EYE, -1.0)}), "above 0"),
         (lambda: MixturePrior({"a": Mode((0.0, 0.0), EYE), "b": Mode((0.0,), ((1.0,),))}), "same length"),

@@ -1,6 +1,7 @@
 import torch
 from scenes import plane_scene
 
+from dreamfusion_pl.rendering import ray_batch as ray_batches
 from dreamfusion_pl.rendering import regularizers, shading
 from dreamfusion_pl.rendering import renderer as rendering
 from dreamfusion_pl.rendering.ray_batch import (
@@ -37,6 +38,27 @@ def test_only_rays_that_meet_something_are_traced_and_the_picture_is_the_same(ma
     assert torch.equal(pictures[0].rgb[~met], behind[~met])
     pictures[0].rgb.sum().backward()
     assert all(bool(parameter.grad.isfinite().all()) for parameter in scene.parameters())
+
+
+def test_a_large_picture_without_gradients_is_traced_in_parts_and_the_same(make_views, monkeypatch):
+    monkeypatch.setattr(ray_batches, "RAYS_AT_ONCE", 100)
+    scene, views = plane_scene(radius=1.0, resolution=8, channels=4, width=8), make_views(2, 16)
+    renderer = Renderer(num_samples=8, normals="surface", occupancy_resolution=16, skip_empty_rays=True)
+    renderer.occupancy.occupied[:] = False
+    renderer.occupancy.occupied[6:10, 5:8, 4:9] = True
+    trained, sizes = renderer(scene, SolidBackground(), views, 0.0), []
+    trace = Renderer._trace
+    monkeypatch.setattr(
+        Renderer,
+        "_trace",
+        lambda self, scene, rays, **more: sizes.append(len(rays.near)) or trace(self, scene, rays, **more),
+    )
+    renderer.skip_empty_rays = False
+    with torch.no_grad():
+        looked = renderer(scene, SolidBackground(), views, 0.0, skip_empty_rays=True)
+    assert sum(sizes) < 400 and len(sizes) > 1 and max(sizes) <= 100
+    for name, expected in trained._asdict().items():
+        torch.testing.assert_close(getattr(looked, name), expected.detach(), rtol=1e-5, atol=1e-6)
 
 
 def test_all_are_traced_where_nothing_is_occupied(make_views):

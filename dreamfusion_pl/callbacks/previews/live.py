@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import statistics
 import sys
 import time
+from collections import deque
 from typing import TYPE_CHECKING, Any, final
 
 import torch
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from viser import CameraHandle, ViserServer
 
 LOOPBACK = "127.0.0.1"  # not reachable from the network
+AFTER = 4  # steps after a picture that it may slow down
 
 
 @final
@@ -30,7 +33,8 @@ class LiveView(Callback):
     Args:
         port: port of the page; if it is in use, the next free one is taken.
         size: height of the images in pixels.
-        share: fraction of the training time that may be spent on rendering them, in (0, 1).
+        share: fraction of the time that they may take from training, in (0, 1): what rendering takes, and
+            what the steps after it take longer, because the page's threads send the picture meanwhile.
 
     Raises:
         ValueError: an argument is out of range.
@@ -45,6 +49,7 @@ class LiveView(Callback):
         self.port, self.size, self.share = port, size, share
         self._server: ViserServer | None = None
         self._reported: set[int] = set()  # clients whose rendering failed
+        self._began: float | None = None  # when the current step began
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the server and print its address; of several, as a resumed run may have, only the last does.
@@ -69,6 +74,12 @@ class LiveView(Callback):
         self._throttle = Throttle(self.share, time.monotonic())
         print(f"live view: http://{LOOPBACK}:{self._server.get_port()}", flush=True)
 
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Start the clock of a step."""
+        self._began = time.monotonic()
+
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
@@ -76,16 +87,23 @@ class LiveView(Callback):
 
         An error never ends training. A client whose rendering fails is skipped, and reported once.
         """
-        if self._server is None or not self._throttle.is_due(time.monotonic()):
+        if self._server is None:
             return
         begin = time.monotonic()
+        if self._began is not None:
+            self._throttle.stepped(begin - self._began)
+        if not self._throttle.is_due(begin):
+            return
+        clients: dict[int, Any] = {}
         try:
-            for number, client in self._server.get_clients().items():
+            clients = self._server.get_clients()
+            for number, client in clients.items():
                 self._try_to_show(pl_module, number, client)
         except Exception as error:
             print(f"dreamfusion_pl: warning: the live view ends: {error}", file=sys.stderr, flush=True)
             self._close()
-        self._throttle.took(begin, time.monotonic())
+        if clients:
+            self._throttle.took(begin, time.monotonic())
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop the server."""
@@ -120,7 +138,11 @@ def _show(module: LightningModule, client: Any, size: int) -> None:
 
 @final
 class Throttle:
-    """Limits a repeated task to a share of the elapsed time.
+    """Limits a task between steps to a share of the elapsed time, with what it costs the steps after it.
+
+    A task may leave work to other threads, which compete with the next steps for the cores. The ``AFTER``
+    steps after a task are therefore compared with the median of undisturbed ones: what they take longer
+    belongs to the task.
 
     Args:
         share: share of the time, in (0, 1).
@@ -128,15 +150,27 @@ class Throttle:
     """
 
     def __init__(self, share: float, now: float) -> None:
-        self.share, self._next = share, now
+        self.share = share
+        self._undisturbed: deque[float] = deque(maxlen=32)  # seconds of steps
+        self._begin, self._cost = now, 0.0  # of the last task, in seconds
+        self._left = 0  # steps to come that the last task may have disturbed
+
+    def stepped(self, seconds: float) -> None:
+        """Record how long a step took, without the task."""
+        if self._left == 0:
+            self._undisturbed.append(seconds)
+            return
+        self._left -= 1
+        if self._undisturbed:
+            self._cost += max(0.0, seconds - statistics.median(self._undisturbed))
 
     def is_due(self, now: float) -> bool:
-        """Return whether the task may run now."""
-        return now >= self._next
+        """Return whether the task may run now: when what the last one cost is known and made up for."""
+        return self._left == 0 and now >= self._begin + self._cost / self.share
 
     def took(self, begin: float, end: float) -> None:
-        """Record that the task ran from ``begin`` to ``end``; the next run is delayed accordingly."""
-        self._next = begin + (end - begin) / self.share
+        """Record that the task ran from ``begin`` to ``end``."""
+        self._begin, self._cost, self._left = begin, end - begin, AFTER
 
 
 def camera_view(camera: CameraHandle, size: int) -> Views:

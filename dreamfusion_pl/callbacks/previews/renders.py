@@ -10,7 +10,9 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from dreamfusion_pl.algorithm import DreamFusion
+from dreamfusion_pl.data.orbit import GRAY
 from dreamfusion_pl.diffusion.prior import DiffusionPrior
+from dreamfusion_pl.rendering.volume import over
 from dreamfusion_pl.run_folder import layout
 from dreamfusion_pl.types import Rendering, Views
 
@@ -23,10 +25,10 @@ def sheet(rendering: Rendering, decoded: Tensor | None = None) -> Tensor:
         decoded: their latents decoded by the prior, [B, H, W, 3]; shown as a fourth row.
 
     Returns:
-        Image [3 H or 4 H, B W, 3] in [0, 1]; normals are shown as 0.5 n + 0.5 over white.
+        Image [3 H or 4 H, B W, 3] in [0, 1]; normals are shown as 0.5 n + 0.5 over gray.
     """
     opacity = rendering.opacity[..., None]
-    normals = 0.5 * rendering.normal + 1.0 - 0.5 * opacity
+    normals = over(0.5 * (rendering.normal + opacity), rendering.opacity, opacity.new_tensor(GRAY))
     rows = [rendering.rgb, normals, opacity.expand_as(normals)]
     if decoded is not None:
         rows.append(decoded)

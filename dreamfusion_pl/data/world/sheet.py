@@ -1,34 +1,44 @@
-"""The command ``world``: draw a contact sheet of the procedural world."""
+"""The command ``world``: draw a labelled contact sheet of the procedural world."""
 
 from __future__ import annotations
 
 import argparse
+import math
 import random
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from dreamfusion_pl.data.world.captions import parse
-from dreamfusion_pl.data.world.colors import COLORS
+from dreamfusion_pl.data.orbit import GRAY
+from dreamfusion_pl.data.world.captions import parse, plain_caption, related_pairs
+from dreamfusion_pl.data.world.colors import COLORS, PATTERNS
 from dreamfusion_pl.data.world.layers import sample_views
 from dreamfusion_pl.data.world.objects.catalog import OBJECT_NAMES, OBJECTS
-from dreamfusion_pl.data.world.scenes import Item, WorldScene
+from dreamfusion_pl.data.world.scenes import RELATIONS, Item, WorldScene
 from dreamfusion_pl.data.world.tracer import render_world
 from dreamfusion_pl.rng import generator
+
+if TYPE_CHECKING:
+    from PIL.ImageFont import FreeTypeFont, ImageFont
+
+COLUMNS = 4  # scenes per row
+FONT_SIZE, LINE, MARGIN = 12, 18, 4  # of the labels, in pixels
 
 
 def main(args: Sequence[str]) -> int:
     """Draw the sheet; returns the exit status."""
     parser = argparse.ArgumentParser(
-        prog="python -m dreamfusion_pl world", description="Draw a contact sheet of the procedural world."
+        prog="python -m dreamfusion_pl world",
+        description="Draw a labelled contact sheet of the procedural world: every object, and a row for each "
+        "pattern and relation.",
     )
     parser.add_argument("--out", type=Path, default=Path("world.png"), help="picture to write")
-    parser.add_argument(
-        "--prompt", action="append", help="draw this instead of every object; may be repeated"
-    )
+    parser.add_argument("--prompt", action="append", help="draw this instead of everything; may be repeated")
     parser.add_argument("--size", type=int, default=64, help="pixels of one view")
     parser.add_argument("--views", type=int, default=4, help="random views of each object")
     parser.add_argument("--seed", type=int, default=0, help="seed of views, lights and colours")
@@ -36,19 +46,18 @@ def main(args: Sequence[str]) -> int:
     if options.size < 8 or options.views < 1:
         print("dreamfusion_pl: error: --size must be 8 or more and --views 1 or more", file=sys.stderr)
         return 2
-    scenes = [parse(prompt) for prompt in options.prompt] if options.prompt else _all_objects(options.seed)
-    for prompt, scene in zip(options.prompt or (), scenes, strict=False):
-        if scene is None:
-            print(f"dreamfusion_pl: error: the world cannot show {prompt!r}; {known()}", file=sys.stderr)
-            return 2
-    picture = contact_sheet([scene for scene in scenes if scene], options.views, options.size, options.seed)
     try:
-        _write(picture, options.out)
+        parts = [Section("", _named(options.prompt))] if options.prompt else _everything(options.seed)
+        _write(contact_sheet(parts, options.views, options.size, options.seed), options.out)
+    except UnknownSceneError as error:
+        print(f"dreamfusion_pl: error: {error}", file=sys.stderr)
+        return 2
     except (OSError, ValueError) as error:
         print(f"dreamfusion_pl: error: cannot write {options.out}: {error}", file=sys.stderr)
         return 1
+    scenes = [scene for part in parts for scene in part.scenes]
     print(f"{len(scenes)} scenes of {options.views} views each: {options.out}")
-    if any(scene.relation for scene in scenes if scene):
+    if any(scene.relation for scene in scenes):
         print("note: the world has relations of two objects, but the embedded prior does not draw them")
     return 0
 
@@ -58,22 +67,106 @@ def known() -> str:
     return f"it knows {', '.join(OBJECTS)}, in {', '.join(COLORS)}"
 
 
-def _all_objects(seed: int) -> list[WorldScene | None]:
+class UnknownSceneError(ValueError):
+    """A prompt names nothing that the world can show."""
+
+
+class Section(NamedTuple):
+    """Part of a sheet."""
+
+    title: str  # "": none
+    scenes: list[WorldScene]
+
+
+def _named(prompts: list[str]) -> list[WorldScene]:
+    scenes = []
+    for prompt in prompts:
+        scene = parse(prompt)
+        if scene is None:
+            raise UnknownSceneError(f"the world cannot show {prompt!r}; {known()}")
+        scenes.append(scene)
+    return scenes
+
+
+def _everything(seed: int) -> list[Section]:
+    """Return every object, and a row of examples of every pattern and of every relation."""
     rng = random.Random(seed)
-    return [WorldScene((Item(name, rng.choice(tuple(COLORS))),)) for name in OBJECT_NAMES]
+
+    def item(name: str, pattern: str = "plain") -> Item:
+        return Item(name, rng.choice(tuple(COLORS)), pattern)
+
+    sections = [Section("objects", [WorldScene((item(name),)) for name in OBJECT_NAMES])]
+    for pattern in PATTERNS[1:]:
+        names = rng.sample(OBJECT_NAMES, COLUMNS)
+        sections.append(Section(pattern, [WorldScene((item(name, pattern),)) for name in names]))
+    for relation in RELATIONS:
+        pairs = rng.sample([pair for pair in related_pairs() if pair[1] == relation], COLUMNS)
+        scenes = [WorldScene((item(first), item(second)), relation) for first, _, second in pairs]
+        sections.append(Section(f"{relation} (the embedded prior does not draw this)", scenes))
+    return sections
 
 
-def contact_sheet(scenes: Sequence[WorldScene], views: int, size: int, seed: int, columns: int = 4) -> Tensor:
-    """Draw random views of scenes, one scene per cell, ``columns`` cells per row: [H, W, 3] in [0, 1]."""
-    cells = []
-    for index, scene in enumerate(scenes):
-        chosen = sample_views(views, size, generator(seed, "sheet", step=index), (-10.0, 60.0))
-        cells.append(torch.cat(list(render_world(scene, chosen).over(chosen.background)), dim=1))
-    columns = min(columns, len(cells))
-    while len(cells) % columns:
-        cells.append(torch.ones_like(cells[0]))
-    rows = [torch.cat(cells[i : i + columns], dim=1) for i in range(0, len(cells), columns)]
-    return torch.cat(rows, dim=0)
+def contact_sheet(sections: Sequence[Section], views: int, size: int, seed: int) -> Tensor:
+    """Draw random views of scenes on gray, a labelled cell for each scene, ``COLUMNS`` cells per row.
+
+    Args:
+        sections: the scenes, and the titles above them.
+        views: random views of each scene.
+        size: height and width of one view in pixels.
+        seed: seed of views and lights.
+
+    Returns:
+        The picture, [H, W, 3] in [0, 1]. Cells are wider than their views where a label needs it.
+    """
+    count = max(len(section.scenes) for section in sections)
+    columns = min(COLUMNS, count)
+    labels = [plain_caption(scene) for section in sections for scene in section.scenes]
+    width = max(views * size, *(_text_width(label) for label in labels))
+    titles = max(_text_width(section.title) for section in sections)
+    width = max(width, -(-titles // columns))
+    bands, index = [], 0
+    for section in sections:
+        if section.title:
+            bands.append(_text(section.title, columns * width, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)))
+        cells = []
+        for scene in section.scenes:
+            cells.append(_cell(scene, views, size, generator(seed, "sheet", step=index), width))
+            index += 1
+        while len(cells) % columns:
+            cells.append(torch.tensor(GRAY).expand_as(cells[0]))
+        bands += [torch.cat(cells[i : i + columns], dim=1) for i in range(0, len(cells), columns)]
+    return torch.cat(bands, dim=0)
+
+
+def _cell(scene: WorldScene, views: int, size: int, rng: torch.Generator, width: int) -> Tensor:
+    chosen = sample_views(views, size, rng, (-10.0, 60.0))
+    behind = torch.tensor(GRAY)
+    strip = torch.cat(list(render_world(scene, chosen).over(behind.expand(views, 3))), dim=1)
+    room = behind.expand(size, width - strip.shape[1], 3)
+    label = _text(plain_caption(scene), width, GRAY, (0.0, 0.0, 0.0))
+    return torch.cat([torch.cat([strip, room], dim=1), label])
+
+
+def _font() -> FreeTypeFont | ImageFont:
+    from PIL import ImageFont
+
+    return ImageFont.load_default(FONT_SIZE)  # comes with Pillow
+
+
+def _text_width(text: str) -> int:
+    return 2 * MARGIN + math.ceil(_font().getlength(text))
+
+
+def _text(
+    text: str, width: int, behind: tuple[float, float, float], color: tuple[float, float, float]
+) -> Tensor:
+    """Draw a line of text, [LINE, width, 3] in [0, 1]."""
+    from PIL import Image, ImageDraw
+
+    background, ink = (tuple(round(255 * part) for part in one) for one in (behind, color))
+    picture = Image.new("RGB", (width, LINE), background)
+    ImageDraw.Draw(picture).text((MARGIN, LINE // 2), text, fill=ink, font=_font(), anchor="lm")
+    return torch.from_numpy(np.array(picture)) / 255.0
 
 
 def _write(picture: Tensor, path: Path) -> None:

@@ -90,15 +90,16 @@ def parts_in(file: Path, kind: str, names: list[str]) -> list[str]:
     return [name for name in names if holds(name)]
 
 
-def num_weights(file: Path) -> tuple[int, int]:
-    """Count the weights in a checkpoint: (network and autoencoder, text encoders).
+def num_weights(file: Path) -> tuple[int, int, int]:
+    """Count the weights in a checkpoint: (network, autoencoder, text encoders).
 
     Raises:
         ValueError: the file is damaged.
     """
     numbers = files.numbers_of(file)
     of_texts = sum(count for name, count in numbers.items() if name.startswith(TEXT))
-    return sum(numbers.values()) - of_texts, of_texts
+    of_vae = sum(count for name, count in numbers.items() if name.startswith(PREFIXES["vae"]))
+    return sum(numbers.values()) - of_vae - of_texts, of_vae, of_texts
 
 
 def _header(file: Path) -> dict[str, Any]:

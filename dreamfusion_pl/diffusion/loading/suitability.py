@@ -41,7 +41,7 @@ def check(source: Source, parts: list[str], may_fetch: bool) -> None:
             the pipeline's class would ignore how its autoencoder normalizes latents.
     """
     parts = [name for name in parts if not name.startswith(WITHOUT_WEIGHTS)]
-    configs = {name: _config(source, name, may_fetch) for name in parts}
+    configs = {name: config_of(source, name, may_fetch) for name in parts}
     _check_not_quantized(source, configs)
     _check_inputs(source, configs)
     vae = configs.get("vae", {})
@@ -53,7 +53,7 @@ def check(source: Source, parts: list[str], may_fetch: bool) -> None:
         )
 
 
-def _config(source: Source, part: str, may_fetch: bool) -> dict[str, Any]:
+def config_of(source: Source, part: str, may_fetch: bool = False) -> dict[str, Any]:
     """Return the configuration of a component; an empty one if it is not there or damaged."""
     file = source.folder / part / "config.json"
     if not file.is_file() and may_fetch and source.commit is not None:

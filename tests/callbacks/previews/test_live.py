@@ -144,14 +144,39 @@ def test_without_viser_it_says_what_to_install(monkeypatch):
         fit([LiveView()])
 
 
-def test_pictures_take_no_more_than_their_share():
-    now, spent, throttle = 0.0, 0.0, Throttle(0.05, 0.0)
-    for _ in range(2000):  # steps of 10 ms, pictures of 30 ms
-        now += 0.01
+@pytest.mark.parametrize("competing", [0.0, 0.05, 0.4])
+def test_pictures_take_no_more_than_their_share_with_what_they_cost_the_next_steps(competing):
+    """Steps of 10 ms, pictures of 30 ms; sending one takes ``competing`` seconds from the next."""
+    now, steps, sending, throttle = 0.0, 40_000, 0.0, Throttle(0.05, 0.0)
+    pictures = 0
+    for _ in range(steps):
+        slower = min(sending, 0.2)
+        now, sending = now + 0.01 + slower, sending - slower
+        throttle.stepped(0.01 + slower)
         if throttle.is_due(now):
             throttle.took(now, now + 0.03)
-            now, spent = now + 0.03, spent + 0.03
-    assert 0.04 < spent / now <= 0.0501
+            now, sending, pictures = now + 0.03, competing, pictures + 1
+    assert pictures > 2 and 0.04 < 1.0 - 0.01 * steps / now <= 0.052
+
+
+def test_the_view_measures_what_its_pictures_cost(monkeypatch):
+    """With a fake clock: a slow renderer, and a slow step after it."""
+    clock, live, pictures = [0.0], LiveView(size=8, share=0.05), []
+    monkeypatch.setattr("dreamfusion_pl.callbacks.previews.live.time.monotonic", lambda: clock[0])
+
+    def show(*_):
+        clock[0] += 0.2
+        pictures.append(clock[0])
+
+    monkeypatch.setattr("dreamfusion_pl.callbacks.previews.live._show", show)
+    live._server, live._throttle = SimpleNamespace(get_clients=lambda: {0: None}), Throttle(0.05, 0.0)
+    for step in range(2000):
+        live.on_train_batch_start(None, None, None, step)
+        clock[0] += 0.1 if pictures and clock[0] - pictures[-1] < 0.05 else 0.05
+        live.on_train_batch_end(None, None, None, None, step)
+        clock[0] += 0.01  # other callbacks, a validation: not the view's
+    share = 1.0 - 2000 * 0.06 / clock[0]
+    assert len(pictures) > 10 and 0.04 < share <= 0.0505
 
 
 def test_the_camera_is_the_packages():
