@@ -1,8 +1,8 @@
 """A training step never waits for its device, nor reads a number from it: shown on the meta device.
 
-Tensors on ``meta`` have shapes and no numbers. A step that reads one, as ``.item()``, ``bool``, ``nonzero`` and
-boolean indices do, fails there; so does most of what mixes devices. A dispatch mode sees the rest: blocking
-copies from the host, and kernels with tensors of two devices.
+Tensors on ``meta`` have shapes and no numbers. A step that reads one, as ``.item()``, ``bool``, ``nonzero``
+and boolean indices do, fails there; so does most of what mixes devices. A dispatch mode sees the rest:
+blocking copies from the host, and kernels with tensors of two devices.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from dreamfusion_pl.run_folder import layout
 
-# Metrics that are shown. Lightning's own way, prog_bar=True, reads them in every step, which waits for the device.
+# What is shown. Lightning's own way, prog_bar=True, reads them in every step, which waits for the device.
 SHOWN = ("loss", "train/loss", "train/object", "train/color")
 
 
