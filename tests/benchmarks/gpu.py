@@ -30,10 +30,10 @@ from tables import table
 
 HERE = Path(__file__).resolve().parent
 SHARES = {  # of the time that is left, relative to those of the stages that follow
-    "default_fit": 0.14,
-    "stable_diffusion": 0.36,
-    "together": 0.12,
-    "denoiser": 0.2,
+    "default_fit": 0.2,
+    "stable_diffusion": 0.34,
+    "together": 0.1,
+    "denoiser": 0.18,
     "regime": 0.18,
 }
 FILES = ("rows.jsonl", "log.txt", "gpu.json", "gpu.md", "default_fit.png", "regime.png")
@@ -125,9 +125,9 @@ def machine() -> dict[str, Any]:
 
 
 def note(out: Path, row: dict[str, Any]) -> None:
-    """Append a row."""
+    """Append a row, after one that a stage may have left unfinished."""
     with (out / "rows.jsonl").open("a", encoding="utf-8") as file:
-        file.write(json.dumps(row) + "\n")
+        file.write("\n" + json.dumps(row) + "\n")
 
 
 def rows_of(out: Path) -> list[dict[str, Any]]:
@@ -160,8 +160,6 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
             os.killpg(process.pid, number)
         with suppress(subprocess.TimeoutExpired):
             process.wait(GRACE)
-            if number == signal.SIGTERM:
-                continue
 
 
 def _end(number: int, frame: FrameType | None) -> None:

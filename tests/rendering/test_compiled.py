@@ -60,6 +60,9 @@ def rendered(model, views, progress, compiled, views_at_once=0):
 
 
 @pytest.mark.parametrize(("regime", "words"), [("default", SMALL), ("paper", PAPER)])
+@pytest.mark.skipif(
+    torch.__version__ < "2.13", reason="before torch 2.13 a scene that depends on progress is compiled again"
+)
 def test_it_renders_the_same_and_is_compiled_for_all_of_training(regime, words):
     model, data = build(regime, *words)
     for step, progress in enumerate((0.0, 0.1, 0.37, 0.99)):

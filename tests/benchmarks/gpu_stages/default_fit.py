@@ -35,7 +35,7 @@ def tiny_fit(stage: Stage) -> tuple[str, ...]:
     return (f"--config={file}", *TINY_SCENE, "--data.num_val_views=2")
 
 
-def fitted(stage: Stage, words: list[str]) -> dict[str, Any]:
+def fitted(stage: Stage, words: list[str], judged: bool = True) -> dict[str, Any]:
     """Run a whole fit and judge its object; the last preview goes to the stage's results."""
     begin, folder = time.monotonic(), stage.scratch / f"{stage.name}_{time.monotonic_ns()}"
     where = [f"--trainer.logger.init_args.save_dir={folder}", "--trainer.logger.init_args.name="]
@@ -43,11 +43,13 @@ def fitted(stage: Stage, words: list[str]) -> dict[str, Any]:
     seconds = time.monotonic() - begin
     (place,) = [path.parent for path in folder.glob("**/status.json")]
     show(place, stage)
-    status, found = read_status(place), judge_result(place)
+    status = read_status(place)
+    columns = {"device": status["device"], "steps": status["step"], "seconds": round(seconds, 1)}
+    if not judged:
+        return columns
+    found = judge_result(place)
     return {
-        "device": status["device"],
-        "steps": status["step"],
-        "seconds": round(seconds, 1),
+        **columns,
         "IoU": round(found.iou, 3),
         "named": round(found.named, 3),
         "object": bool(found.object),
