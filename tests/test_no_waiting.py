@@ -161,6 +161,9 @@ def test_the_default_step_does_not_wait(monkeypatch, tmp_path):
 def test_the_step_of_an_overlay_does_not_wait(name, monkeypatch, tmp_path):
     folder = save_tiny_family(name, tmp_path / "tiny")
     words = [f"--model.prior.model={folder}", "--model.prior.resolution=8", "--model.prior.dtype=float32"]
+    if name == "stable_diffusion_xl":
+        words += ["--model.prompts.view_embedding=interpolated", "--model.prompts.perp_neg=PerpNeg"]
+        words += ["--model.prompts.directions=4"]
     steps_on_meta(*build(name, *SMALL, *words), monkeypatch, tmp_path)
 
 

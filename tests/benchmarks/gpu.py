@@ -67,10 +67,12 @@ def campaign(names: list[str], out: Path, scratch: Path, seconds: float, tiny: b
         left = end - time.monotonic()
         following = sum(SHARES.get(name, 0.1) for names in groups[i:] for name in names)
         limit = left * sum(SHARES.get(name, 0.1) for name in group) / following
-        problem = run_stage(group, out, scratch, limit, tiny) if limit > 1.0 else "no time left"
-        if problem is not None:
-            note(out, {"stage": " ".join(group), "what": "the stage", "result": problem})
-        write_tables(out, facts)
+        try:
+            problem = run_stage(group, out, scratch, limit, tiny) if limit > 1.0 else "no time left"
+            if problem is not None:
+                note(out, {"stage": " ".join(group), "what": "the stage", "result": problem})
+        finally:  # also when the campaign itself is ended
+            write_tables(out, facts)
 
 
 def run_stage(names: list[str], out: Path, scratch: Path, limit: float, tiny: bool) -> str | None:

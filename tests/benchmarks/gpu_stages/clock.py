@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 
+from dreamfusion_pl.algorithm import DreamFusion
+from dreamfusion_pl.diffusion.families.pretrained import PretrainedPrior
 from dreamfusion_pl.runs import RunCommand
 from gpu_stages.stage import Stage
 
@@ -43,6 +45,9 @@ class Clock(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.device, self._start = pl_module.device, time.perf_counter()
+        prior = pl_module.prior if isinstance(pl_module, DreamFusion) else None
+        network = prior._network if isinstance(prior, PretrainedPrior) else None
+        self.is_compiled = network is not None and network._compiled_call_impl is not None
 
     def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
         if self.waits and self.device.type == "cuda" and trainer.global_step in WATCHED:
@@ -117,6 +122,9 @@ def timed(stage: Stage, words: list[str], seconds: float = 6.0, waits: bool = Fa
         words: arguments of ``fit``.
         seconds: how long to measure.
         waits: whether to count what waits for the GPU.
+
+    Raises:
+        RuntimeError: the network was to be compiled and is not.
     """
     clock = Clock(seconds, 2, 2, waits) if stage.tiny else Clock(seconds, 24, 16, waits)
     if stage.tiny:
@@ -130,4 +138,6 @@ def timed(stage: Stage, words: list[str], seconds: float = 6.0, waits: bool = Fa
         torch.cuda.reset_peak_memory_stats()
     with suppress(EnoughError):
         RunCommand("fit", [*words, here], prepare)
+    if any(word.startswith("--model.prior.compile=") for word in words) and not clock.is_compiled:
+        raise RuntimeError("torch.compile does not work here, see log.txt")
     return {"device": clock.device.type, **clock.columns()}

@@ -78,7 +78,8 @@ class Stage(NamedTuple):
         return found
 
     def _clean_up(self) -> None:
-        torch._dynamo.reset()
+        if not self.tiny:
+            torch._dynamo.reset()  # a second shape would be compiled for any shape
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
