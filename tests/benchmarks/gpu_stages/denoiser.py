@@ -19,7 +19,7 @@ from gpu_stages.clock import timed
 from gpu_stages.stage import Stage
 
 BATCHES = (32, 128, 512)
-WRITING = 15.0  # seconds kept for the end of training
+STARTING, WRITING = 8.0, 15.0  # seconds kept for the begin and the end of training
 
 
 class Until(Callback):
@@ -34,7 +34,7 @@ class Until(Callback):
 
 def run(stage: Stage) -> None:
     """Throughput by batch size, then training at the fastest."""
-    count, begin = 4 if stage.tiny else 8000, time.monotonic()
+    count, begin = 4 if stage.tiny else 4000 if stage.left < 240.0 else 20_000, time.monotonic()
     words = ["--config=denoiser.yaml", f"--data.count={count}", f"--data.cache_dir={stage.scratch}"]
     if stage.tiny:
         words += ["--model.sample_every=0", "--model.channels=[32, 64, 64, 64]", "--trainer.precision=32"]
@@ -65,17 +65,16 @@ def traced(stage: Stage, count: int, begin: float) -> dict[str, Any]:
 
 def trained(stage: Stage, words: list[str], batch: int, rate: float) -> dict[str, Any]:
     """Train the embedded prior further until shortly before the deadline; keep its weights."""
-    seconds = stage.left - WRITING
-    steps = 2 if stage.tiny else max(int(0.85 * rate * seconds), 10)
+    steps = 2 if stage.tiny else max(int(0.85 * rate * (stage.left - WRITING - STARTING)), 10)
     folder, losses = stage.scratch / "denoiser", list[float]()
     begin = [] if stage.tiny else ["--model.initial=builtin", "--model.warmup_steps=20"]
 
     def prepare(model: LightningModule, trainer: Trainer) -> None:
-        trainer.callbacks.append(Until(time.time() + seconds))
+        trainer.callbacks.append(Until(stage.deadline - WRITING))
         trainer.callbacks.append(Note(losses))
 
     where = [f"--model.output={folder}", f"--trainer.logger.init_args.save_dir={stage.scratch}"]
-    size = [f"--data.batch_size={batch}", f"--trainer.max_steps={steps}", "--trainer.log_every_n_steps=1"]
+    size = [f"--data.batch_size={batch}", f"--trainer.max_steps={steps}"]
     start = time.monotonic()
     RunCommand("fit", [*words, *size, *begin, *where], prepare)
     took = time.monotonic() - start
