@@ -125,7 +125,7 @@ class DreamFusion(LightningModule):
         total = losses.total + losses.unit * regularizers
         terms = {"distillation": losses.surrogate, **losses.own, **parts}
         self.log_dict({f"loss/{name}": term.detach() for name, term in terms.items()})
-        self.log("loss", total.detach(), prog_bar=True)
+        self.log("loss", total.detach())  # not for Lightning's bar, which waits for it in every step
         self.log("opacity", rendering.opacity.detach().mean())
         return total
 
@@ -217,7 +217,8 @@ class DreamFusion(LightningModule):
         """Log the gradient's norm and the learning rate."""
         gradients = [parameter.grad for parameter in self.parameters() if parameter.grad is not None]
         self.log("gradient_norm", torch.nn.utils.get_total_norm(gradients))
-        self.log("learning_rate", optimizer.param_groups[0]["lr"])
+        rate = optimizer.param_groups[0]["lr"]
+        self.log("learning_rate", torch.full((), rate, device=self.device))  # a number would wait for the GPU
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Save progress, on which the scene depends, and the prompt."""
@@ -235,4 +236,6 @@ class DreamFusion(LightningModule):
     def _generator(self, stream: str, batch_idx: int, rank: int) -> torch.Generator:
         accumulated = self.trainer.accumulate_grad_batches
         step = self.trainer.global_step * accumulated + batch_idx % accumulated
-        return rng.generator(self.seed, stream, rank, step)
+        # On the CPU for a CPU and a Mac; a GPU draws its own noise and does not wait for it.
+        device = torch.device("cpu") if self.device.type in ("cpu", "mps") else self.device
+        return rng.generator(self.seed, stream, rank, step, device)

@@ -60,7 +60,7 @@ class Playground(LightningModule):
         condition = Condition(self.text(len(z)), self._condition.null.to(z.device))
         generator = rng.generator(self.seed, "distillation", self.global_rank, self.global_step)
         losses = self.distillation(z, condition, self.prior, progress, generator)
-        self.log("loss", losses.total.detach(), prog_bar=True)
+        self.log("loss", losses.total.detach())
         self.log_dict({f"loss/{name}": loss.detach() for name, loss in losses.own.items()})
         if isinstance(self.prior, ClosedFormPrior):
             self.log("log_density", self.log_density(z.detach()).mean())

@@ -104,6 +104,12 @@ def _explain(error: Exception, command: str) -> tuple[str, int] | None:
     if isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error):
         cure = "Take fewer views or samples: --data.views_per_step, --model.renderer.num_samples"
         return f"{error}\n{cure}", FAILED
+    if "grid_sampler_2d_backward is not implemented" in str(error):
+        cure = "take --model.renderer.normals surface or finite_difference"
+        return (
+            f"exact normals of planes need torch 2.13, and this is {torch.__version__}: {cure}",
+            WRONG_USAGE,
+        )
     if "loading state_dict" in str(error):
         return f"the checkpoint is of another configuration: {error}", WRONG_USAGE
     if isinstance(error, torch.distributed.DistError) or "/gloo/" in str(error):

@@ -12,7 +12,7 @@ import dreamfusion_pl
 PACKAGE = Path(dreamfusion_pl.__file__).parent
 # Ground floor first: a room may import from those before it, and from itself.
 FLOORS = [
-    {"types", "schedule", "rng", "optimizers", "atomic", "version"},
+    {"types", "schedule", "rng", "optimizers", "atomic", "version", "device"},
     {"diffusion", "scene"},
     {"diffusion.loading", "diffusion.text"},
     {"diffusion.families"},

@@ -13,6 +13,9 @@ from tqdm import tqdm
 
 from dreamfusion_pl.run_folder import layout
 
+# What is shown. Lightning's own way, prog_bar=True, reads them in every step, which waits for the device.
+SHOWN = ("loss", "train/loss", "train/object", "train/color")
+
 
 @final
 class Progress(ProgressBar):
@@ -120,7 +123,8 @@ def results(run: Path) -> list[str]:
 
 
 def _state(trainer: Trainer) -> str:
-    parts = [f"{name} {value:.4g}" for name, value in trainer.progress_bar_metrics.items()]
+    metrics = trainer.callback_metrics
+    parts = [f"{name} {float(metrics[name]):.4g}" for name in SHOWN if name in metrics]
     previews = sorted((layout.run_folder(trainer) / layout.RENDERS).glob("*.png"))
     return ", ".join([*parts, *(f"preview {path}" for path in previews[-1:])])
 

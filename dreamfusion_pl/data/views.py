@@ -248,5 +248,11 @@ class RandomViews(LightningDataModule):
         """Return the same loader as ``test_dataloader``."""
         return self.test_dataloader()
 
+    def transfer_batch_to_device(self, batch: Views, device: torch.device, dataloader_idx: int) -> Views:
+        """Move views to a device; to a GPU from pinned memory, which does not wait for earlier work."""
+        if device.type == "cuda":
+            batch = Views(*(field.pin_memory() for field in batch))
+        return Views(*(field.to(device, non_blocking=device.type == "cuda") for field in batch))
+
     def _orbit(self, azimuths_deg: Tensor, side: int) -> Views:
         return orbit(azimuths_deg, self.look_elevation_deg, self.look_distance, self.look_focal, side, side)

@@ -106,9 +106,9 @@ class ClassifierTraining(LightningModule):
         objects = torch.tensor([OBJECT_NAMES.index(item.object) for item in items], device=self.device)
         colors = torch.tensor([COLOR_NAMES.index(item.color) for item in items], device=self.device)
         loss = nn.functional.nll_loss(scores.object, objects) + nn.functional.nll_loss(scores.color, colors)
-        self.log("train/loss", loss, prog_bar=True)
-        self.log("train/object", (scores.object.argmax(-1) == objects).float().mean(), prog_bar=True)
-        self.log("train/color", (scores.color.argmax(-1) == colors).float().mean(), prog_bar=True)
+        self.log("train/loss", loss)
+        self.log("train/object", (scores.object.argmax(-1) == objects).float().mean())
+        self.log("train/color", (scores.color.argmax(-1) == colors).float().mean())
         return loss
 
     def on_fit_end(self) -> None:

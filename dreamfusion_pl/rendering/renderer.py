@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Callable
+from functools import cache, partial
 from typing import Literal, final
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from dreamfusion_pl.device.compilation import can_compile
 from dreamfusion_pl.rendering.lighting import Samples, shade_samples, shade_surface, unshaded
 from dreamfusion_pl.rendering.ray_batch import (
     RayBatch,
@@ -49,9 +51,12 @@ class Renderer(nn.Module):
             rays, nothing can grow back.
         views_at_once: views rendered in one pass; 0: all. Fewer need less memory: training then keeps only
             outputs and renders again in the backward pass, with the same gradient (gradient checkpointing).
+        compile: compile the renderer, with scene and background, with ``torch.compile``, for training; other
+            renders have many sizes and are not compiled. If there is no working compiler, a warning, and it
+            renders uncompiled.
 
     Raises:
-        ValueError: a number is out of range.
+        ValueError: a number is out of range, or what is to be compiled has no static shapes or exact normals.
     """
 
     def __init__(
@@ -63,13 +68,25 @@ class Renderer(nn.Module):
         normal_step: float = 0.02,
         skip_empty_rays: bool = False,
         views_at_once: int = 0,
+        compile: bool = False,
     ) -> None:
         super().__init__()
+        if compile and skip_empty_rays:
+            raise ValueError(
+                "a compiled renderer needs the same number of rays in every step: use compile or "
+                "skip_empty_rays, not both"
+            )
+        if compile and normals == "exact":
+            raise ValueError(
+                "torch.compile cannot differentiate twice, as exact normals need: use compile with normals "
+                "surface or finite_difference"
+            )
         at_least(1, num_samples=num_samples, num_strata=num_strata)
         at_least(0, occupancy_resolution=occupancy_resolution, views_at_once=views_at_once)
         at_least(1e-6, normal_step=normal_step)
         self.num_samples, self.num_strata, self.views_at_once = num_samples, num_strata, views_at_once
         self.normals, self.normal_step, self.skip_empty_rays = normals, normal_step, skip_empty_rays
+        self.compile_rendering = compile
         self.occupancy = OccupancyGrid(occupancy_resolution) if occupancy_resolution else None
 
     def update_occupancy(self, scene: Scene, progress: float, generator: torch.Generator) -> None:
@@ -107,16 +124,19 @@ class Renderer(nn.Module):
         Returns:
             The rendering, [B, H, W, ...].
         """
-        size = self.views_at_once
+        is_training, size = torch.is_grad_enabled(), self.views_at_once
+        compiled = self.compile_rendering and is_training and _compiles_on(views.origin.device)
+        # Not an attribute: a copy of this module would then render with the original's grid.
+        render = partial(_compiled_render() if compiled else Renderer._render, self)
         if not 0 < size < len(views.origin):
-            return self._render(scene, background, views, progress, needs_normals, skip_empty_rays)
+            return render(scene, background, views, progress, needs_normals, skip_empty_rays)
         parts = []
         for part in zip(*(field.split(size) for field in views), strict=True):
             arguments = (scene, background, Views(*part), progress, needs_normals, skip_empty_rays)
             parts.append(
-                checkpoint(self._render, *arguments, use_reentrant=False, preserve_rng_state=False)
-                if torch.is_grad_enabled()
-                else self._render(*arguments)
+                checkpoint(render, *arguments, use_reentrant=False, preserve_rng_state=False)
+                if is_training
+                else render(*arguments)
             )
         return Rendering(*map(torch.cat, zip(*parts, strict=True)))
 
@@ -225,3 +245,14 @@ class Renderer(nn.Module):
             return normal
         _, exact = exact_normals(scene, points[filled_up(seen, 1024)], progress)
         return normal.index_copy(0, seen, exact[: len(seen)])
+
+
+@cache
+def _compiled_render() -> Callable[..., Rendering]:
+    """One compiled function for all renderers of a process: those of equal settings share its code."""
+    return torch.compile(Renderer._render)
+
+
+@cache
+def _compiles_on(device: torch.device) -> bool:
+    return can_compile(device)

@@ -366,6 +366,7 @@ def test_an_opacity_that_is_no_number_is_no_lost_object(tmp_path, capsys):
         (RuntimeError("Error(s) in loading state_dict for A: size mismatch"), 2, "another configuration"),
         (RuntimeError("[/__w/gloo/pair.cc] Connection closed by peer\n"), 1, "another process of this run"),
         (OSError(28, "No space left on device"), 1, "space left"),
+        (RuntimeError("derivative for aten::grid_sampler_2d_backward is not implemented"), 2, "torch 2.13"),
     ],
 )
 def test_an_accident_is_one_message_and_a_status(capsys, error, status, said):

@@ -152,3 +152,18 @@ def test_the_turntable_of_the_default_run_has_256_pixels():
 def test_impossible_arguments(arguments):
     with pytest.raises(ValueError, match=next(iter(arguments))):
         RandomViews(**arguments)
+
+
+def test_views_go_to_a_gpu_from_pinned_memory_and_do_not_wait(monkeypatch):
+    """The calls, since there may be no GPU here."""
+    calls = []
+    views = RandomViews().draw(0, 0.0, 4)
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: calls.append("pinned") or self)
+    monkeypatch.setattr(torch.Tensor, "to", lambda self, *where, **how: calls.append((where, how)) or self)
+    device = torch.device("cuda", 0)
+    assert same(RandomViews().transfer_batch_to_device(views, device, 0), views)
+    assert calls.count("pinned") == len(views)
+    assert calls.count(((device,), {"non_blocking": True})) == len(views)
+    calls.clear()
+    assert same(RandomViews().transfer_batch_to_device(views, torch.device("cpu"), 0), views)
+    assert "pinned" not in calls

@@ -71,11 +71,15 @@ class LatentEncoder:
                 part.to(device=device, dtype=dtype, memory_format=layout)
         return self
 
-    def compile(self) -> None:
-        """Compile the encoders; compilation happens at the first call."""
+    def compile(self, mode: str | None = None) -> None:
+        """Compile the encoders; compilation happens at the first call.
+
+        Args:
+            mode: mode of ``torch.compile`` without CUDA graphs; None: its default.
+        """
         for part in (self._vae, self._tiny):
             if part is not None:
-                part.encoder.compile()
+                part.encoder.compile(mode=mode)
 
     def __call__(self, pixels: Tensor, progress: float) -> Tensor:
         """Encode pixels [B, 3, H, W] in [-1, 1] to z [B, C, H / factor, W / factor]."""

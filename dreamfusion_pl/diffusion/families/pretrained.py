@@ -8,9 +8,9 @@ from typing import Any, Self, final
 import torch
 from torch import Tensor
 
+from dreamfusion_pl.device.compilation import Compilation, can_compile, checked, mode_of
 from dreamfusion_pl.diffusion.families.adapter import Adapter
 from dreamfusion_pl.diffusion.families.autoencoder import LatentEncoder
-from dreamfusion_pl.diffusion.families.compilation import can_compile
 from dreamfusion_pl.diffusion.families.deepfloyd import IFAdapter
 from dreamfusion_pl.diffusion.families.flux import FluxAdapter
 from dreamfusion_pl.diffusion.families.offload import Offloaded
@@ -70,7 +70,9 @@ class PretrainedPrior(DiffusionPrior):
             float16 on GPUs that are made for it (T4, V100), else float32. With float16, an autoencoder that
             would overflow stays float32.
         channels_last: use the channels-last memory format, which is faster on CPUs and tensor cores.
-        compile: compile network and autoencoder with ``torch.compile`` when they are moved to a device. If
+        compile: compile network and autoencoder with ``torch.compile`` when they are moved to a device: true,
+            or one of its modes ``reduce-overhead`` and ``max-autotune``, in which a GPU replays the network
+            as CUDA graphs. The autoencoder has none: its activations are kept while the network runs. If
             there is no working compiler, the run continues uncompiled, with a warning.
         offload: keep the network in host memory and copy it to the device for every call. Saves GPU memory
             and costs the time of the copy; useless on a CPU.
@@ -97,14 +99,14 @@ class PretrainedPrior(DiffusionPrior):
         embeddings: str | None = None,
         dtype: Precision = "auto",
         channels_last: bool = True,
-        compile: bool = False,
+        compile: Compilation = False,
         offload: bool = False,
         resolution: int = 0,
         autoencoder: str | None = None,
         autoencoder_until: float = 1.0,
         embedded_guidance: float = 3.5,
     ) -> None:
-        if compile and offload:
+        if checked(compile) and offload:
             raise ValueError("a compiled network stays on the device: use compile or offload, not both")
         cpu = torch.device("cpu")
         self._dtype_name, self._dtype = dtype, resolve_dtype(dtype, cpu)
@@ -125,7 +127,9 @@ class PretrainedPrior(DiffusionPrior):
         self._encoder = _latent_encoder(pipeline, source, autoencoder, autoencoder_until, self._dtype)
         self.schedule, self.channels = self._adapter.schedule, self._adapter.channels
         self.resolution = self._adapter.resolution
-        self._network, self._offload, self._is_to_compile = self._adapter.network, offload, compile
+        self._network, self._offload = self._adapter.network, offload
+        self._compilation, self._is_to_compile = compile, compile is not False
+        self._has_graphs = False  # whether the network's output is in memory that its next call overwrites
         self._move(cpu)
 
     def to(self, device: torch.device | str) -> Self:
@@ -141,9 +145,10 @@ class PretrainedPrior(DiffusionPrior):
         if self._offload and device.type == "cpu":
             warnings.warn("offload is of no use on a CPU: the network is in host memory", stacklevel=2)
         if self._is_to_compile and can_compile(device):
-            self._network.compile()
+            self._network.compile(mode=mode_of(self._compilation))
+            self._has_graphs = self._compilation is not True
             if self._encoder is not None:
-                self._encoder.compile()
+                self._encoder.compile(mode_of(self._compilation, graphs=False))
         self._is_to_compile = False
         return self
 
@@ -192,7 +197,8 @@ class PretrainedPrior(DiffusionPrior):
         def call(z: Tensor) -> Tensor:
             sample = z.to(self._dtype).contiguous(memory_format=self._layout)
             output = self._adapter.call(sample, timestep, text)
-            return output[:, : self.channels].to(z.dtype)  # the rest is a learned variance
+            # The rest is a learned variance.
+            return output[:, : self.channels].to(z.dtype, copy=self._has_graphs)
 
         is_half = self._dtype == torch.float16
         prediction = with_scaled_gradient(call, z_t) if is_half else call(z_t)

@@ -163,7 +163,7 @@ class DenoiserTraining(LightningModule):
         loss = diffusion + self.variance_weight * bits + self.words_weight * words
         parts = {"diffusion": diffusion, "v_mse": mse.mean(), "bits": bits, "words": words}
         self.log_dict({f"train/{name}": value for name, value in parts.items()})
-        self.log("train/loss", loss, prog_bar=True)
+        self.log("train/loss", loss)
         return loss
 
     def configure_optimizers(self) -> OptimizerLRScheduler:

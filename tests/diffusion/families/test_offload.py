@@ -7,7 +7,7 @@ import pytest
 import torch
 from tiny_families import FAMILIES, save_tiny_family, tiny_autoencoder
 
-from dreamfusion_pl.diffusion.families import compilation
+from dreamfusion_pl.device import compilation
 from dreamfusion_pl.diffusion.families.offload import Offloaded
 from dreamfusion_pl.diffusion.families.pretrained import PretrainedPrior
 
@@ -103,3 +103,36 @@ def test_a_missing_compiler_is_noticed(monkeypatch, tmp_path):
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     with pytest.warns(UserWarning, match="torch.compile does not work.*C.. compiler"):
         assert not compilation.can_compile(torch.device("cpu"))
+
+
+@pytest.mark.parametrize("mode", ["reduce-overhead", "max-autotune"])
+def test_a_mode_of_compilation_reaches_the_network_and_its_output_is_a_copy(mode, tmp_path, monkeypatch):
+    """CUDA graphs overwrite the network's output in its next call; the autoencoder gets none."""
+    modes = []
+
+    def compiled(function=None, mode=None, **_):
+        modes.append(mode)
+        return function
+
+    folder = save_tiny_family("stable_diffusion", tmp_path / "tiny")
+    monkeypatch.setattr(torch, "compile", compiled)
+    prior = prior_of(folder, compile=mode).to("cpu")
+    assert modes == [None, mode, "max-autotune-no-cudagraphs" if mode == "max-autotune" else None]
+    memory = torch.zeros(1)
+
+    def call(z, *_):
+        nonlocal memory
+        memory = z + 1.0
+        return memory
+
+    monkeypatch.setattr(prior._adapter, "call", call)
+    first = prior.predict(*question(prior))
+    before = first.clone()
+    memory.fill_(7.0)
+    torch.testing.assert_close(first, before)
+
+
+@pytest.mark.parametrize("compile", ["fast", 1, None, "true"])
+def test_another_mode_of_compilation_is_refused(compile):
+    with pytest.raises(ValueError, match="reduce-overhead or max-autotune"):
+        PretrainedPrior(compile=compile)

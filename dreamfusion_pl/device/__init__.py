@@ -1,0 +1,1 @@
+"""What depends on the device that a fit runs on."""

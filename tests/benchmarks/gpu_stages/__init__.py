@@ -1,0 +1,1 @@
+"""The stages of the GPU campaign (``gpu.py``), a file each."""
