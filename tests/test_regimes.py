@@ -53,7 +53,7 @@ def test_the_first_pictures_show_an_object_with_space_around_it(regime):
 @pytest.mark.parametrize("regime", REGIMES)
 def test_the_whole_initial_object_is_in_every_preview_and_turntable(regime):
     model, data = started(regime)
-    data.look_resolution, data.num_test_views = 24, 4
+    data.look_resolution, data.turntable_resolution, data.num_test_views = 24, 24, 4
     for views in (*data.val_dataloader(), *data.test_dataloader()):
         opacity = opacities(model, views)
         assert opacity.amax() > 0.8
