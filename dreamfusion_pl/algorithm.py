@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, final
+from typing import Any, final
 
 import torch
 from pytorch_lightning import LightningModule
@@ -11,6 +11,7 @@ from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
 from dreamfusion_pl import rng
+from dreamfusion_pl.device.matmul import MatmulPrecision, matmul_precision
 from dreamfusion_pl.diffusion.encoded_colors import encoded_colors
 from dreamfusion_pl.diffusion.prior import DiffusionPrior
 from dreamfusion_pl.diffusion.text.prompts import ViewDependentPrompts
@@ -46,7 +47,7 @@ class DreamFusion(LightningModule):
             Needs a scene with ``latents``; 0 for other scenes.
         seed: seed of all random draws of the distillation.
         schedule_steps: steps in which progress goes from 0 to 1, where it stays; None: all of training.
-        matmul_precision: of float32 matrix products while training, as in
+        matmul_precision: of float32 matrix products in a training step, as in
             ``torch.set_float32_matmul_precision``. "medium" computes them from bfloat16 factors with float32
             sums: faster where there is hardware for it, and meant for scenes that are large networks. None
             leaves the setting of the process, "highest" by default.
@@ -75,7 +76,7 @@ class DreamFusion(LightningModule):
         latent_until: float = 0.0,
         seed: int = 0,
         schedule_steps: int | None = None,
-        matmul_precision: Literal["highest", "high", "medium"] | None = None,
+        matmul_precision: MatmulPrecision | None = None,
     ) -> None:
         super().__init__()
         if learning_rate <= 0.0 or occupancy_interval < 1:
@@ -106,7 +107,7 @@ class DreamFusion(LightningModule):
         self.make_optimizer = optimizer
         self.occupancy_interval, self.latent_until, self.seed = occupancy_interval, latent_until, seed
         self.progress, self.schedule_steps = 0.0, check_steps(schedule_steps)
-        self.matmul_precision, self._precision_before = matmul_precision, "highest"
+        self.matmul_precision = matmul_precision
 
     def forward(self, views: Views, needs_normals: bool = True, skip_empty_rays: bool = False) -> Rendering:
         """Render B views of the current scene, x = g(theta); the options are those of ``Renderer``."""
@@ -116,6 +117,15 @@ class DreamFusion(LightningModule):
 
     def training_step(self, views: Views, batch_idx: int) -> Tensor:
         """One iteration of Algorithm 1, up to the loss."""
+        with matmul_precision(self.matmul_precision):
+            return self._loss(views, batch_idx)
+
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        """Differentiate in the precision of the step."""
+        with matmul_precision(self.matmul_precision):
+            super().backward(loss, *args, **kwargs)
+
+    def _loss(self, views: Views, batch_idx: int) -> Tensor:
         rendering = self(views)  # 2b  x = g(theta)
         condition = self.prompts(views)  # view-dependent y
         z = self.encode(rendering).to(rendering.rgb)  # z = x for a pixel-space prior
@@ -185,16 +195,10 @@ class DreamFusion(LightningModule):
 
     def on_fit_start(self) -> None:
         """Move the prior, which Lightning does not see, to the device; fit the colours of latents."""
-        self._precision_before = torch.get_float32_matmul_precision()
-        torch.set_float32_matmul_precision(self.matmul_precision or self._precision_before)
         self.prior.to(self.device)
         colors = self.scene.latent_colors
         if colors is not None and not colors.is_fitted:
             colors.fit(*encoded_colors(self.prior, self.device))
-
-    def on_fit_end(self) -> None:
-        """Restore the precision of matrix products, which is a setting of the process."""
-        torch.set_float32_matmul_precision(self._precision_before)
 
     def on_validation_start(self) -> None:
         """Move the prior to the device for validation alone, if its decoder is needed for latents."""

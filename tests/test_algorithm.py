@@ -10,6 +10,7 @@ from dreamfusion_pl.callbacks.average import WeightAverage
 from dreamfusion_pl.callbacks.checkpoints import LastCheckpoints
 from dreamfusion_pl.data.orbit import orbit
 from dreamfusion_pl.data.views import RandomViews
+from dreamfusion_pl.device.matmul import matmul_precision
 
 
 def trainer(steps: int, **arguments) -> Trainer:
@@ -202,12 +203,47 @@ def test_learning_rate_follows_both_factors():
 
 
 @pytest.mark.parametrize("precision", [None, "medium"])
-def test_the_precision_of_matrix_products_is_that_of_training_alone(precision):
+def test_the_precision_of_matrix_products_is_that_of_training_steps_alone(precision, monkeypatch):
     class Watch(Callback):
-        def on_train_batch_end(self, *_):
-            seen.append(torch.get_float32_matmul_precision())
+        def on_after_backward(self, *_):
+            outside.append(torch.get_float32_matmul_precision())
 
-    seen, model = [], small_model()
-    model.matmul_precision = precision
+    class Noticed(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            inside.append(torch.get_float32_matmul_precision())
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx, gradient):
+            inside.append(torch.get_float32_matmul_precision())
+            return gradient
+
+    inside, outside, model = [], [], small_model()
+    model.matmul_precision, encode = precision, model.encode
+    monkeypatch.setattr(model, "encode", lambda rendering: Noticed.apply(encode(rendering)))
     trainer(2, callbacks=[Watch()], enable_checkpointing=False).fit(model, datamodule=views())
-    assert seen == [precision or "highest"] * 2 and torch.get_float32_matmul_precision() == "highest"
+    assert inside == [precision or "highest"] * 4 and outside == ["highest"] * 2
+
+
+def test_a_step_that_fails_leaves_the_precision_of_matrix_products(monkeypatch):
+    def fail(*_):
+        assert torch.get_float32_matmul_precision() == "medium"
+        raise ValueError("no")
+
+    model = small_model()
+    model.matmul_precision = "medium"
+    monkeypatch.setattr(model, "encode", fail)
+    with pytest.raises(ValueError, match="no"):
+        trainer(1, enable_checkpointing=False).fit(model, datamodule=views())
+    assert torch.get_float32_matmul_precision() == "highest"
+
+
+def test_computations_at_the_same_time_leave_the_precision_that_was_before_them():
+    first, second = matmul_precision("medium"), matmul_precision("high")
+    for step in (first.__enter__, second.__enter__):
+        step()
+    first.__exit__(None, None, None)
+    assert torch.get_float32_matmul_precision() == "high"
+    second.__exit__(None, None, None)
+    assert torch.get_float32_matmul_precision() == "highest"

@@ -13,7 +13,8 @@ from tqdm import tqdm
 
 from dreamfusion_pl.run_folder import layout
 
-# What is shown. Lightning's own way, prog_bar=True, reads them in every step, which waits for the device.
+# What is shown of the package's own modules. Lightning's way, prog_bar=True, is there for others; it reads a
+# number in every step, which waits for the device.
 SHOWN = ("loss", "train/loss", "train/object", "train/color")
 
 
@@ -123,8 +124,9 @@ def results(run: Path) -> list[str]:
 
 
 def _state(trainer: Trainer) -> str:
-    metrics = trainer.callback_metrics
-    parts = [f"{name} {float(metrics[name]):.4g}" for name in SHOWN if name in metrics]
+    known = trainer.callback_metrics
+    shown = {name: float(known[name]) for name in SHOWN if name in known} | trainer.progress_bar_metrics
+    parts = [f"{name} {value:.4g}" for name, value in shown.items()]
     previews = sorted((layout.run_folder(trainer) / layout.RENDERS).glob("*.png"))
     return ", ".join([*parts, *(f"preview {path}" for path in previews[-1:])])
 

@@ -15,7 +15,6 @@ from dreamfusion_pl.rendering.lighting import Samples, shade_samples, shade_surf
 from dreamfusion_pl.rendering.ray_batch import (
     RayBatch,
     Traced,
-    filled_up,
     in_parts,
     ray_batch,
     trace_in_parts,
@@ -23,7 +22,7 @@ from dreamfusion_pl.rendering.ray_batch import (
 )
 from dreamfusion_pl.rendering.rays import pixel_rays, sphere_bounds
 from dreamfusion_pl.rendering.sampling import OccupancyGrid, at_least, place_samples, uniform_samples
-from dreamfusion_pl.rendering.shading import exact_normals, finite_difference_normals
+from dreamfusion_pl.rendering.shading import exact_normals, finite_difference_normals, seen_normals
 from dreamfusion_pl.rendering.volume import accumulate, compositing_weights, over
 from dreamfusion_pl.scene.background import Background
 from dreamfusion_pl.scene.base import Scene
@@ -228,7 +227,7 @@ class Renderer(nn.Module):
         shape = distances.shape
         weights = compositing_weights(sample.density.reshape(shape), delta)
         if per_sample and normal is None:
-            normal = self._normals_where_seen(scene, flat, weights.detach().flatten() > VISIBLE, progress)
+            normal = seen_normals(scene, flat, weights.detach().flatten() > VISIBLE, progress)
         return Samples(
             points=points,
             distances=distances,
@@ -237,14 +236,6 @@ class Renderer(nn.Module):
             latent=appearance[:, 3:].reshape(*shape, appearance.shape[-1] - 3),
             normal=None if normal is None else normal.reshape(*shape, 3),
         )
-
-    def _normals_where_seen(self, scene: Scene, points: Tensor, is_seen: Tensor, progress: float) -> Tensor:
-        """Exact normals [P, 3] at the seen ones of ``points`` [P, 3], zero elsewhere."""
-        normal, seen = torch.zeros_like(points), is_seen.nonzero()[:, 0]
-        if len(seen) == 0:
-            return normal
-        _, exact = exact_normals(scene, points[filled_up(seen, 1024)], progress)
-        return normal.index_copy(0, seen, exact[: len(seen)])
 
 
 @cache

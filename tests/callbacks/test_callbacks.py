@@ -13,6 +13,7 @@ from fakes import small_model
 from pytorch_lightning import Callback, Trainer
 
 from dreamfusion_pl.callbacks import mesh as mesh_callback
+from dreamfusion_pl.callbacks import progress
 from dreamfusion_pl.callbacks.average import WeightAverage
 from dreamfusion_pl.callbacks.checkpoints import LastCheckpoints
 from dreamfusion_pl.callbacks.mesh import MeshExport
@@ -336,3 +337,10 @@ def test_the_last_checkpoint_is_there_while_the_one_before_is_kept(tmp_path, mon
     monkeypatch.setattr(os, "link", lambda *names: (_ for _ in ()).throw(OSError("no hard links")))
     keep_as(last, previous)
     assert previous.read_bytes() == b"newest" and not last.exists()
+
+
+def test_progress_shows_the_loss_and_what_other_modules_ask_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(progress.layout, "run_folder", lambda _: tmp_path)
+    metrics = {"loss": torch.tensor(2.5), "opacity": torch.tensor(0.1), "train/color": torch.tensor(0.75)}
+    trainer = SimpleNamespace(callback_metrics=metrics, progress_bar_metrics={"mine": 3.0})
+    assert progress._state(trainer) == "loss 2.5, train/color 0.75, mine 3"

@@ -99,7 +99,8 @@ def test_normals_of_samples_that_are_not_seen_are_left_out(make_views, monkeypat
         sizes.append(len(points))
         return exact(scene, points, progress)
 
-    monkeypatch.setattr(rendering, "exact_normals", counted)
+    for module in (rendering, shading):
+        monkeypatch.setattr(module, "exact_normals", counted)
     pictures, gradients = [], []
     for renderer.skip_empty_rays in (False, True):
         pictures.append(renderer(scene, SolidBackground(), views, 0.0))
