@@ -15,28 +15,13 @@ from dreamfusion_pl.metrics.solid import solid_of
 from dreamfusion_pl.rendering.renderer import Renderer
 from dreamfusion_pl.rendering.shading import exact_normals
 from dreamfusion_pl.scene.background import SolidBackground
+from dreamfusion_pl.scene.distance import SignedDistance
 from dreamfusion_pl.scene.features import Features
-from dreamfusion_pl.scene.field import Field
 from dreamfusion_pl.scene.field_scene import FieldScene
-from dreamfusion_pl.scene.initial_shape import Ball, InitialShape
+from dreamfusion_pl.scene.initial_shape import Ball
+from dreamfusion_pl.schedule import Constant
 
-BALL, BETA = 0.4, 0.01
-
-
-@final
-class LaplaceDistance(Field):
-    """Density of a signed distance: the Laplace distribution of width beta around it (VolSDF)."""
-
-    def __init__(self, shape: InitialShape) -> None:
-        super().__init__()
-        self.surface, self.empty_level, self.shape = 0.0, -1.0, shape
-
-    def level(self, raw: Tensor, points: Tensor) -> Tensor:
-        return -(raw + self.shape(points))
-
-    def density(self, level: Tensor, progress: float) -> Tensor:
-        tail = 0.5 * torch.exp(-level.abs() / BETA)
-        return torch.where(level > 0.0, 1.0 - tail, tail) / BETA
+BALL = 0.4
 
 
 @final
@@ -55,7 +40,7 @@ class NoFeatures(Features):
 @pytest.fixture
 def ball() -> FieldScene:
     """A ball of distance, gray."""
-    scene = FieldScene(NoFeatures(), LaplaceDistance(Ball(BALL)), radius=0.8)
+    scene = FieldScene(NoFeatures(), SignedDistance(Ball(BALL), width=Constant(0.01)), radius=0.8)
     torch.nn.init.zeros_(scene.head.weight)
     torch.nn.init.zeros_(scene.head.bias)
     return scene
