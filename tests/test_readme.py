@@ -41,12 +41,14 @@ def cut_short(words: list[str]) -> list[str]:
         return [*words, "--size", "16", "--views", "1"]
     if words[0] == "render":
         return [*words, "--frames", "2", "--size", "16"]
-    if words[0] != "fit" or "--print_config" in words or "--trainer.max_steps" in words:
+    if words[0] != "fit" or "--print_config" in words:
+        return words
+    if "--config" in words:
+        return [*words, *SHORT_CONFIGS[words[words.index("--config") + 1]]]
+    if "--trainer.max_steps" in words:
         return words
     if "--resume" in words:  # one step more than the two of the first fit
         return [*words, *SHORT_FIT, "--trainer.max_steps", "3"]
-    if "--config" in words:
-        return [*words, *SHORT_CONFIGS[words[words.index("--config") + 1]]]
     return [*words, *SHORT_FIT]
 
 

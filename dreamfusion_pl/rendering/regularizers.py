@@ -64,9 +64,3 @@ def orientation_loss(rendering: Rendering) -> Tensor:
 def opacity_loss(rendering: Rendering) -> Tensor:
     """Penalty on opacity, ``sqrt((sum_i w_i)^2 + 0.01)``."""
     return (rendering.opacity.square() + 0.01).sqrt().mean()
-
-
-def opacity_entropy(rendering: Rendering) -> Tensor:
-    """Binary entropy of opacity, in [0, log 2] nats: low where rays are clearly opaque or transparent."""
-    alpha = rendering.opacity.clamp(1e-4, 1.0 - 1e-4)
-    return -(alpha * alpha.log() + (1.0 - alpha) * (1.0 - alpha).log()).mean()

@@ -5,7 +5,6 @@ import torch
 
 from dreamfusion_pl.rendering.regularizers import (
     Regularizers,
-    opacity_entropy,
     opacity_loss,
     orientation_loss,
 )
@@ -56,11 +55,3 @@ def test_a_regularizer_without_a_weight_is_left_out():
 def test_opacity_by_hand():
     facing = torch.zeros(1, 1, 1, 1)
     assert opacity_loss(rendering(WEIGHTS, facing)).item() == pytest.approx(math.sqrt(0.75**2 + 0.01))
-
-
-def test_entropy_is_high_for_half_transparent_pixels_and_low_for_clear_ones():
-    facing = torch.zeros(1, 1, 1, 1)
-    half = opacity_entropy(rendering(torch.full((1, 1, 1, 1), 0.5), facing))
-    full = opacity_entropy(rendering(torch.full((1, 1, 1, 1), 1.0), facing))
-    assert half.item() == pytest.approx(math.log(2.0))
-    assert full.item() < 0.002
