@@ -175,7 +175,7 @@ FIELDS = [  # words over default.yaml, and the density bias of version 0.1: clas
         ["--config", "paper.yaml", "--model.scene=TriplaneScene", "--model.scene.blob=4"],
         ("LinearBias", 4.0, 0.6),
     ),
-    (["--config", "paper.yaml"], ("GaussianBias", 10.0, 0.2)),
+    (["--config", "paper.yaml"], ("GaussianBias", 9.0, 0.3)),
     (["--model.scene.bias", f"{BASE}.GaussianBias"], GAUSSIAN),
     (["--model.scene.bias", "GaussianBias", "--model.scene.bias.width", "0.4"], ("GaussianBias", 5.0, 0.4)),
     (["--model.scene.blob", "9", "--model.scene.bias", f"{BASE}.GaussianBias"], GAUSSIAN),

@@ -15,7 +15,7 @@ from dreamfusion_pl.metrics.solid import solid_of
 from dreamfusion_pl.rendering.renderer import Renderer
 from dreamfusion_pl.rendering.shading import exact_normals
 from dreamfusion_pl.scene.background import SolidBackground
-from dreamfusion_pl.scene.distance import SignedDistance
+from dreamfusion_pl.scene.density import LaplaceDensity
 from dreamfusion_pl.scene.features import Features
 from dreamfusion_pl.scene.field_scene import FieldScene
 from dreamfusion_pl.scene.initial_shape import Ball
@@ -40,7 +40,7 @@ class NoFeatures(Features):
 @pytest.fixture
 def ball() -> FieldScene:
     """A ball of distance, gray."""
-    scene = FieldScene(NoFeatures(), SignedDistance(Ball(BALL), width=Constant(0.01)), radius=0.8)
+    scene = FieldScene(NoFeatures(), LaplaceDensity(Ball(BALL), width=Constant(0.01)), radius=0.8)
     torch.nn.init.zeros_(scene.head.weight)
     torch.nn.init.zeros_(scene.head.bias)
     return scene
