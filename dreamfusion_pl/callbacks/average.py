@@ -21,16 +21,18 @@ class WeightAverage(Callback):
     refers to, down to the processes of DDP, which cannot be copied; this one copies tensors only.
 
     Args:
-        decay: weight of the previous average in every update, in [0, 1).
+        decay: weight of the previous average in an update, in [0, 1).
+        warmup: True lowers the weight to (1 + n) / (10 + n) after n steps where that is less, so that a short
+            run does not keep its start.
 
     Raises:
         ValueError: ``decay`` is out of range.
     """
 
-    def __init__(self, decay: float = 0.95) -> None:
+    def __init__(self, decay: float = 0.95, warmup: bool = False) -> None:
         if not 0.0 <= decay < 1.0:
             raise ValueError(f"decay must be in [0, 1), got {decay}")
-        self.decay = decay
+        self.decay, self.warmup = decay, warmup
         self._average: dict[str, Tensor] = {}  # by the parameter's name; empty before the first step
         self._step = 0  # global step of the last update
 
@@ -51,12 +53,13 @@ class WeightAverage(Callback):
         if trainer.global_step == self._step:
             return
         self._step = trainer.global_step
+        decay = min(self.decay, (1 + self._step) / (10 + self._step)) if self.warmup else self.decay
         current = _parameters(pl_module)
         if not self._average:
             self._average = {name: value.clone() for name, value in current.items()}
         for name, value in current.items():
             average = self._average[name]
-            average.lerp_(torch.where(value.isfinite(), value, average), 1.0 - self.decay)
+            average.lerp_(torch.where(value.isfinite(), value, average), 1.0 - decay)
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Swap the average in."""

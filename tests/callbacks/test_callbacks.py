@@ -87,6 +87,23 @@ def test_previews_show_averaged_weights(tmp_path):
     assert (tmp_path / layout.RENDERS / "step_000004.png").exists()
 
 
+def test_the_average_is_that_of_a_loop_and_forgets_the_start_of_a_short_run(tmp_path):
+    class Watch(Callback):
+        history: list[torch.Tensor] = []
+
+        def on_train_batch_end(self, trainer, pl_module, *_):
+            self.history.append(pl_module.scene.head.weight.detach().clone())
+
+    watch, average = Watch(), WeightAverage(decay=0.3, warmup=True)
+    model = fit(tmp_path, [average, watch], val_check_interval=100)
+    expected = watch.history[0]
+    for step, weight in enumerate(watch.history, start=1):
+        decay = min(0.3, (1 + step) / (10 + step))
+        expected = decay * expected + (1.0 - decay) * weight
+    assert len(watch.history) == 4 and (1 + 2) / (10 + 2) < 0.3 < (1 + 4) / (10 + 4)
+    torch.testing.assert_close(model.scene.head.weight.detach(), expected)
+
+
 def test_the_turntable_shows_the_scene_as_it_ended(tmp_path):
     from PIL import Image
 

@@ -94,7 +94,7 @@ def test_settings_and_metrics_are_in_the_hparams_tab(finished):
     session = content(metadata.SESSION_START_INFO_TAG).session_start_info.hparams
     assert session["prompt"].string_value == "a red ball"
     assert (session["steps"].number_value, session["seed"].number_value) == (5.0, 0.0)
-    assert session["scene"].string_value == "PlaneFeatures SoftplusDensity"
+    assert session["scene"].string_value == "PlaneFeatures LaplaceDensity"
     assert session["prior"].string_value == "ColorPrior" and session["guidance_scale"].number_value == 6.0
     assert {"learning_rate", "views_per_step", "resolution", "scene_parameters"} <= set(session)
     assert len(session) <= 12  # columns that people compare
@@ -133,7 +133,12 @@ def test_a_folder_is_used_again_for_the_same_object_only(folder, capsys):
     assert (run / "checkpoints" / "last.ckpt").exists()
     (run / "status.json").write_text(status)
     bias = "--model.scene.field.bias"
-    empty = [bias, "dreamfusion_pl.scene.density.GaussianBias", f"{bias}.strength=-99", f"{bias}.width=9"]
+    empty = [
+        "--model.scene.field=SoftplusDensity",
+        f"{bias}=GaussianBias",
+        f"{bias}.strength=-99",
+        f"{bias}.width=9",
+    ]
     assert main(["fit", *here, "--prompt", "a red ball", *empty, "--trainer.max_steps", "2"]) == 0
     assert "no mesh was written" in capsys.readouterr().err
     assert not (run / "object.glb").exists() and not (run / "object.report.json").exists()

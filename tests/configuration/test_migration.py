@@ -114,7 +114,11 @@ WORDS = [
     ),
     (["--model.perp_neg={}", "--model.perp_neg", "null"], ("prompts", "perp_neg"), None),
     (["--model.perp_neg={}", "--model.perp_neg=null"], ("prompts", "perp_neg"), None),
-    (["--model.opacity_weight.first=3"], ("regularizers", "opacity", "init_args", "first"), 3.0 / 7168),
+    (
+        ["--model.orientation_weight.first=3"],
+        ("regularizers", "orientation", "init_args", "first"),
+        3.0 / 7168,
+    ),
     (["--model.scene.resolution", "9"], (*FEATURES, "resolution"), 9),
     (
         ["--model.scene.blob", "9"],
@@ -163,7 +167,6 @@ def test_words_of_the_command_line(folder, capsys, words, place, value):
 GAUSSIAN, LINEAR, BLOB = ("GaussianBias", 5.0, 0.2), ("LinearBias", 10.0, 0.5), ("LinearBias", 3.0, 0.6)
 BASE, TRIPLANE, MLP = "dreamfusion_pl.scene.base", *renames.SCENES
 FIELDS = [  # words over default.yaml, and the density bias of version 0.1: class, strength, width or extent
-    ([], BLOB),
     (["--model.scene", MLP], GAUSSIAN),
     (["--model.scene", "MLPScene"], GAUSSIAN),
     (["--model.init_args.scene.class_path", MLP], GAUSSIAN),
@@ -193,7 +196,8 @@ FIELDS = [  # words over default.yaml, and the density bias of version 0.1: clas
     (["--config", "gauss.yaml"], ("GaussianBias", 5.0, 0.4)),
     (["--config", "gauss.yaml", "--config", "mlp.yaml"], GAUSSIAN),
     (["--config", "gaussian_mlp.yaml", "--model.scene.bias", f"{BASE}.LinearBias"], LINEAR),
-    (["--config", "stable_diffusion.yaml", "--model.scene.blob", "7"], ("LinearBias", 7.0, 0.5)),
+    (["--config", "stable_diffusion.yaml", "--model.scene.blob", "7"], ("LinearBias", 7.0, 0.6)),
+    (["--model.scene.blob", "7"], ("LinearBias", 7.0, 0.6)),
 ]
 FILES = {
     "null.yaml": f"model: {{init_args: {{scene: {{class_path: {MLP}, init_args: {{bias: null}}}}}}}}",

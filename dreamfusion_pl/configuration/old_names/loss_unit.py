@@ -11,6 +11,7 @@ class Below(NamedTuple):
     """What lower layers of a configuration say that the meaning of old names depends on."""
 
     features: str | None = None  # class of the scene's features; None: there are none
+    field: str | None = None  # class of the scene's field; None: there is none
     side: int = 32  # height of the prior's pictures or latents; the embedded prior has 32
     guidance_scale: float = 6.0  # omega
 
@@ -33,6 +34,7 @@ def below(tree: Tree, known: Below) -> Below:
         side = 32
     return Below(
         _part(tree, "scene", "init_args", "features", "class_path") or known.features,
+        _part(tree, "scene", "init_args", "field", "class_path") or known.field,
         side if isinstance(side, int) else known.side,
         _number(_part(tree, "distillation", "init_args", "guidance_scale"), known.guidance_scale),
     )

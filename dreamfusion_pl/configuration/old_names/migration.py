@@ -83,7 +83,7 @@ def update_words(words: list[str], known: Below = DEFAULT) -> tuple[list[str], d
         else:
             updated.append(_update_word(word, used))
     if scene:
-        scene = update_scene(update_classes(scene, used), known.features, used)
+        scene = update_scene(update_classes(scene, used), known, used)
         updated += [f"--model.scene{name}={value}" for name, value in flags(scene)]
     return updated, used
 
@@ -132,7 +132,7 @@ def _update_word(word: str, used: dict[str, str]) -> str:
 
 def _update_arguments(arguments: Tree, known: Below, used: dict[str, str]) -> None:
     if "scene" in arguments:
-        arguments["scene"] = update_scene(arguments["scene"], known.features, used)
+        arguments["scene"] = update_scene(arguments["scene"], known, used)
     unit = below({"model": {"init_args": arguments}}, known).unit
     for old in renames.WEIGHTED:
         if old in arguments:

@@ -85,6 +85,10 @@ SCENES = {  # an old scene class, and the features and field that replace it
         "dreamfusion_pl.scene.density.ExponentialDensity",
     ),
 }
+DEFAULT_FIELD: dict[str, Any] = {  # that of default.yaml
+    "shape": {"class_path": BALL, "init_args": {"radius": 0.6}},
+    "bias": {"class_path": "dreamfusion_pl.scene.density.LinearBias", "init_args": {"strength": 3.0}},
+}
 WEIGHTS = {  # prefixes of tensor names in a checkpoint
     "scene.planes": "scene.features.planes",
     "scene.hidden.": "scene.features.hidden.",

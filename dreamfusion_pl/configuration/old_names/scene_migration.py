@@ -10,8 +10,10 @@ from typing import Any
 import yaml
 
 from dreamfusion_pl.configuration.old_names import renames
+from dreamfusion_pl.configuration.old_names.loss_unit import Below
 
 Tree = dict[str, Any]
+_FIELD_OF = dict(renames.SCENES.values())  # by the class of the features
 
 
 def update_classes(value: Any, used: dict[str, str]) -> Any:
@@ -26,11 +28,11 @@ def update_classes(value: Any, used: dict[str, str]) -> Any:
     return value
 
 
-def update_scene(scene: Any, features: str | None, used: dict[str, str]) -> Any:
+def update_scene(scene: Any, known: Below, used: dict[str, str]) -> Any:
     """A scene in today's names.
 
     An old scene's class, and a bias with a class, had defaults that today's layers below must not replace:
-    they are written out.
+    they are written out. So is the field itself where the layers below have one without a bias.
     """
     scene = {"class_path": scene} if isinstance(scene, str) else scene
     if not isinstance(scene, dict):
@@ -46,8 +48,14 @@ def update_scene(scene: Any, features: str | None, used: dict[str, str]) -> Any:
         parts = {part: {"class_path": path} for part, path in zip(parts, renames.SCENES[old], strict=True)}
     used |= {f"model.scene.{key}": f"model.{renames.ARGUMENTS[f'scene.{key}']}" for key in moved}
     bias, blob = arguments.pop("bias", None), arguments.pop("blob", None)
-    is_new = bool(old) and parts["features"]["class_path"] != features
-    parts["field"]["init_args"] = _field_arguments(bias, blob, parts["features"].get("class_path"), is_new)
+    defaults: Tree = {}
+    field = _FIELD_OF.get(known.features or "")
+    if old and parts["features"]["class_path"] != known.features:
+        defaults = renames.FIELDS[parts["features"]["class_path"]]
+    elif field and (old or bias or blob is not None) and known.field not in _FIELD_OF.values():
+        defaults = renames.DEFAULT_FIELD
+        parts["field"]["class_path"] = field
+    parts["field"]["init_args"] = _field_arguments(bias, blob, defaults)
     kept: Tree = {}
     for key, value in arguments.items():
         if key in moved:
@@ -63,15 +71,8 @@ def update_scene(scene: Any, features: str | None, used: dict[str, str]) -> Any:
     return {**scene, **({"class_path": renames.FIELD_SCENE} if old else {}), "init_args": kept}
 
 
-def _field_arguments(bias: Any, blob: Any, features: str | None, is_new: bool) -> Tree:
-    """The arguments of a field for an old bias or blob.
-
-    Args:
-        bias: the old argument, or None.
-        blob: the old argument, or None.
-        features: class of the features, if the scene's class was given.
-        is_new: whether the layers below have another scene, so that the class's defaults hold.
-    """
+def _field_arguments(bias: Any, blob: Any, defaults: Tree) -> Tree:
+    """The arguments of a field for an old bias or blob; without both, the defaults."""
     if isinstance(bias, str):
         bias = {"class_path": bias}
     if bias is not None and not isinstance(bias, dict):
@@ -83,7 +84,7 @@ def _field_arguments(bias: Any, blob: Any, features: str | None, is_new: bool) -
         extent = arguments.pop("extent", None)
         named = {"class_path": path} if path else {}
         return {"bias": {**named, "init_args": arguments}, **({"shape": _ball(extent)} if extent else {})}
-    field: Tree = copy.deepcopy(renames.FIELDS.get(features or "", {})) if is_new else {}
+    field = copy.deepcopy(defaults)
     if blob is not None:
         field.setdefault("bias", {}).setdefault("init_args", {})["strength"] = blob
     return field
@@ -102,7 +103,7 @@ def is_old_scene(value: str) -> bool:
     except yaml.YAMLError:
         return False  # the parser says what is wrong with it
     used: dict[str, str] = {}
-    update_scene(update_classes(tree, used), None, used)
+    update_scene(update_classes(tree, used), Below(), used)
     return bool(used)
 
 
