@@ -27,8 +27,11 @@ SHORT_CONFIGS = {
     "denoiser.yaml": [*SHORT_TRAINING, "--model.sample_every", "0"],
     "classifier.yaml": SHORT_TRAINING,
     "playground.yaml": ["--trainer.max_steps", "2"],
-    # The paper's network takes minutes with many samples.
-    "paper.yaml": [*SHORT_FIT, "--data.resolution", "8", "--model.renderer.num_samples", "8"],
+    # The paper's network takes minutes with many samples and pixels.
+    "paper.yaml": [
+        *SHORT_FIT,
+        *("--data.resolution", "8", "--data.turntable_resolution", "16", "--model.renderer.num_samples", "8"),
+    ],
 }
 
 
@@ -45,8 +48,8 @@ def cut_short(words: list[str]) -> list[str]:
         return words
     if "--config" in words:
         return [*words, *SHORT_CONFIGS[words[words.index("--config") + 1]]]
-    if "--trainer.max_steps" in words:
-        return words
+    if "--trainer.max_steps" in words:  # nothing is cut but the film
+        return [*words, "--data.num_test_views", "4"]
     if "--resume" in words:  # one step more than the two of the first fit
         return [*words, *SHORT_FIT, "--trainer.max_steps", "3"]
     return [*words, *SHORT_FIT]
