@@ -1,4 +1,4 @@
-"""The README's picture: finished runs from four sides, two runs a row.
+"""The README's picture: the meshes of finished runs from four sides, shaded, two runs a row.
 
 python tests/benchmarks/gallery.py RUN... --out docs/objects.png
 """
@@ -10,26 +10,49 @@ from pathlib import Path
 
 import torch
 from PIL import Image
+from torch import Tensor
 
 from dreamfusion_pl.data.orbit import orbit
 from dreamfusion_pl.evaluation.finished_runs import load
+from dreamfusion_pl.export.asset import Asset, make_asset
+from dreamfusion_pl.export.texture.raster import render_surface
+from dreamfusion_pl.types import Views
+
+AZIMUTHS, SAMPLES = [20.0, 110.0, 200.0, 290.0], 3  # degrees; samples along a pixel's side
+LIGHT, AMBIENT = torch.tensor([-0.4, 0.7, 0.6]), 0.5  # towards the light: right, up and back of the camera
+
+
+def strip(asset: Asset, size: int) -> Tensor:
+    """The mesh from four sides, [H, 4 W, 3] in [0, 1]."""
+    views = orbit(AZIMUTHS, 15.0, 1.8, 1.2, SAMPLES * size, SAMPLES * size)
+    pictures = []
+    for index in range(len(AZIMUTHS)):
+        view = Views(*(field[index : index + 1] for field in views))
+        albedo, covered = render_surface(asset.charts, asset.texture, view)
+        albedo = torch.where(covered[..., None], albedo * brightness(asset, view), albedo)[0]
+        pictures.append(albedo.reshape(size, SAMPLES, size, SAMPLES, 3).mean(dim=(1, 3)))
+    return torch.cat(pictures, dim=1)
+
+
+def brightness(asset: Asset, view: Views) -> Tensor:
+    """Lambertian shading with the mesh's own normals, [1, H, W, 3]: a ramp that is looked up like a texture."""
+    toward = view.rotation[0] @ (LIGHT / LIGHT.norm())
+    diffuse = (asset.charts.normals @ toward).clamp(0.0, 1.0)
+    charts = asset.charts._replace(uv=torch.stack([diffuse, torch.full_like(diffuse, 0.5)], dim=1))
+    ramp = torch.linspace(AMBIENT, 1.15, 256)[None, :, None].expand(2, 256, 3)
+    return render_surface(charts, ramp, view)[0]
 
 
 def main() -> None:
-    """Render every run and write the sheet."""
+    """Mesh and draw every run, and write the sheet."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("runs", type=Path, nargs="+")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--size", type=int, default=112)
+    parser.add_argument("--size", type=int, default=160)
     options = parser.parse_args()
-    strips = []
-    for run in options.runs:
-        model = load(run)
-        views = orbit([20.0, 110.0, 200.0, 290.0], 15.0, 1.8, 1.2, options.size, options.size)
-        with torch.no_grad():
-            strips.append(torch.cat(list(model(views, needs_normals=False).rgb), dim=1))
+    strips = [strip(make_asset(load(run).scene), options.size) for run in options.runs]
     rows = [torch.cat(strips[i : i + 2], dim=1) for i in range(0, len(strips) - 1, 2)]
     options.out.parent.mkdir(parents=True, exist_ok=True)
     sheet = torch.cat(rows).clamp(0, 1)
