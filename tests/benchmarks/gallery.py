@@ -35,7 +35,7 @@ def strip(asset: Asset, size: int) -> Tensor:
 
 
 def brightness(asset: Asset, view: Views) -> Tensor:
-    """Lambertian shading with the mesh's own normals, [1, H, W, 3]: a ramp that is looked up like a texture."""
+    """Lambertian shading with the mesh's normals, [1, H, W, 3]: a ramp that is looked up like a texture."""
     toward = view.rotation[0] @ (LIGHT / LIGHT.norm())
     diffuse = (asset.charts.normals @ toward).clamp(0.0, 1.0)
     charts = asset.charts._replace(uv=torch.stack([diffuse, torch.full_like(diffuse, 0.5)], dim=1))
