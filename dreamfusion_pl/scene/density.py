@@ -14,6 +14,7 @@ from dreamfusion_pl.scene.initial_shape import Ball, InitialShape
 from dreamfusion_pl.schedule import Linear, Schedule
 
 MAX_LOG_DENSITY = 15.0
+FARTHEST = -50.0  # exponent below which a tail is constant: products with subnormal numbers are slow on a CPU
 
 
 class DensityBias(ABC):
@@ -172,5 +173,5 @@ class LaplaceDensity(Field):
 
     def density(self, level: Tensor, progress: float) -> Tensor:
         width = self.width(progress)
-        tail = 0.5 * torch.exp(-level.abs() / width)
+        tail = 0.5 * torch.exp((level.abs() / -width).clamp_min(FARTHEST))
         return torch.where(level > 0.0, 1.0 - tail, tail) / width

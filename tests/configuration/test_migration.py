@@ -114,11 +114,7 @@ WORDS = [
     ),
     (["--model.perp_neg={}", "--model.perp_neg", "null"], ("prompts", "perp_neg"), None),
     (["--model.perp_neg={}", "--model.perp_neg=null"], ("prompts", "perp_neg"), None),
-    (
-        ["--model.orientation_weight.first=3"],
-        ("regularizers", "orientation", "init_args", "first"),
-        3.0 / 7168,
-    ),
+    (["--model.opacity_weight.first=3"], ("regularizers", "opacity", "init_args", "first"), 3.0 / 7168),
     (["--model.scene.resolution", "9"], (*FEATURES, "resolution"), 9),
     (
         ["--model.scene.blob", "9"],

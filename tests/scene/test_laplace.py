@@ -30,6 +30,15 @@ def test_derivatives_are_exact_and_finite_everywhere():
     assert gradient.isfinite().all()
 
 
+def test_gradients_far_from_the_surface_are_zero_and_not_subnormal():
+    field = LaplaceDensity(width=Constant(0.01))
+    level = torch.linspace(-2.0, 2.0, 801, requires_grad=True)
+    (gradient,) = torch.autograd.grad(field.density(level, 0.5).sum(), level)
+    smallest = torch.finfo(torch.float32).tiny
+    assert bool(((gradient == 0.0) | (gradient.abs() > smallest)).all())
+    assert bool((gradient[level.abs() < 0.45] > 0.0).all()) and not bool(gradient[level.abs() > 0.55].any())
+
+
 @pytest.mark.parametrize("wrong", [{"scale": 0.0}, {"scale": -1.0}, {"width": Constant(0.0)}])
 def test_sizes_are_positive(wrong):
     with pytest.raises(ValueError, match="must be > 0"):
