@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Self, final
 
 import torch
@@ -12,28 +13,23 @@ from dreamfusion_pl.diffusion.families.precision import with_scaled_gradient
 
 @final
 class LatentEncoder:
-    """z = scale (m - shift), where m is the mean of the autoencoder's posterior. Differentiable.
+    """z = scale (m - shift), where m is the mean of the autoencoder's posterior, or a tiny one's output.
+
+    Differentiable.
 
     An autoencoder with ``latents_mean`` and ``latents_std`` has a shift and a scale for every channel:
     z = scale (m - mean) / std, as in ``StableDiffusionXLPipeline``.
 
     Args:
-        vae: diffusers ``AutoencoderKL``.
-        tiny: diffusers ``AutoencoderTiny`` of the same latent space, or None.
+        vae: the model's own, diffusers ``AutoencoderKL`` or ``AutoencoderTiny``.
+        tiny: diffusers ``AutoencoderTiny`` of the same latent space, which stands in for ``vae``, or None.
         tiny_until: progress in [0, 1] at which encoding switches from ``tiny`` (if given) to ``vae``.
 
     Raises:
-        ValueError: ``vae`` is a tiny autoencoder, the latents differ, or ``tiny_until`` is out of range.
+        ValueError: the latents of the two differ, or ``tiny_until`` is out of range.
     """
 
     def __init__(self, vae: Any, tiny: Any = None, tiny_until: float = 1.0) -> None:
-        from diffusers import AutoencoderTiny
-
-        if isinstance(vae, AutoencoderTiny):
-            raise ValueError(
-                "the model's own autoencoder is an AutoencoderTiny, which only stands in for one: take the "
-                "model with its full autoencoder, and this one as --model.prior.autoencoder"
-            )
         self.factor = 2 ** (len(vae.config.block_out_channels) - 1)  # pixels per latent, along a side
         if not 0.0 <= tiny_until <= 1.0:
             raise ValueError(f"tiny_until is a progress in [0, 1], got {tiny_until}")
@@ -83,18 +79,16 @@ class LatentEncoder:
 
     def __call__(self, pixels: Tensor, progress: float) -> Tensor:
         """Encode pixels [B, 3, H, W] in [-1, 1] to z [B, C, H / factor, W / factor]."""
-        is_tiny = self._tiny is not None and progress < self._tiny_until
-        part, encode = (self._tiny, self._encode_tiny) if is_tiny else (self._vae, self._encode)
+        stands_in = self._tiny is not None and progress < self._tiny_until
+        part = self._tiny if stands_in else self._vae
+        encode = partial(self._encode, part)
         return with_scaled_gradient(encode, pixels) if part.dtype == torch.float16 else encode(pixels)
 
-    def _encode_tiny(self, pixels: Tensor) -> Tensor:
-        latents = self._tiny.encode(pixels.to(self._tiny.dtype), return_dict=False)[0].to(pixels.dtype)
-        config = self._tiny.config
-        return (latents - (config.shift_factor or 0.0)) * config.scaling_factor
+    def _encode(self, part: Any, pixels: Tensor) -> Tensor:
+        from diffusers import AutoencoderTiny
 
-    def _encode(self, pixels: Tensor) -> Tensor:
-        posterior = self._vae.encode(pixels.to(self._vae.dtype), return_dict=False)[0]
-        moments, config = posterior.mode().to(pixels.dtype), self._vae.config
+        found, config = part.encode(pixels.to(part.dtype), return_dict=False)[0], part.config
+        moments = (found if isinstance(part, AutoencoderTiny) else found.mode()).to(pixels.dtype)
         if self._mean is not None and self._std is not None:
             moments = (moments - self._mean.to(moments)) / self._std.to(moments)
         return (moments - (config.shift_factor or 0.0)) * config.scaling_factor

@@ -1,13 +1,11 @@
 """Training a text-to-image diffusion model from scratch: L_Diff, seed eq. 1.
 
-Text is prepared exactly as in ``IFPipeline``: lower case, padded to 77 tokens, no attention mask in the
-U-Net, and the empty prompt as the unconditional text.
+Text is prepared exactly as in the family's pipeline: lower case, padded, no attention mask in the U-Net, and
+the empty prompt as the unconditional text.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast, final
 
@@ -20,37 +18,35 @@ from torch.optim.swa_utils import AveragedModel
 
 from dreamfusion_pl.atomic import replacing
 from dreamfusion_pl.diffusion.noise import per_row
-from dreamfusion_pl.diffusion.training import pipeline_folder as pipelines
+from dreamfusion_pl.diffusion.training import folders
+from dreamfusion_pl.diffusion.training.family import PipelineFamily, in_precision, load_weights
 from dreamfusion_pl.diffusion.training.objective import (
     min_snr_weight,
     stratified_timesteps,
     variational_bound,
     words_error,
 )
+from dreamfusion_pl.diffusion.training.optimization import adamw, averaging, warmup_and_cosine
 from dreamfusion_pl.rng import generator
 from dreamfusion_pl.types import PictureBatch
 
 
 @final
 class DenoiserTraining(LightningModule):
-    """Trains a pixel-space U-Net and its text encoder, and writes them as an ``IFPipeline`` folder.
+    """Trains a U-Net and its text encoder, in pixels or latents, and writes them as a pipeline folder.
 
     Args:
+        family: networks and pipeline: ``StableDiffusionFamily`` or ``DeepFloydFamily``.
         vocabulary: the words of the captions; each becomes one token.
         output: the pipeline folder to write when training ends (averaged weights, half precision).
-        size: height and width of the images.
-        channels: widths of the U-Net's levels, finest first.
-        layers_per_block: residual blocks per level.
-        attention_size: height of the level that attends to the text.
-        text_width: width of the text embedding.
-        text_layers: layers of the text encoder.
         learning_rate: peak learning rate of AdamW.
         warmup_steps: steps of linear warm-up, multiplied by a cosine decay over all steps.
         weight_decay: AdamW's weight decay, for parameters with two or more dimensions.
         snr_cap: SNR above which w(t) decreases, see min_snr_weight.
         noisy_share: share of timesteps that are drawn from the noisiest part, see stratified_timesteps.
         noisy_from: t / T in [0, 1) where that part begins.
-        variance_weight: weight of the variational bound of the whole chain, in bits per channel.
+        variance_weight: weight of the variational bound of the whole chain, in bits per channel, where the
+            family learns a variance.
         words_weight: weight of the loss for predicting a text's words from its embedding, see words_error.
         null_fraction: fraction of captions replaced by the empty prompt, for classifier-free guidance.
         average_decay: decay of the exponential moving average of the weights.
@@ -58,7 +54,8 @@ class DenoiserTraining(LightningModule):
         sample_every: steps between sample grids; 0 disables them.
         sample_steps: denoising steps per sample.
         guidance_scale: omega of the samples: (1 + omega) eps(y) - omega eps().
-        initial: pipeline folder, or "builtin", to initialize the weights from; None: random weights.
+        initial: pipeline folder of the same family, or "builtin", to initialize the weights from; None: random
+            weights.
         seed: seed of the initial weights and of all random numbers.
 
     Raises:
@@ -68,14 +65,9 @@ class DenoiserTraining(LightningModule):
 
     def __init__(
         self,
+        family: PipelineFamily,
         vocabulary: list[str],
         output: str = "denoiser",
-        size: int = 32,
-        channels: tuple[int, ...] = (32, 64, 128, 192),
-        layers_per_block: int = 1,
-        attention_size: int = 8,
-        text_width: int = 128,
-        text_layers: int = 2,
         learning_rate: float = 1e-3,
         warmup_steps: int = 200,
         weight_decay: float = 0.01,
@@ -111,38 +103,32 @@ class DenoiserTraining(LightningModule):
         self.null_fraction = null_fraction
         self.sample_prompts, self.sample_every = sample_prompts, sample_every
         self.sample_steps, self.guidance_scale = sample_steps, guidance_scale
-        self.tokenizer = pipelines.build_tokenizer(vocabulary)
-        self.scheduler = pipelines.build_scheduler()
+        self.family = family
+        self.tokenizer, self.scheduler = family.tokenizer(vocabulary), family.scheduler()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            text_encoder = pipelines.build_text_encoder(len(self.tokenizer), text_width, text_layers)
-            unet = pipelines.build_unet(size, channels, layers_per_block, attention_size, text_width)
-        self.networks = nn.ModuleDict({"text_encoder": text_encoder, "unet": unet})
+            self.networks = family.networks(self.tokenizer)
         if initial is not None:
-            pipelines.load_weights(initial, self.tokenizer, self.networks)
-        self.average = AveragedModel(self.networks, multi_avg_fn=_averaging(average_decay))
+            load_weights(initial, family, self.tokenizer, self.networks)
+        self.average = AveragedModel(self.networks, multi_avg_fn=averaging(average_decay))
         self.average.requires_grad_(False)
         self.register_buffer("squared_alphas", self.scheduler.alphas_cumprod.clone(), persistent=False)
         self.squared_alphas: Tensor
 
     def embed(self, captions: list[str]) -> tuple[Tensor, Tensor]:
-        """Return embeddings [B, 77, D] as in ``IFPipeline``, and their words_error.
+        """Return embeddings [B, T, D] as in the family's pipeline, and their words_error.
 
         Repeated captions are embedded once.
         """
         texts = [caption.lower().strip() for caption in captions]
         row = {text: i for i, text in enumerate(dict.fromkeys(texts))}
-        limits = {"padding": "max_length", "max_length": pipelines.MAX_TOKENS, "truncation": True}
-        tokens = self.tokenizer(list(row), **limits, return_tensors="pt").to(self.device)
-        encoder = cast(pipelines.T5EncoderModel, self.networks["text_encoder"])
-        distinct = encoder(tokens.input_ids, attention_mask=tokens.attention_mask)[0]
-        table = encoder.get_input_embeddings().weight
-        error = words_error(distinct, tokens.input_ids, tokens.attention_mask, table)
-        return distinct[[row[text] for text in texts]], error
+        found = self.family.embed(self.tokenizer, self.networks["text_encoder"], list(row))
+        error = words_error(found.rows, found.tokens, found.mask, found.table)
+        return found.rows[[row[text] for text in texts]], error
 
     def training_step(self, batch: PictureBatch, _: int) -> Tensor:
-        """Return L_Diff (seed eq. 1) plus the variational bound and the loss on words."""
-        x = batch.pictures.permute(0, 3, 1, 2) * 2.0 - 1.0
+        """Return L_Diff (seed eq. 1) plus the variational bound, if there is one, and the loss on words."""
+        x = self.family.encode(batch.pictures.permute(0, 3, 1, 2) * 2.0 - 1.0)
         source = generator(self.seed, "denoising", self.global_rank, self.global_step)
         t = stratified_timesteps(len(x), len(self.squared_alphas), source, *self.timestep_law).to(x.device)
         dropped = (torch.rand(len(x), generator=source) < self.null_fraction).tolist()
@@ -153,37 +139,25 @@ class DenoiserTraining(LightningModule):
         z_t = alpha * x + sigma * eps
         text, words = self.embed(captions)
         output = self.networks["unet"](z_t, t, text, return_dict=False)[0].float()
-        v_hat, variance = output.chunk(2, dim=1)
+        v_hat = output[:, : x.shape[1]]
         error = v_hat - (alpha * eps - sigma * x)
         mse = error.square().mean(dim=(1, 2, 3))
         diffusion = (min_snr_weight(squared_alpha, self.snr_cap) * mse).mean()  # seed eq. 1
-        eps_error = (alpha * error).detach()
-        steps = variational_bound(eps_error, variance, t, self.squared_alphas)
-        bits = steps.mean() * len(self.squared_alphas)
-        loss = diffusion + self.variance_weight * bits + self.words_weight * words
-        parts = {"diffusion": diffusion, "v_mse": mse.mean(), "bits": bits, "words": words}
+        parts = {"diffusion": diffusion, "v_mse": mse.mean(), "words": words}
+        loss = diffusion + self.words_weight * words
+        if self.family.learns_variance:
+            variance, eps_error = output[:, x.shape[1] :], (alpha * error).detach()
+            steps = variational_bound(eps_error, variance, t, self.squared_alphas)
+            parts["bits"] = steps.mean() * len(self.squared_alphas)
+            loss = loss + self.variance_weight * parts["bits"]
         self.log_dict({f"train/{name}": value for name, value in parts.items()})
         self.log("train/loss", loss)
         return loss
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return AdamW with linear warm-up and cosine decay."""
-        total = float(self.trainer.estimated_stepping_batches)
-        if not math.isfinite(total):
-            raise ValueError("the learning rate needs an end: pass --trainer.max_steps")
-        parameters = list(self.networks.parameters())
-        groups = [
-            {"params": [p for p in parameters if p.ndim > 1], "weight_decay": self.weight_decay},
-            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-        ]
-        optimizer = torch.optim.AdamW(groups, lr=self.learning_rate, betas=(0.9, 0.99), foreach=True)
-
-        def factor(step: int) -> float:
-            cosine = 0.5 + 0.5 * math.cos(math.pi * min(step / total, 1.0))
-            return cosine * min((step + 1) / self.warmup_steps, 1.0)
-
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        optimizer = adamw(self.networks, self.learning_rate, self.weight_decay)
+        return warmup_and_cosine(optimizer, self.trainer, self.warmup_steps)
 
     def optimizer_step(self, *args: Any, **keywords: Any) -> None:
         """Step, then update the average at once, so that every checkpoint holds both in the same state."""
@@ -196,7 +170,7 @@ class DenoiserTraining(LightningModule):
         Raises:
             ValueError: something other than a pipeline folder is at ``output``, or it is not writable.
         """
-        pipelines.check_destination(self.output)
+        folders.check_destination(self.output, folders.PIPELINE_INDEX)
 
     def on_fit_start(self) -> None:
         """Get the run folder on every rank: ``log_dir`` synchronizes ranks, and only rank 0 draws samples."""
@@ -210,13 +184,35 @@ class DenoiserTraining(LightningModule):
     def on_fit_end(self) -> None:
         """Write the pipeline folder."""
         if self.trainer.is_global_zero:
-            folder = pipelines.save_pipeline(self.pipeline(), self.output)
-            print(f"pipeline:   {folder}", flush=True)
+            print(f"pipeline:   {self.save(self.output)}", flush=True)
 
-    def pipeline(self) -> pipelines.IFPipeline:
+    def save(self, folder: str | Path, dtype: torch.dtype = torch.float16) -> Path:
+        """Write the pipeline with the averaged weights, whole or not at all; replace an older one.
+
+        The text encoder stays in float32. It is small, and without a ``dtype`` ``from_pretrained`` loads it in
+        the stored precision, but the U-Net in float32.
+
+        Args:
+            folder: destination.
+            dtype: precision of the U-Net on disk.
+
+        Returns:
+            The folder.
+
+        Raises:
+            ValueError: the folder cannot be written.
+        """
+        parts = cast(nn.ModuleDict, self.average.module)
+        stored = nn.ModuleDict(
+            {"text_encoder": parts["text_encoder"], "unet": in_precision(cast(Any, parts["unet"]), dtype)}
+        )
+        whole = self.family.assemble(self.tokenizer, stored, self.scheduler)
+        return folders.write(folder, folders.PIPELINE_INDEX, whole.save_pretrained)
+
+    def pipeline(self) -> Any:
         """Return a pipeline with the averaged weights, which it shares."""
         parts = cast(nn.ModuleDict, self.average.module)
-        return pipelines.assemble(self.tokenizer, parts["text_encoder"], parts["unet"], self.scheduler)
+        return self.family.assemble(self.tokenizer, parts, self.scheduler)
 
     def _draw_samples(self) -> None:
         """Draw one sample per prompt, side by side, to TensorBoard and to ``samples/step_N.png``."""
@@ -228,7 +224,7 @@ class DenoiserTraining(LightningModule):
             guidance_scale=1.0 + self.guidance_scale,
             generator=generator(self.seed, "samples"),
             output_type="np",
-            clean_caption=False,
+            **self.family.sampling,
         ).images
         row = torch.cat(list(torch.as_tensor(pictures)), dim=1)
         if isinstance(self.logger, TensorBoardLogger):
@@ -236,14 +232,3 @@ class DenoiserTraining(LightningModule):
         file = self.run_folder / "samples" / f"step_{self.global_step:06d}.png"
         with replacing(file) as temporary:
             Image.fromarray((row * 255.0).round().byte().numpy()).save(temporary)
-
-
-def _averaging(decay: float) -> Callable[[Any, Any, Any], None]:
-    """Return an update rule whose decay grows to ``decay``, so that initial weights are soon forgotten."""
-
-    @torch.no_grad()
-    def update(averages: list[Tensor], values: list[Tensor], num_averaged: Tensor) -> None:
-        count = float(num_averaged)
-        torch._foreach_lerp_(averages, values, 1.0 - min(decay, (1.0 + count) / (10.0 + count)))
-
-    return update

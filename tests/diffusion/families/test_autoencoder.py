@@ -82,12 +82,19 @@ def test_an_autoencoder_that_cannot_serve_is_refused(folder, tiny, tmp_path):
         PretrainedPrior(str(folder), autoencoder=str(tmp_path))
 
 
-def test_a_model_whose_own_autoencoder_is_tiny_is_refused(tmp_path):
+def test_a_model_whose_own_autoencoder_is_tiny_works_like_its_pipeline(tmp_path):
     pipeline = tiny_family("stable_diffusion")
     pipeline.vae = tiny_autoencoder()
+    pipeline.vae.register_to_config(scaling_factor=0.7, shift_factor=0.2)
     pipeline.save_pretrained(tmp_path / "tiny")
-    with pytest.raises(ValueError, match="own autoencoder is an AutoencoderTiny.*--model.prior.autoencoder"):
-        PretrainedPrior(str(tmp_path / "tiny"))
+    prior = PretrainedPrior(str(tmp_path / "tiny"), dtype="float32")
+    rgb = torch.rand(1, 16, 16, 3)
+    z = prior.encode(rgb, 0.0)
+    with torch.no_grad():
+        latents = pipeline.vae.encode(rgb.permute(0, 3, 1, 2) * 2 - 1).latents
+        decoded = pipeline.vae.decode(latents).sample
+    torch.testing.assert_close(z, (latents - 0.2) * 0.7)
+    torch.testing.assert_close(prior.decode(z), decoded.permute(0, 2, 3, 1) * 0.5 + 0.5)
 
 
 def test_a_tiny_autoencoder_of_another_factor_is_refused():
