@@ -14,18 +14,23 @@ class Schedule(ABC):
     def __call__(self, progress: float) -> float:
         """Return the value at ``progress`` in [0, 1]."""
 
+    @property
+    def least(self) -> float:
+        """The least value: at an end, for a schedule that only rises or only falls."""
+        return min(self(0.0), self(1.0))
+
 
 def check_not_negative(**schedules: Schedule) -> None:
-    """Check that weights are never negative. All schedules here are monotonic, so the two ends are enough.
+    """Check that weights are never negative.
 
     Raises:
-        ValueError: a schedule is negative; the message has its name and its values at both ends.
+        ValueError: a schedule is negative; the message has its name, and its values at both ends.
     """
     for name, schedule in schedules.items():
-        ends = schedule(0.0), schedule(1.0)
-        if min(ends) < 0.0:
+        if schedule.least < 0.0:
             raise ValueError(
-                f"{name} must not be negative, got {ends[0]:g} at the start and {ends[1]:g} at the end"
+                f"{name} must not be negative, got {schedule(0.0):g} at the start and {schedule(1.0):g} at the "
+                f"end, at least {schedule.least:g}"
             )
 
 
@@ -103,3 +108,30 @@ class Cosine(Schedule):
     def __call__(self, progress: float) -> float:
         angle = math.pi * _fraction(progress, self.start, self.end)
         return self.last + (self.first - self.last) * 0.5 * (1.0 + math.cos(angle))
+
+
+@final
+class Steps(Schedule):
+    """Values that change at once: each holds from its progress on, until the next.
+
+    Args:
+        values: values by the progress at which they begin, such as ``{0: 32, 0.4: 64}``; one begins at 0.
+
+    Raises:
+        ValueError: none begins at 0, or a progress is outside [0, 1].
+    """
+
+    def __init__(self, values: dict[float, float]) -> None:
+        starts = sorted(values)
+        if not starts or starts[0] != 0.0 or starts[-1] > 1.0:
+            raise ValueError(
+                f"values begin at fractions of training in [0, 1], the first at 0, got {dict(values)}"
+            )
+        self.values = [(start, values[start]) for start in starts]
+
+    def __call__(self, progress: float) -> float:
+        return [value for start, value in self.values if start <= max(progress, 0.0)][-1]
+
+    @property
+    def least(self) -> float:
+        return min(value for _, value in self.values)

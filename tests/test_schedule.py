@@ -3,7 +3,7 @@ import math
 import pytest
 from fakes import small_model
 
-from dreamfusion_pl.schedule import Constant, Cosine, Linear, check_not_negative
+from dreamfusion_pl.schedule import Constant, Cosine, Linear, Steps, check_not_negative
 
 
 def test_values_by_hand():
@@ -13,6 +13,20 @@ def test_values_by_hand():
     arc = Cosine(1.0, 0.0, start=0.5)
     assert [arc(p) for p in (0.0, 0.5, 0.75, 1.0)] == pytest.approx([1.0, 1.0, 0.5, 0.0])
     assert arc(0.625) == pytest.approx(0.5 + 0.5 * math.cos(math.pi / 4))
+
+
+def test_steps_hold_from_their_progress_on():
+    steps = Steps({0.4: 64, 0: 32, 0.9: 16})
+    assert [steps(p) for p in (0.0, 0.39, 0.4, 0.89, 0.9, 1.0)] == [32, 32, 64, 64, 16, 16]
+    assert steps.least == 16
+    with pytest.raises(ValueError, match="weight must not be negative"):
+        check_not_negative(weight=Steps({0: 1, 0.2: -1, 0.5: 1}))
+
+
+@pytest.mark.parametrize("values", [{}, {0.1: 1.0}, {0.0: 1.0, 1.5: 2.0}, {-0.5: 1.0, 0.0: 2.0}])
+def test_impossible_steps_are_refused(values):
+    with pytest.raises(ValueError, match="the first at 0"):
+        Steps(values)
 
 
 @pytest.mark.parametrize("kind", [Linear, Cosine])

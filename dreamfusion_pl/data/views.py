@@ -14,12 +14,19 @@ from torch import Tensor
 from dreamfusion_pl import rng
 from dreamfusion_pl.data import cameras
 from dreamfusion_pl.data.orbit import orbit, ring
-from dreamfusion_pl.schedule import check_steps
+from dreamfusion_pl.schedule import Constant, Schedule, check_steps
 from dreamfusion_pl.types import Views
 
 
 def _uniform(count: int, limits: tuple[float, float], generator: torch.Generator) -> Tensor:
     return limits[0] + (limits[1] - limits[0]) * torch.rand(count, generator=generator)
+
+
+def _least(resolution: int | Schedule | None) -> float:
+    """Return the least number of pixels that training renders have; the prior's own are enough."""
+    if isinstance(resolution, Schedule):
+        return round(resolution.least)
+    return 1 if resolution is None else resolution
 
 
 @final
@@ -55,7 +62,8 @@ class RandomViews(LightningDataModule):
 
     Args:
         views_per_step: views B per training step and device.
-        resolution: height and width of training renders in pixels; None uses the prior's.
+        resolution: height and width of training renders in pixels, or a schedule of them, such as ``Steps``,
+            rounded to whole pixels; None uses the prior's.
         elevation_deg: range of elevations in degrees, within [-90, 90].
         azimuth_deg: range of azimuths in degrees, within [-360, 360] and at most 360 wide; 0 is the front.
         area_probability: probability of sampling elevations uniformly in area on the sphere, not in angle.
@@ -90,7 +98,7 @@ class RandomViews(LightningDataModule):
     def __init__(
         self,
         views_per_step: int = 4,
-        resolution: int | None = None,
+        resolution: int | Schedule | None = None,
         elevation_deg: tuple[float, float] = (-10.0, 90.0),
         azimuth_deg: tuple[float, float] = (0.0, 360.0),
         area_probability: float = 0.5,
@@ -124,7 +132,7 @@ class RandomViews(LightningDataModule):
             ("look_resolution", look_resolution),
             ("num_val_views", num_val_views),
             ("num_test_views", num_test_views),
-            ("resolution", 1 if resolution is None else resolution),
+            ("resolution", _least(resolution)),
             ("turntable_resolution", 1 if turntable_resolution is None else turntable_resolution),
         ]:
             if count < 1:
@@ -223,10 +231,11 @@ class RandomViews(LightningDataModule):
         """Return an endless loader of training views from the trainer's current step."""
         trainer, accumulated = self.trainer, self.trainer.accumulate_grad_batches
         resolution = self.resolution or trainer.lightning_module.prior.resolution
+        side = resolution if isinstance(resolution, Schedule) else Constant(resolution)
 
         def views(index: int) -> Views:
             progress = min(index // accumulated / (self.schedule_steps or trainer.max_steps), 1.0)
-            return self.draw(index, progress, resolution, trainer.global_rank)
+            return self.draw(index, progress, round(side(progress)), trainer.global_rank)
 
         return ViewLoader(
             views,

@@ -29,6 +29,7 @@ from dreamfusion_pl.scene.base import Scene
 from dreamfusion_pl.types import Rays, Rendering, Views
 
 Normals = Literal["exact", "finite_difference", "surface"]
+Skipping = bool | Literal["auto"]
 VISIBLE = 1e-3  # compositing weight of a sample above which its normal counts
 
 
@@ -47,7 +48,8 @@ class Renderer(nn.Module):
         normal_step: step h of finite differences, in world units.
         skip_empty_rays: whether rays that meet no occupied cell are left out, and exact normals computed only
             at samples that are seen (``VISIBLE``). It saves most of the time of a large network; along those
-            rays, nothing can grow back.
+            rays, nothing can grow back. "auto": on a CPU, and not where the renderer is compiled; a GPU gains
+            more from the same number of rays in every step.
         views_at_once: views rendered in one pass; 0: all. Fewer need less memory: training then keeps only
             outputs and renders again in the backward pass, with the same gradient (gradient checkpointing).
         compile: compile the renderer, with scene and background, with ``torch.compile``, for training; other
@@ -65,12 +67,12 @@ class Renderer(nn.Module):
         occupancy_resolution: int = 32,
         num_strata: int = 64,
         normal_step: float = 0.02,
-        skip_empty_rays: bool = False,
+        skip_empty_rays: Skipping = False,
         views_at_once: int = 0,
         compile: bool = False,
     ) -> None:
         super().__init__()
-        if compile and skip_empty_rays:
+        if compile and skip_empty_rays is True:
             raise ValueError(
                 "a compiled renderer needs the same number of rays in every step: use compile or "
                 "skip_empty_rays, not both"
@@ -155,7 +157,7 @@ class Renderer(nn.Module):
         near, far = sphere_bounds(flat, scene.radius)
         batch = ray_batch(flat, near, far, None, views)
         trace = partial(self._trace, scene, progress=progress, needs_normals=needs_normals)
-        looks, skips = not torch.is_grad_enabled(), skip_empty_rays or self.skip_empty_rays
+        looks, skips = not torch.is_grad_enabled(), skip_empty_rays or self._skips(views.origin.device)
         if looks:
             trace = partial(trace_in_parts, trace=trace)
         if self.occupancy is not None:
@@ -176,6 +178,11 @@ class Renderer(nn.Module):
             latent=latent,
         )
         return Rendering(*(field.reshape(num_views, height, width, *field.shape[1:]) for field in picture))
+
+    def _skips(self, device: torch.device) -> bool:
+        if self.skip_empty_rays == "auto":
+            return device.type == "cpu" and not self.compile_rendering
+        return self.skip_empty_rays
 
     def _occupied(self, scene: Scene, rays: RayBatch) -> Tensor:
         assert self.occupancy is not None
@@ -217,7 +224,7 @@ class Renderer(nn.Module):
         points = rays.origins[:, None] + distances[..., None] * rays.directions[:, None]
         flat = points.reshape(-1, 3)
         normal = None
-        if per_sample and self.normals == "exact" and not self.skip_empty_rays:
+        if per_sample and self.normals == "exact" and not self._skips(points.device):
             sample, normal = exact_normals(scene, flat, progress)
         else:
             sample = scene(flat, progress)

@@ -7,6 +7,7 @@ import torch
 from dreamfusion_pl.data.cameras import pixel_rays
 from dreamfusion_pl.data.orbit import GRAY, orbit, ring
 from dreamfusion_pl.data.views import RandomViews
+from dreamfusion_pl.schedule import Steps
 
 
 def drawn(steps: int = 200, progress: float = 1.0, **arguments):
@@ -119,6 +120,15 @@ def test_the_train_loader_continues_at_the_trainers_step():
     for views in expected:
         assert same(views, next(continued))
     assert expected[0].jitter.shape == (4, 5, 5)  # the prior's resolution
+
+
+def test_the_resolution_follows_its_schedule():
+    views = RandomViews(resolution=Steps({0: 4, 0.4: 8}))
+    views.trainer = trainer_at(2)
+    loader = iter(views.train_dataloader())
+    assert [next(loader).jitter.shape[-1] for _ in range(4)] == [4, 4, 8, 8]
+    with pytest.raises(ValueError, match="resolution must be 1 or more"):
+        RandomViews(resolution=Steps({0: 4, 0.4: 0.2}))
 
 
 def test_rings():

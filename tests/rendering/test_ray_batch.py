@@ -61,6 +61,16 @@ def test_a_large_picture_without_gradients_is_traced_in_parts_and_the_same(make_
         torch.testing.assert_close(getattr(looked, name), expected.detach(), rtol=1e-5, atol=1e-6)
 
 
+def test_auto_leaves_rays_out_on_a_cpu_unless_the_renderer_is_compiled():
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    renderer = Renderer(skip_empty_rays="auto")
+    assert renderer._skips(cpu) and not renderer._skips(gpu)
+    assert not Renderer(skip_empty_rays="auto", compile=True)._skips(cpu)
+    for fixed in (True, False):
+        renderer = Renderer(skip_empty_rays=fixed)
+        assert renderer._skips(cpu) is fixed and renderer._skips(gpu) is fixed
+
+
 def test_all_are_traced_where_nothing_is_occupied(make_views):
     views = make_views(1, 4)
     rays = Rays(torch.zeros(16, 3), torch.ones(16, 3))

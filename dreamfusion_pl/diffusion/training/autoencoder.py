@@ -1,8 +1,8 @@
 """Training of the autoencoder of a latent diffusion model (Rombach et al. 2022), on pictures of the world.
 
 Distillation differentiates through the encoder at every step. It is therefore small, without normalization
-over the whole picture (``AutoencoderTiny``), and trained on blends of two pictures as well: unfinished objects
-are translucent, and the gradient has to be of use there.
+over the whole picture (``AutoencoderTiny``), and trained on blends of two pictures as well: unfinished
+objects are translucent, and the gradient has to be of use there.
 """
 
 from __future__ import annotations
@@ -30,14 +30,16 @@ from dreamfusion_pl.types import PictureBatch
 class AutoencoderTraining(LightningModule):
     """Trains an ``AutoencoderTiny`` and writes its folder.
 
-    The loss is the mean absolute error, that of edges, and the KL of a posterior N(z, noise^2) from N(0, 1), whose
-    only varying part is |z|^2 / 2. Training starts from a thumbnail of the picture (see ``start_as_thumbnail``).
+    The loss is the mean absolute error, that of edges, and the KL of a posterior N(z, noise^2) from N(0, 1),
+    whose only varying part is |z|^2 / 2. Training starts from a thumbnail of the picture (see
+    ``start_as_thumbnail``).
 
     Args:
-        output: folder to write when training ends (averaged weights, half precision). Its scaling factor makes
-            the deviation of the latents 1.
+        output: folder to write when training ends (averaged weights, half precision). Its scaling factor
+            makes the deviation of the latents 1.
         width: channels of all levels of encoder and decoder.
-        encoder_blocks: residual blocks of each level, finest first. Each level after the first halves the side.
+        encoder_blocks: residual blocks of each level, finest first. Each level after the first halves the
+            side.
         decoder_blocks: residual blocks of each level, coarsest first; as many levels.
         latent_channels: channels C of the latents, 3 or more.
         noise: deviation of the noise that is added to the latents before they are decoded.
@@ -160,7 +162,7 @@ class AutoencoderTraining(LightningModule):
 
     @torch.no_grad()
     def _draw(self, pictures: Tensor) -> None:
-        """Draw pictures [B, H, W, 3] above their reconstructions, to TensorBoard and ``samples/step_N.png``."""
+        """Draw pictures [B, H, W, 3] above what is decoded, to TensorBoard and ``samples/step_N.png``."""
         from PIL import Image
 
         averaged = cast(AutoencoderTiny, self.average.module)
@@ -210,8 +212,8 @@ def build_autoencoder(
 def start_as_thumbnail(network: AutoencoderTiny, contrast: float = 3.0) -> None:
     """Set weights so that three latents are the picture's colours, averaged over a latent's pixels.
 
-    From random weights, a network of this size takes hundreds of steps to find the colours of plain pictures. The
-    weights of the other latents stay random, enlarged so that they are heard above the noise.
+    From random weights, a network of this size takes hundreds of steps to find the colours of plain pictures.
+    The weights of the other latents stay random, enlarged so that they are heard above the noise.
 
     Args:
         network: changed in place.
@@ -234,7 +236,7 @@ def start_as_thumbnail(network: AutoencoderTiny, contrast: float = 3.0) -> None:
 
 
 def _pass_on(convolution: nn.Conv2d, scale: float, shift: float) -> None:
-    """Let the first three channels through: the middle pixel, or the mean of 2 x 2 where the side is halved."""
+    """Let the first three channels through: the middle pixel, or the mean of 2 x 2 at half the side."""
     convolution.weight[:3] = 0.0
     for channel in range(3):
         if convolution.stride == (2, 2):  # with padding 1, the last 2 x 2 weights lie on the block

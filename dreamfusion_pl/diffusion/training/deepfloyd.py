@@ -118,7 +118,9 @@ class DeepFloydFamily(PipelineFamily):
         rows = encoder(tokens.input_ids, attention_mask=tokens.attention_mask)[0]
         return Texts(rows, tokens.input_ids, tokens.attention_mask, encoder.get_input_embeddings().weight)
 
-    def assemble(self, tokenizer: T5Tokenizer, networks: nn.ModuleDict, scheduler: DDPMScheduler) -> IFPipeline:
+    def assemble(
+        self, tokenizer: T5Tokenizer, networks: nn.ModuleDict, scheduler: DDPMScheduler
+    ) -> IFPipeline:
         pipeline = IFPipeline(
             tokenizer=tokenizer,
             text_encoder=networks["text_encoder"],

@@ -54,8 +54,8 @@ class DenoiserTraining(LightningModule):
         sample_every: steps between sample grids; 0 disables them.
         sample_steps: denoising steps per sample.
         guidance_scale: omega of the samples: (1 + omega) eps(y) - omega eps().
-        initial: pipeline folder of the same family, or "builtin", to initialize the weights from; None: random
-            weights.
+        initial: pipeline folder of the same family, or "builtin", to initialize the weights from; None:
+            random weights.
         seed: seed of the initial weights and of all random numbers.
 
     Raises:
@@ -189,8 +189,8 @@ class DenoiserTraining(LightningModule):
     def save(self, folder: str | Path, dtype: torch.dtype = torch.float16) -> Path:
         """Write the pipeline with the averaged weights, whole or not at all; replace an older one.
 
-        The text encoder stays in float32. It is small, and without a ``dtype`` ``from_pretrained`` loads it in
-        the stored precision, but the U-Net in float32.
+        The text encoder stays in float32. It is small, and without a ``dtype`` ``from_pretrained`` loads it
+        in the stored precision, but the U-Net in float32.
 
         Args:
             folder: destination.

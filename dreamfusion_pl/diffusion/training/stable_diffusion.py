@@ -64,7 +64,7 @@ class StableDiffusionFamily(PipelineFamily):
         self._text_width, self._text_layers = text_width, text_layers
 
     def tokenizer(self, vocabulary: Sequence[str]) -> CLIPTokenizer:
-        """Return a byte-pair tokenizer whose merges make one token of every word; others fall into letters."""
+        """Return a byte-pair tokenizer that has one token for every word; it spells other words."""
         check_vocabulary(vocabulary)
         split = [word for word in vocabulary if not (word.isalpha() or len(word) == 1)]
         if split:
@@ -118,10 +118,10 @@ class StableDiffusionFamily(PipelineFamily):
         return nn.ModuleDict({"text_encoder": text_encoder, "unet": unet})
 
     def scheduler(self) -> DDIMScheduler:
-        """Return a cosine schedule for v-prediction. Stable Diffusion's own leaves a tenth of the signal at T.
+        """Return a cosine schedule for v-prediction.
 
-        At that signal a latent of a plain object still tells its colour and side, so that the text's words
-        for them could not be learned.
+        Stable Diffusion's own leaves 7 % of the signal at T. There, the latents of a plain object still tell
+        its colour and side, so that the text's words for them are hard to learn.
         """
         return DDIMScheduler(
             num_train_timesteps=1000,
@@ -180,7 +180,8 @@ def load_autoencoder(folder: str) -> AutoencoderTiny:
     path = Path(__file__).parent.parent / "builtin" / "vae" if folder == "builtin" else Path(folder)
     if not (path / folders.MODEL_INDEX).is_file():
         raise ValueError(
-            f"there is no autoencoder at {path}: train one with `fit --config autoencoder.yaml`, or correct the path"
+            f"there is no autoencoder at {path}: train one with `fit --config autoencoder.yaml`, or correct the "
+            "path"
         )
     with folders.quiet():
         vae = AutoencoderTiny.from_pretrained(path, low_cpu_mem_usage=False)
@@ -188,7 +189,7 @@ def load_autoencoder(folder: str) -> AutoencoderTiny:
 
 
 def word_merges(words: Sequence[str]) -> list[tuple[str, str]]:
-    """Return merges, in the order of their priority, with which byte-pair encoding makes one token of each word.
+    """Return merges, in order of priority, with which byte-pair encoding makes one token of each word.
 
     Merges of later words have lower priority than those of earlier ones, which stay whole.
     """

@@ -164,13 +164,17 @@ def test_reconstructions_are_drawn(tmp_path: Path) -> None:
         assert picture.size == (8 * 16, 2 * 16)
 
 
-@pytest.mark.parametrize("wrong", [{"kl_weight": -1.0}, {"edge_weight": -1.0}, {"blended": 1.5}, {"noise": -0.1}])
+@pytest.mark.parametrize(
+    "wrong", [{"kl_weight": -1.0}, {"edge_weight": -1.0}, {"blended": 1.5}, {"noise": -0.1}]
+)
 def test_impossible_weights_are_refused(tmp_path: Path, wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         small(tmp_path, **wrong)
 
 
-@pytest.mark.parametrize("wrong", [(8, (1,), (1, 1), 4), (8, (), (), 4), (2, (1,), (1,), 4), (8, (1,), (1,), 2)])
+@pytest.mark.parametrize(
+    "wrong", [(8, (1,), (1, 1), 4), (8, (), (), 4), (2, (1,), (1,), 4), (8, (1,), (1,), 2)]
+)
 def test_impossible_networks_are_refused(wrong: tuple) -> None:
     with pytest.raises(ValueError, match="as many levels"):
         build_autoencoder(*wrong)

@@ -146,9 +146,16 @@ def test_a_missing_autoencoder_is_named_with_the_command_that_makes_one(tmp_path
 
 def test_the_unets_are_of_their_kind(families: dict[str, PipelineFamily]) -> None:
     pixels, latents = (training(families[kind]).networks["unet"].config for kind in KINDS)
-    assert (pixels.in_channels, pixels.out_channels, latents.in_channels, latents.out_channels) == (3, 6, 4, 4)
+    assert (pixels.in_channels, pixels.out_channels, latents.in_channels, latents.out_channels) == (
+        3,
+        6,
+        4,
+        4,
+    )
     assert pixels.addition_embed_type == latents.addition_embed_type == "text"
-    assert pixels.down_block_types == latents.down_block_types == ("DownBlock2D", "SimpleCrossAttnDownBlock2D")
+    assert (
+        pixels.down_block_types == latents.down_block_types == ("DownBlock2D", "SimpleCrossAttnDownBlock2D")
+    )
 
 
 def test_latents_are_those_of_the_pipelines_encoder(families: dict[str, PipelineFamily]) -> None:
@@ -165,9 +172,11 @@ def test_reloaded_pipeline_is_the_one_that_was_saved(family: PipelineFamily, fol
     before, after = training(family).pipeline(), reload(folder)
     assert type(after).__name__ in KINDS and type(after) is type(before)
     prompt = "A red chair, front view"
-    text = [pipeline.encode_prompt(prompt, "cpu", 1, False)[0] for pipeline in (before, after)] if (
-        type(after).__name__ == KINDS[1]
-    ) else [pipeline.encode_prompt(prompt)[0] for pipeline in (before, after)]
+    text = (
+        [pipeline.encode_prompt(prompt, "cpu", 1, False)[0] for pipeline in (before, after)]
+        if (type(after).__name__ == KINDS[1])
+        else [pipeline.encode_prompt(prompt)[0] for pipeline in (before, after)]
+    )
     torch.testing.assert_close(text[0], text[1])
     torch.testing.assert_close(draw(before, family, prompt), draw(after, family, prompt), atol=0.05, rtol=0.0)
     assert draw(after, family, prompt).shape == (1, family.picture_size, family.picture_size, 3)
