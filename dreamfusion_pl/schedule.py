@@ -24,13 +24,13 @@ def check_not_negative(**schedules: Schedule) -> None:
     """Check that weights are never negative.
 
     Raises:
-        ValueError: a schedule is negative; the message has its name, and its values at both ends.
+        ValueError: a schedule is negative; the message has its name, its values at both ends and the least.
     """
     for name, schedule in schedules.items():
         if schedule.least < 0.0:
             raise ValueError(
-                f"{name} must not be negative, got {schedule(0.0):g} at the start and {schedule(1.0):g} at the "
-                f"end, at least {schedule.least:g}"
+                f"{name} must not be negative, got {schedule(0.0):g} at the start and {schedule(1.0):g} "
+                f"at the end, at least {schedule.least:g}"
             )
 
 

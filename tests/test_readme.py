@@ -24,6 +24,7 @@ SHORT_TRAINING = ["--trainer.max_steps", "1", "--data.count", "64", "--data.batc
 
 
 SHORT_CONFIGS = {
+    "autoencoder.yaml": [*SHORT_TRAINING, "--model.sample_every", "0"],
     "denoiser.yaml": [*SHORT_TRAINING, "--model.sample_every", "0"],
     "classifier.yaml": SHORT_TRAINING,
     "playground.yaml": ["--trainer.max_steps", "2"],

@@ -54,6 +54,7 @@ def trial(words: list[str], steps: int) -> dict[str, Any]:
         ValueError: too few steps, a configuration without ``max_steps``, or an invalid argument or file.
     """
     from dreamfusion_pl.configuration.parsing import read_configuration
+    from dreamfusion_pl.diffusion.training.autoencoder import AutoencoderTraining
     from dreamfusion_pl.diffusion.training.denoiser import DenoiserTraining
     from dreamfusion_pl.metrics.classifier import ClassifierTraining
     from dreamfusion_pl.runs import RunCommand
@@ -69,9 +70,8 @@ def trial(words: list[str], steps: int) -> dict[str, Any]:
         def prepare(model: LightningModule, trainer: Trainer) -> None:
             trainer.callbacks = [one for one in trainer.callbacks if not _comes_on_top(one)]
             trainer.callbacks.append(clock)
-            if isinstance(
-                model, DenoiserTraining | ClassifierTraining
-            ):  # their output goes to the folder as well
+            trainings = AutoencoderTraining | DenoiserTraining | ClassifierTraining
+            if isinstance(model, trainings):  # their output goes to the folder as well
                 model.output = str(Path(folder) / "output.safetensors")
 
         here = [f"--trainer.max_steps={steps}", "--trainer.limit_val_batches=0"]

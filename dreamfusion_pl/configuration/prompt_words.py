@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
-from functools import cache
 from typing import Any
 
-from dreamfusion_pl.data.world.captions import OBJECT_WORDS
+from dreamfusion_pl.data.world.captions import OBJECT_WORDS, VOCABULARY
 from dreamfusion_pl.data.world.colors import COLORS
 from dreamfusion_pl.data.world.nearest import nearest
 from dreamfusion_pl.data.world.objects.catalog import OBJECTS
 from dreamfusion_pl.data.world.scenes import RELATIONS
-from dreamfusion_pl.diffusion.loading.sources import BUILTIN
 from dreamfusion_pl.diffusion.text.prompt_check import read
 
 PRIOR = "dreamfusion_pl.diffusion.families.pretrained.PretrainedPrior"
@@ -35,7 +32,7 @@ def check_object(prompt: str) -> None:
     Raises:
         ValueError: it names none; the message says which names are near, and what else can be done.
     """
-    found = read(prompt, _vocabulary().__contains__)
+    found = read(prompt, VOCABULARY.__contains__)
     if not _named(found.text, OBJECT_WORDS):
         why = f"it does not know {_quoted(found.unknown)}" if found.unknown else "the prompt names none"
         raise ValueError(
@@ -51,12 +48,12 @@ def words_warning(prompt: str, others: Sequence[str] = ()) -> str | None:
         others: further texts, such as those of the views, in which unknown words are looked for.
     """
     lines = []
-    unknown = read(" , ".join([prompt, *others]), _vocabulary().__contains__).unknown
+    unknown = read(" , ".join([prompt, *others]), VOCABULARY.__contains__).unknown
     if unknown:
         them = "them" if len(unknown) > 1 else "it"
         lines = [f"The embedded prior does not know {_quoted(unknown)} and leaves {them} out."]
         lines += [_known(), OTHER_MODELS]
-    objects = _named(read(prompt, _vocabulary().__contains__).text, OBJECT_WORDS)
+    objects = _named(read(prompt, VOCABULARY.__contains__).text, OBJECT_WORDS)
     if len(objects) > 1:
         relations = " or ".join(map(repr, RELATIONS))
         lines.append(
@@ -80,12 +77,3 @@ def _named(text: str, names: Mapping[str, str]) -> list[str]:
     """Return the names that occur in a text, the longest where several begin at one place."""
     choice = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
     return re.findall(rf"\b(?:{choice})\b", text.lower())
-
-
-@cache
-def _vocabulary() -> frozenset[str]:
-    """Return the words that the embedded prior's tokenizer has tokens for."""
-    tokenizer = json.loads((BUILTIN / "tokenizer" / "tokenizer.json").read_text(encoding="utf-8"))
-    return frozenset(
-        word.removeprefix("▁") for word, _ in tokenizer["model"]["vocab"] if word.startswith("▁")
-    )

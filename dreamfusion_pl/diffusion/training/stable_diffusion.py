@@ -180,8 +180,8 @@ def load_autoencoder(folder: str) -> AutoencoderTiny:
     path = Path(__file__).parent.parent / "builtin" / "vae" if folder == "builtin" else Path(folder)
     if not (path / folders.MODEL_INDEX).is_file():
         raise ValueError(
-            f"there is no autoencoder at {path}: train one with `fit --config autoencoder.yaml`, or correct the "
-            "path"
+            f"there is no autoencoder at {path}: train one with `fit --config autoencoder.yaml`, or correct "
+            "the path"
         )
     with folders.quiet():
         vae = AutoencoderTiny.from_pretrained(path, low_cpu_mem_usage=False)

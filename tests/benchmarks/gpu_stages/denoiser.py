@@ -1,4 +1,4 @@
-"""Stage 4: training of the embedded prior: pictures a second, then as many minutes as are left."""
+"""Stage 4: training of a latent prior: autoencoder, pictures a second, then as many minutes as are left."""
 
 from __future__ import annotations
 
@@ -33,12 +33,14 @@ class Until(Callback):
 
 
 def run(stage: Stage) -> None:
-    """Throughput by batch size, then training at the fastest."""
+    """The autoencoder, throughput by batch size, then training at the fastest."""
     count, begin = 4 if stage.tiny else 4000 if stage.left < 240.0 else 20_000, time.monotonic()
-    words = ["--config=denoiser.yaml", f"--data.count={count}", f"--data.cache_dir={stage.scratch}"]
+    data = [f"--data.count={count}", f"--data.cache_dir={stage.scratch}", "--seed_everything=0"]
+    words = ["--config=denoiser.yaml", f"--model.family.autoencoder={stage.scratch / 'autoencoder'}", *data]
     if stage.tiny:
-        words += ["--model.sample_every=0", "--model.channels=[32, 64, 64, 64]", "--trainer.precision=32"]
+        words += ["--model.sample_every=0", "--model.family.channels=[32, 64, 64]", "--trainer.precision=32"]
     stage.attempt("pictures traced", lambda: traced(stage, count, begin))
+    stage.attempt("autoencoder", lambda: encoded(stage, data), needs=30.0)
     rates: dict[int, float] = {}
     for batch in (2,) if stage.tiny else BATCHES:
         here = [*words, f"--data.batch_size={batch}", f"--model.output={stage.scratch / f'timed_{batch}'}"]
@@ -56,18 +58,47 @@ def run(stage: Stage) -> None:
 
 def traced(stage: Stage, count: int, begin: float) -> dict[str, Any]:
     """Trace the pictures; the data module finds them by their name."""
-    data = WorldPictures(count=count, cache_dir=str(stage.scratch))
+    data = WorldPictures(count=count, size=64, cache_dir=str(stage.scratch))
     workers = 0 if stage.tiny else min(len(os.sched_getaffinity(0)), 16)
     layers = trace_world(count, data.size, data.seed, data.elevation_deg, workers=workers)
     np.savez(data.cache_file, **{name: field.numpy() for name, field in layers._asdict().items()})
     return {"pictures": count, "seconds": round(time.monotonic() - begin, 1)}
 
 
+def encoded(stage: Stage, data: list[str]) -> dict[str, Any]:
+    """Train the autoencoder for a tenth of the time that is left, at most two thousand steps."""
+    steps, begin = 1 if stage.tiny else 2000, time.monotonic()
+    until = time.time() + max(0.1 * stage.left, 20.0)
+    size = ["--data.batch_size=2"] if stage.tiny else ["--data.batch_size=128"]
+    words = [
+        "--config=autoencoder.yaml",
+        *data,
+        *size,
+        f"--trainer.max_steps={steps}",
+        "--model.sample_every=0",
+    ]
+    where = [
+        f"--model.output={stage.scratch / 'autoencoder'}",
+        f"--trainer.logger.init_args.save_dir={stage.scratch}",
+        *(["--trainer.precision=32"] if stage.tiny else []),
+    ]
+    losses = list[Any]()
+
+    def prepare(model: LightningModule, trainer: Trainer) -> None:
+        trainer.callbacks += [Until(until), Note(losses)]
+
+    RunCommand("fit", [*words, *where], prepare)
+    return {
+        "steps": len(losses),
+        "seconds": round(time.monotonic() - begin, 1),
+        "loss": round(float(losses[-1]), 4),
+    }
+
+
 def trained(stage: Stage, words: list[str], batch: int, rate: float) -> dict[str, Any]:
-    """Train the embedded prior further until shortly before the deadline; keep its weights."""
+    """Train a prior from scratch until shortly before the deadline; keep its weights."""
     steps = 2 if stage.tiny else max(int(0.85 * rate * (stage.left - WRITING - STARTING)), 10)
     folder, losses = stage.scratch / "denoiser", list[float]()
-    begin = [] if stage.tiny else ["--model.initial=builtin", "--model.warmup_steps=20"]
 
     def prepare(model: LightningModule, trainer: Trainer) -> None:
         trainer.callbacks.append(Until(stage.deadline - WRITING))
@@ -76,7 +107,7 @@ def trained(stage: Stage, words: list[str], batch: int, rate: float) -> dict[str
     where = [f"--model.output={folder}", f"--trainer.logger.init_args.save_dir={stage.scratch}"]
     size = [f"--data.batch_size={batch}", f"--trainer.max_steps={steps}"]
     start = time.monotonic()
-    RunCommand("fit", [*words, *size, *begin, *where], prepare)
+    RunCommand("fit", [*words, *size, *where], prepare)
     took = time.monotonic() - start
     keep(stage)
     return {
@@ -100,9 +131,9 @@ class Note(Callback):
 
 
 def keep(stage: Stage) -> None:
-    """Write the weights of both networks as one file in half precision, and their configurations."""
+    """Write the weights of all networks as one file in half precision, and their configurations."""
     weights, settings = {}, {}
-    for part in ("unet", "text_encoder"):
+    for part in ("unet", "text_encoder", "vae"):
         (file,) = (stage.scratch / "denoiser" / part).glob("*.safetensors")
         weights |= {f"{part}.{name}": value.half() for name, value in load_file(file).items()}
         config = stage.scratch / "denoiser" / part / "config.json"
