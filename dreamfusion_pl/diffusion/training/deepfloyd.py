@@ -14,7 +14,8 @@ from diffusers import DDPMScheduler, IFPipeline, UNet2DConditionModel
 from torch import Tensor, nn
 from transformers import T5Config, T5EncoderModel, T5Tokenizer
 
-from dreamfusion_pl.diffusion.training.family import PipelineFamily, Texts, attention_levels, check_vocabulary
+from dreamfusion_pl.diffusion.training.family import PipelineFamily, Texts, check_vocabulary
+from dreamfusion_pl.diffusion.training.unet import build_unet
 
 MAX_TOKENS = 77  # IFPipeline pads every prompt to this length; the U-Net attends to the padding
 
@@ -49,8 +50,7 @@ class DeepFloydFamily(PipelineFamily):
         text_layers: int = 2,
     ) -> None:
         self.picture_size = size
-        self._channels, self._layers_per_block = tuple(channels), layers_per_block
-        self._attends = attention_levels(size, channels, attention_size)
+        self._unet = (channels, layers_per_block, attention_size)
         self._text_width, self._text_layers = text_width, text_layers
 
     def tokenizer(self, vocabulary: Sequence[str]) -> T5Tokenizer:
@@ -74,26 +74,7 @@ class DeepFloydFamily(PipelineFamily):
             feed_forward_proj="gated-gelu",
         )
         text_encoder = T5EncoderModel(config)  # first: its weights come from the same random numbers as ever
-        attends = self._attends
-        unet = UNet2DConditionModel(
-            sample_size=self.picture_size,
-            in_channels=3,
-            out_channels=6,
-            down_block_types=tuple("SimpleCrossAttnDownBlock2D" if a else "DownBlock2D" for a in attends),
-            mid_block_type="UNetMidBlock2DSimpleCrossAttn",
-            up_block_types=tuple("SimpleCrossAttnUpBlock2D" if a else "UpBlock2D" for a in reversed(attends)),
-            block_out_channels=self._channels,
-            layers_per_block=self._layers_per_block,
-            act_fn="silu",
-            norm_num_groups=8,
-            cross_attention_dim=width,
-            attention_head_dim=64,
-            resnet_time_scale_shift="scale_shift",
-            encoder_hid_dim=width,
-            encoder_hid_dim_type="text_proj",
-            addition_embed_type="text",
-            addition_embed_type_num_heads=width // 32,
-        )
+        unet = build_unet(self.picture_size, 3, 6, *self._unet, text_width=width)
         return nn.ModuleDict({"text_encoder": text_encoder, "unet": unet})
 
     def scheduler(self) -> DDPMScheduler:

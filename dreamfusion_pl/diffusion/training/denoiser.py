@@ -19,7 +19,7 @@ from torch.optim.swa_utils import AveragedModel
 from dreamfusion_pl.atomic import replacing
 from dreamfusion_pl.diffusion.noise import per_row
 from dreamfusion_pl.diffusion.training import folders
-from dreamfusion_pl.diffusion.training.family import PipelineFamily, in_precision, load_weights
+from dreamfusion_pl.diffusion.training.family import PipelineFamily, load_weights
 from dreamfusion_pl.diffusion.training.objective import (
     min_snr_weight,
     stratified_timesteps,
@@ -27,6 +27,7 @@ from dreamfusion_pl.diffusion.training.objective import (
     words_error,
 )
 from dreamfusion_pl.diffusion.training.optimization import adamw, averaging, warmup_and_cosine
+from dreamfusion_pl.diffusion.training.unet import in_precision
 from dreamfusion_pl.rng import generator
 from dreamfusion_pl.types import PictureBatch
 

@@ -7,10 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
-from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
+from dreamfusion_pl.diffusion.loading.library_logging import quiet
 from dreamfusion_pl.diffusion.training import folders
 
 
@@ -82,25 +81,6 @@ def check_vocabulary(vocabulary: Sequence[str]) -> None:
         )
 
 
-def attention_levels(size: int, channels: Sequence[int], attention_size: int) -> list[bool]:
-    """Return for each level of a U-Net, finest first, whether it attends to the text.
-
-    Cross-attention is at one resolution and in the middle block only; at finer ones it costs too much.
-
-    Args:
-        size: height and width of what is diffused.
-        channels: width of each level.
-        attention_size: height of the level that attends.
-
-    Raises:
-        ValueError: no level has ``attention_size`` rows, or the sides cannot be halved.
-    """
-    sizes = [size >> level for level in range(len(channels))]
-    if attention_size not in sizes or size % (1 << (len(channels) - 1)):
-        raise ValueError(f"attention_size={attention_size} must be one of the U-Net's resolutions, {sizes}")
-    return [rows == attention_size for rows in sizes]
-
-
 def load_weights(folder: str, family: PipelineFamily, tokenizer: Any, networks: nn.ModuleDict) -> None:
     """Load the weights of a pipeline folder into new networks, changed in place.
 
@@ -116,7 +96,7 @@ def load_weights(folder: str, family: PipelineFamily, tokenizer: Any, networks: 
     path = Path(__file__).parent.parent / "builtin" if folder == "builtin" else Path(folder)
     if not (path / folders.PIPELINE_INDEX).is_file():
         raise ValueError(f"there is no pipeline folder at {path}; correct `initial` or leave it out")
-    with folders.quiet():
+    with quiet():
         own, stored = family.stored(path)
     known, vocabulary = own.get_vocab(), tokenizer.get_vocab()
     if not known.keys() <= vocabulary.keys():
@@ -144,12 +124,3 @@ def _add_words(
                 enlarged = fresh[name].clone()
                 enlarged[[vocabulary[word] for word in known]] = rows[list(known.values())]
                 weights[name] = enlarged
-
-
-def in_precision(unet: UNet2DConditionModel, dtype: torch.dtype) -> UNet2DConditionModel:
-    """Return a copy of a U-Net in another precision."""
-    copy = UNet2DConditionModel.from_config(unet.config)
-    copy.load_state_dict(unet.state_dict())
-    for parameter in copy.parameters():
-        parameter.data = parameter.data.to(dtype)
-    return copy

@@ -15,8 +15,10 @@ from diffusers import AutoencoderTiny, DDIMScheduler, StableDiffusionPipeline, U
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from dreamfusion_pl.diffusion.loading.library_logging import quiet
 from dreamfusion_pl.diffusion.training import folders
-from dreamfusion_pl.diffusion.training.family import PipelineFamily, Texts, attention_levels, check_vocabulary
+from dreamfusion_pl.diffusion.training.family import PipelineFamily, Texts, check_vocabulary
+from dreamfusion_pl.diffusion.training.unet import build_unet
 
 MAX_TOKENS = 32  # longer than any caption of the world
 START, END = "<|startoftext|>", "<|endoftext|>"
@@ -59,8 +61,7 @@ class StableDiffusionFamily(PipelineFamily):
         if size % factor:
             raise ValueError(f"size must be a multiple of {factor}, the autoencoder's factor, got {size}")
         self.picture_size, self._side = size, size // factor
-        self._channels, self._layers_per_block = tuple(channels), layers_per_block
-        self._attends = attention_levels(self._side, channels, attention_size)
+        self._unet = (channels, layers_per_block, attention_size)
         self._text_width, self._text_layers = text_width, text_layers
 
     def tokenizer(self, vocabulary: Sequence[str]) -> CLIPTokenizer:
@@ -94,27 +95,8 @@ class StableDiffusionFamily(PipelineFamily):
             pad_token_id=tokenizer.pad_token_id,
         )
         text_encoder = CLIPTextModel(config)
-        attends = self._attends
         latents = self._vae.config.latent_channels
-        unet = UNet2DConditionModel(
-            sample_size=self._side,
-            in_channels=latents,
-            out_channels=latents,
-            down_block_types=tuple("SimpleCrossAttnDownBlock2D" if a else "DownBlock2D" for a in attends),
-            mid_block_type="UNetMidBlock2DSimpleCrossAttn",
-            up_block_types=tuple("SimpleCrossAttnUpBlock2D" if a else "UpBlock2D" for a in reversed(attends)),
-            block_out_channels=self._channels,
-            layers_per_block=self._layers_per_block,
-            act_fn="silu",
-            norm_num_groups=8,
-            cross_attention_dim=width,
-            attention_head_dim=64,
-            resnet_time_scale_shift="scale_shift",
-            encoder_hid_dim=width,
-            encoder_hid_dim_type="text_proj",
-            addition_embed_type="text",
-            addition_embed_type_num_heads=width // 32,
-        )
+        unet = build_unet(self._side, latents, latents, *self._unet, text_width=width)
         return nn.ModuleDict({"text_encoder": text_encoder, "unet": unet})
 
     def scheduler(self) -> DDIMScheduler:
@@ -183,7 +165,7 @@ def load_autoencoder(folder: str) -> AutoencoderTiny:
             f"there is no autoencoder at {path}: train one with `fit --config autoencoder.yaml`, or correct "
             "the path"
         )
-    with folders.quiet():
+    with quiet():
         vae = AutoencoderTiny.from_pretrained(path, low_cpu_mem_usage=False)
     return vae.float().eval().requires_grad_(False)
 
