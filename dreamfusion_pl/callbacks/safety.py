@@ -9,6 +9,8 @@ from typing import Any, final
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 
+from dreamfusion_pl.callbacks.checkpoints import LastCheckpoints
+
 # Mean opacity of all pictures below which nothing is left; opacity of every picture above which all are full.
 EMPTY, FULL = 0.005, 0.97
 
@@ -27,7 +29,8 @@ class Safety(Callback):
     only the optimizer's momentum moves the weights. Every ``every`` steps the callback checks the run: after
     no bad step it takes a snapshot of the state, after ``patience`` bad steps or more it rolls back to the
     last snapshot, and after ``rollbacks`` rollbacks training ends. The last step is checked too: a run that
-    skipped most of its steps, or has no good state but its start, has failed. If the object has vanished
+    skipped most of its steps, or has no good state but its start, has failed. A run that has failed goes back
+    to its last good state and saves it (``LastCheckpoints``) before it ends. If the object has vanished
     from all pictures since the last check, or fills every one of them, a warning is printed once; if that
     holds for ``lost`` checks in a row, training ends. A single step says little: with one view a step, a
     close camera fills its picture with a healthy object.
@@ -147,7 +150,7 @@ class Safety(Callback):
             self._take_snapshot(trainer, pl_module)
             self._good_step = trainer.global_step
         elif trainer.global_step == trainer.max_steps and self._is_hopeless(trainer, is_sound):
-            raise self._failure(trainer)
+            raise self._failure(trainer, pl_module)
         elif bad >= self.patience or not is_sound:
             self._roll_back(trainer, pl_module)
         total, lowest, count = self._opacity.tolist()
@@ -155,15 +158,19 @@ class Safety(Callback):
         if count and trainer.global_step > 0.2 * trainer.max_steps:
             self._watch_opacity(trainer, total / count, lowest)
 
-    def _roll_back(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def _restore(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Go back to the last good state."""
         assert self._snapshot is not None
-        if self._num_rollbacks >= self.rollbacks:
-            raise self._failure(trainer)
-        self._num_rollbacks += 1
         pl_module.load_state_dict(self._snapshot[0])
         for optimizer, state in zip(trainer.optimizers, self._snapshot[1], strict=True):
             optimizer.load_state_dict(copy.deepcopy(state))
         self._snapshot_step = trainer.global_step
+
+    def _roll_back(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self._num_rollbacks >= self.rollbacks:
+            raise self._failure(trainer, pl_module)
+        self._num_rollbacks += 1
+        self._restore(trainer, pl_module)
         self._note(
             trainer,
             f"gradients were not finite; went back to the last good state at step {trainer.global_step}",
@@ -172,11 +179,17 @@ class Safety(Callback):
     def _is_hopeless(self, trainer: Trainer, is_sound: bool) -> bool:
         return 2 * self._skipped > trainer.global_step or (not is_sound and self._good_step == 0)
 
-    def _failure(self, trainer: Trainer) -> DivergedError | SystemExit:
+    def _failure(self, trainer: Trainer, pl_module: LightningModule) -> DivergedError | SystemExit:
+        """Save the last good state, on every rank; return what ends training."""
+        self._restore(trainer, pl_module)
+        keepers = [one for one in trainer.callbacks if isinstance(one, LastCheckpoints)]
+        for keeper in keepers:
+            keeper.save(trainer)
+        kept = f" Its state of step {self._good_step}, the last good one, is saved." if keepers else ""
         return _end(
             trainer,
             f"training diverged: {self._skipped} of {trainer.global_step} steps had a gradient that is not "
-            f"finite, and the run went back to its last good state {self._num_rollbacks} times. Lower "
+            f"finite, and the run went back to its last good state {self._num_rollbacks} times.{kept} Lower "
             "--model.learning_rate or --model.distillation.guidance_scale, check the optimizer, or "
             "compute in --trainer.precision 32",
         )

@@ -277,6 +277,19 @@ def test_a_hopeless_run_ends_with_advice(tmp_path):
         fit(small_model(), [Poison(range(1000)), Safety(every=5, patience=3, rollbacks=2)], tmp_path)
 
 
+def test_a_run_that_diverged_saves_its_last_good_state(tmp_path):
+    class Watch(Callback):
+        def on_train_batch_end(self, trainer, pl_module, *_):
+            planes[trainer.global_step] = pl_module.scene.features.planes.detach().clone()
+
+    planes, safety = {}, Safety(every=5, patience=3, rollbacks=1)
+    with pytest.raises(DivergedError, match="state of step 10, the last good one, is saved"):
+        fit(small_model(), [Poison(range(11, 1000)), safety, Watch(), LastCheckpoints(100)], tmp_path)
+    saved = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=False)
+    assert torch.equal(saved["state_dict"]["scene.features.planes"], planes[10])
+    assert saved["global_step"] == 20
+
+
 @pytest.mark.parametrize("steps", [2, 10, 30])
 def test_a_short_run_without_a_good_step_fails(tmp_path, steps):
     with pytest.raises(DivergedError, match=f"{steps} of {steps} steps"):
