@@ -1,6 +1,8 @@
 """What holds for every test."""
 
 import os
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,15 @@ def cache(tmp_path_factory):
         folder = tmp_path_factory.mktemp("cache")
         patch.setenv("XDG_CACHE_HOME", str(folder))
         yield folder
+
+
+@pytest.fixture(scope="session")
+def warm_python(cache) -> Iterator[str]:
+    """A program in whose place ``sys.executable`` would import for ten seconds; warm_start.py says when."""
+    from warm_start import WarmPython
+
+    with tempfile.TemporaryDirectory() as folder, WarmPython(Path(folder)) as warm:
+        yield warm.path
 
 
 @pytest.fixture(scope="session")

@@ -22,10 +22,10 @@ RUN = Path("lightning_logs") / "version_0"
 pytestmark = pytest.mark.skipif(not torch.distributed.is_gloo_available(), reason="needs gloo")
 
 
-def start(folder: Path, *words: str, processes: int = 2) -> subprocess.Popen:
+def start(python: str, folder: Path, *words: str, processes: int = 2) -> subprocess.Popen:
     paths = os.pathsep.join([str(TESTS), str(TESTS.parent)])
     environment = dict(os.environ, OMP_NUM_THREADS="1", PYTHONPATH=paths)
-    command = [sys.executable, "-m", "dreamfusion_pl", "fit", *SMALL_RUN, "--prompt", "a red ball"]
+    command = [python, "-m", "dreamfusion_pl", "fit", *SMALL_RUN, "--prompt", "a red ball"]
     devices = [
         "--trainer.accelerator",
         "cpu",
@@ -48,7 +48,7 @@ def start(folder: Path, *words: str, processes: int = 2) -> subprocess.Popen:
 @pytest.fixture(scope="module")
 def two_steps(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("two_steps")
-    process = start(folder, "--trainer.max_steps", "2")
+    process = start(sys.executable, folder, "--trainer.max_steps", "2")  # the interpreter's end is looked at
     _, errors = finish(process, timeout=300)
     assert process.returncode == 0 and "Traceback" not in errors, errors
     return folder
@@ -95,8 +95,8 @@ def test_the_gradient_is_that_of_one_process_with_all_views_and_noise(two_steps,
     assert difference(ranks[0]["gradients"], one_process_gradient(two_steps, step, (0, 0))) > 1e-3
 
 
-def test_what_a_distillation_owns_has_the_gradient_of_one_process_too(tmp_path):
-    process = start(tmp_path, "--model.distillation=fakes.LearnedMean", "--trainer.max_steps=1")
+def test_what_a_distillation_owns_has_the_gradient_of_one_process_too(tmp_path, warm_python):
+    process = start(warm_python, tmp_path, "--model.distillation=fakes.LearnedMean", "--trainer.max_steps=1")
     _, errors = finish(process, timeout=300)
     assert process.returncode == 0 and "Traceback" not in errors, errors
     ranks = [seen(tmp_path, rank, 0)["gradients"] for rank in (0, 1)]
@@ -123,16 +123,17 @@ def test_the_group_is_closed_before_the_interpreter_ends(two_steps, rank):
     assert not end["group"] and not [name for name in end["threads"] if "gloo" in name]
 
 
-def test_a_dry_run_ends(tmp_path):
+def test_a_dry_run_ends(tmp_path, warm_python):
     """Lightning leaves out the callback that makes all ranks agree on a folder."""
-    process = start(tmp_path, "--trainer.fast_dev_run", "true")
+    process = start(warm_python, tmp_path, "--trainer.fast_dev_run", "true")
     _, errors = finish(process, timeout=120)
     assert process.returncode == 0 and "Traceback" not in errors, errors
 
 
 @pytest.mark.parametrize("victim", [0, 1])
-def test_a_dead_rank_ends_the_run_at_once(tmp_path, victim):
+def test_a_dead_rank_ends_the_run_at_once(tmp_path, warm_python, victim):
     process = start(
+        warm_python,
         tmp_path,
         "--trainer.max_steps=100000",
         "--trainer.val_check_interval=100000",
@@ -149,8 +150,10 @@ def test_a_dead_rank_ends_the_run_at_once(tmp_path, victim):
     assert max(steps) == 2
 
 
-def test_a_signal_to_one_rank_stops_all_and_the_run_goes_on(tmp_path):
-    process = start(tmp_path, "--trainer.max_steps=100000", "--trainer.val_check_interval=100000")
+def test_a_signal_to_one_rank_stops_all_and_the_run_goes_on(tmp_path, warm_python):
+    process = start(
+        warm_python, tmp_path, "--trainer.max_steps=100000", "--trainer.val_check_interval=100000"
+    )
     deadline = time.time() + 240
     while not (tmp_path / "rank_1_step_3.pt").exists() and time.time() < deadline and process.poll() is None:
         time.sleep(0.1)

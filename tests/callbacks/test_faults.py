@@ -32,15 +32,18 @@ from dreamfusion_pl.scene.planes import PlaneFeatures
 from dreamfusion_pl.terminal import guarded
 
 TESTS = Path(__file__).parents[1]
-COMMAND = [sys.executable, "-m", "dreamfusion_pl", "fit", *SMALL_RUN, "--prompt", "a red ball"]
+WORDS = ["fit", *SMALL_RUN, "--prompt", "a red ball"]
 RUN = Path("lightning_logs") / "version_0"
 
 
-def start(folder: Path, steps: int) -> subprocess.Popen:
+def start(python: str, folder: Path, steps: int) -> subprocess.Popen:
     paths = os.pathsep.join([str(TESTS), str(TESTS.parent)])
     environment = dict(os.environ, OMP_NUM_THREADS="1", PYTHONPATH=paths)
     return subprocess.Popen(
-        [*COMMAND, "--trainer.max_steps", str(steps), "--trainer.val_check_interval", "100000"],
+        [
+            *[python, "-m", "dreamfusion_pl", *WORDS],
+            *["--trainer.max_steps", str(steps), "--trainer.val_check_interval", "100000"],
+        ],
         cwd=folder,
         env=environment,
         stdout=subprocess.PIPE,
@@ -69,8 +72,9 @@ def test_a_run_killed_after_its_last_step_is_still_delivered(finished_run, tmp_p
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
-def test_a_signal_saves_and_the_resumed_run_is_exact(tmp_path, monkeypatch, number):
-    process = start(tmp_path, 100_000)
+def test_a_signal_saves_and_the_resumed_run_is_exact(tmp_path, monkeypatch, warm_python, number):
+    python = sys.executable if number == signal.SIGTERM else warm_python  # a real start for one of them
+    process = start(python, tmp_path, 100_000)
     status = tmp_path / RUN / "status.json"
     deadline = time.time() + 120
     while not status.exists() and time.time() < deadline and process.poll() is None:
@@ -166,7 +170,7 @@ def test_a_file_that_is_no_checkpoint_is_one_message(tmp_path, monkeypatch, caps
         content[6] |= 1
         content[content.rindex(b"PK\x01\x02") + 8] |= 1
         file.write_bytes(content)
-    assert main(["fit", "--config", "default.yaml", *COMMAND[4:], "--resume", str(file)]) == 2
+    assert main(["fit", "--config", "default.yaml", *WORDS[1:], "--resume", str(file)]) == 2
     said = "is no checkpoint of a run" if kind == "weights" else "is damaged, or another kind of file"
     error = capsys.readouterr().err
     assert said in error and error.count("error") == 1 and "Traceback" not in error
@@ -177,7 +181,7 @@ def test_no_fit_goes_on_from_weights_only(tmp_path, monkeypatch, capsys):
     """With a checkpoint of all beside them, which is older, that one is taken."""
     monkeypatch.chdir(tmp_path)
     weights_only = ["--trainer.callbacks+=ModelCheckpoint", "--trainer.callbacks.save_weights_only=true"]
-    assert main([*COMMAND[3:], *weights_only]) == 0
+    assert main([*WORDS, *weights_only]) == 0
     (file,) = (path for path in (RUN / "checkpoints").iterdir() if path.name.startswith("epoch"))
     stored = torch.load(file, weights_only=True)
     torch.save(stored | {"global_step": stored["global_step"] + 1}, file)

@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -186,7 +185,7 @@ def test_a_fit_with_another_prior_is_refused(folder):
     assert "0.2" in said and "a process of its own" in said and "Traceback" not in said
 
 
-def test_a_signal_stops_all_in_order(folder):
+def test_a_signal_stops_all_in_order(folder, warm_python):
     runs = [folder / name for name in ("one", "two")]
     long = ["--trainer.max_steps=100000", "--trainer.val_check_interval=100000"]
     fits = [
@@ -195,7 +194,7 @@ def test_a_signal_stops_all_in_order(folder):
     ]
     Path("fits.json").write_text(json.dumps(fits))
     environment = dict(os.environ, PYTHONPATH=os.pathsep.join([str(TESTS), str(TESTS.parent)]))
-    command = [sys.executable, "-m", "dreamfusion_pl", "together", "fits.json"]
+    command = [warm_python, "-m", "dreamfusion_pl", "together", "fits.json"]
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
     deadline = time.time() + 120
     while not all((run / "run" / "status.json").exists() for run in runs) and time.time() < deadline:
@@ -211,7 +210,7 @@ def test_a_signal_stops_all_in_order(folder):
         assert stored["global_step"] > 0
 
 
-def test_a_signal_while_fits_are_built_ends_those_too(folder):
+def test_a_signal_while_fits_are_built_ends_those_too(folder, warm_python):
     long = ["--trainer.max_steps=100000", "--trainer.val_check_interval=100000"]
     early = ["--trainer.callbacks+=probe.Probe", f"--trainer.callbacks.folder={folder}"]
     early += ["--trainer.callbacks.victim=0", f"--trainer.callbacks.number={int(signal.SIGTERM)}"]
@@ -221,7 +220,7 @@ def test_a_signal_while_fits_are_built_ends_those_too(folder):
     ]
     Path("fits.json").write_text(json.dumps(fits))
     environment = dict(os.environ, PYTHONPATH=os.pathsep.join([str(TESTS), str(TESTS.parent)]))
-    command = [sys.executable, "-m", "dreamfusion_pl", "together", "fits.json"]
+    command = [warm_python, "-m", "dreamfusion_pl", "together", "fits.json"]
     output, _ = finish(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True), 240)
     assert json.loads(output.splitlines()[-1]) == [143, 143]
     assert not list((folder / "two").glob("run/checkpoints/*.ckpt"))  # it never began
