@@ -44,5 +44,8 @@ def finished_run(tmp_path_factory) -> Path:
 
 
 def pytest_collection_modifyitems(items):
-    """The README's commands, the longest test, begin first: at the end they would leave one process idle."""
-    items.sort(key=lambda item: item.path.name != "test_readme.py")
+    """The README's commands, the longest test, begin first: at the end they would leave one process idle.
+
+    Then comes what shares a warm Python, all in the same process, so that only one is started.
+    """
+    items.sort(key=lambda item: (item.path.name != "test_readme.py", "warm_python" not in item.fixturenames))
