@@ -37,6 +37,7 @@ class DeepFloydFamily(PipelineFamily):
         ValueError: no level has ``attention_size`` rows.
     """
 
+    pipeline_class = "IFPipeline"
     learns_variance = True
     sampling = {"clean_caption": False}
 

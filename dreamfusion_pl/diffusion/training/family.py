@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -28,13 +29,14 @@ class PipelineFamily(ABC):
     The networks are ``{"text_encoder": ..., "unet": ...}``. The tokenizer has one token for every word.
     """
 
+    pipeline_class: str  # name of the diffusers pipeline that holds the networks
     picture_size: int  # height and width of the pictures, in pixels
     learns_variance: bool  # whether the U-Net's output has channels of a variance after those of v
     sampling: Mapping[str, Any] = {}  # further arguments of a call of the pipeline
 
     @abstractmethod
     def tokenizer(self, vocabulary: Sequence[str]) -> Any:
-        """Return a tokenizer that maps every word of the vocabulary to one token.
+        """Return a tokenizer that maps every word of the vocabulary to one token, as far as its kind can.
 
         Args:
             vocabulary: distinct lower-case words without spaces; a punctuation mark is a word.
@@ -91,11 +93,18 @@ def load_weights(folder: str, family: PipelineFamily, tokenizer: Any, networks: 
         networks: "text_encoder" and "unet".
 
     Raises:
-        ValueError: there is no pipeline, its networks have other shapes, or its vocabulary has more words.
+        ValueError: there is no pipeline, or one of another family, its networks have other shapes, or its
+            vocabulary has more words.
     """
     path = Path(__file__).parent.parent / "builtin" if folder == "builtin" else Path(folder)
     if not (path / folders.PIPELINE_INDEX).is_file():
         raise ValueError(f"there is no pipeline folder at {path}; correct `initial` or leave it out")
+    kind = json.loads((path / folders.PIPELINE_INDEX).read_text(encoding="utf-8")).get("_class_name")
+    if kind != family.pipeline_class:
+        raise ValueError(
+            f"the pipeline at {path} is a {kind}, and a {type(family).__name__} makes a "
+            f"{family.pipeline_class}: correct `initial` or `family`"
+        )
     with quiet():
         own, stored = family.stored(path)
     known, vocabulary = own.get_vocab(), tokenizer.get_vocab()
@@ -119,8 +128,8 @@ def _add_words(
 ) -> None:
     """Copy embeddings of known words to their indices in the new vocabulary; new words keep fresh ones."""
     for name, rows in weights.items():
-        if name.endswith(("shared.weight", "embed_tokens.weight", "token_embedding.weight")):
-            if rows.shape[1:] == fresh[name].shape[1:]:
-                enlarged = fresh[name].clone()
-                enlarged[[vocabulary[word] for word in known]] = rows[list(known.values())]
-                weights[name] = enlarged
+        is_table = name.endswith(("shared.weight", "embed_tokens.weight", "token_embedding.weight"))
+        if is_table and rows.shape[1:] == fresh[name].shape[1:]:
+            enlarged = fresh[name].clone()
+            enlarged[[vocabulary[word] for word in known]] = rows[list(known.values())]
+            weights[name] = enlarged

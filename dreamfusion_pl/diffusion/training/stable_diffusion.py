@@ -6,6 +6,7 @@ of this package.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import final
@@ -22,6 +23,7 @@ from dreamfusion_pl.diffusion.training.unet import build_unet
 
 MAX_TOKENS = 32  # longer than any caption of the world
 START, END = "<|startoftext|>", "<|endoftext|>"
+_WORD = re.compile(r"[^\W\d_]+|\d|[^\w\s]+|_")  # what CLIP takes for one word
 
 
 @final
@@ -44,6 +46,7 @@ class StableDiffusionFamily(PipelineFamily):
             has ``attention_size`` rows.
     """
 
+    pipeline_class = "StableDiffusionPipeline"
     learns_variance = False
 
     def __init__(
@@ -65,14 +68,15 @@ class StableDiffusionFamily(PipelineFamily):
         self._text_width, self._text_layers = text_width, text_layers
 
     def tokenizer(self, vocabulary: Sequence[str]) -> CLIPTokenizer:
-        """Return a byte-pair tokenizer that has one token for every word; it spells other words."""
+        """Return a byte-pair tokenizer that has one token for every word; it spells other words.
+
+        CLIP reads digits one by one, so that "3d" is two words.
+        """
         check_vocabulary(vocabulary)
-        split = [word for word in vocabulary if not (word.isalpha() or len(word) == 1)]
-        if split:
-            raise ValueError(f"CLIP reads digits one by one: give the parts of {split} as words of their own")
-        letters = sorted({letter for word in vocabulary for letter in word})
+        words = list(dict.fromkeys(part for word in vocabulary for part in _WORD.findall(word)))
+        letters = sorted({letter for word in words for letter in word})
         tokens = [START, END, *letters, *(f"{letter}</w>" for letter in letters)]
-        merges = word_merges(vocabulary)
+        merges = word_merges(words)
         tokens += [left + right for left, right in merges]
         return CLIPTokenizer(
             vocab={token: i for i, token in enumerate(dict.fromkeys(tokens))},

@@ -95,8 +95,8 @@ def test_a_clip_tokenizer_spells_other_words(families: dict[str, PipelineFamily]
     ]
     assert not all(piece.endswith("</w>") for piece in tokenizer.tokenize("cedar"))
     assert tokenizer("").input_ids == [tokenizer.bos_token_id, tokenizer.eos_token_id]
-    with pytest.raises(ValueError, match="one by one.*'3d'"):
-        families["StableDiffusionPipeline"].tokenizer([*WORDS, "3d"])
+    parts = families["StableDiffusionPipeline"].tokenizer(["a", "3d", ",", "model"])
+    assert parts.tokenize("a 3d model, a") == ["a</w>", "3</w>", "d</w>", "model</w>", ",</w>", "a</w>"]
 
 
 def test_merges_make_one_piece_of_every_word_of_the_world_in_any_order() -> None:
@@ -212,6 +212,12 @@ def test_saving_leaves_the_networks_alone_and_replaces_an_older_folder(
     assert averaged["unet"].dtype == torch.float32
     assert reload(tmp_path / "prior").unet.conv_in.bias.eq(1.0).all()
     assert [path.name for path in tmp_path.iterdir()] == ["prior"]
+
+
+def test_weights_of_another_family_are_refused(families: dict[str, PipelineFamily]) -> None:
+    message = "is a IFPipeline, and a StableDiffusionFamily makes a StableDiffusionPipeline"
+    with pytest.raises(ValueError, match=message):
+        DenoiserTraining(families["StableDiffusionPipeline"], WORDS, initial="builtin")
 
 
 def test_other_folders_are_not_overwritten(tmp_path: Path) -> None:
