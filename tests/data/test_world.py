@@ -10,7 +10,7 @@ import torch
 from dreamfusion_pl.data.orbit import GRAY, orbit
 from dreamfusion_pl.data.world import captions, colors, sheet
 from dreamfusion_pl.data.world.colors import COLORS, PATTERNS, ROLES, contrast
-from dreamfusion_pl.data.world.layers import sample_views, trace_chunk, trace_world
+from dreamfusion_pl.data.world.layers import Layers, sample_views, trace_chunk, trace_world
 from dreamfusion_pl.data.world.objects import primitives
 from dreamfusion_pl.data.world.objects.catalog import OBJECT_NAMES, OBJECTS, distance, distances, frame
 from dreamfusion_pl.data.world.pictures import WorldPictures
@@ -170,31 +170,43 @@ def trace_of(count: int, size: int):  # noqa: ANN201
     return trace_world(count, size, 0, (-10.0, 80.0))
 
 
+def alone(layers: Layers) -> tuple[str, ...]:
+    """Names of the objects that some pictures show alone."""
+    found = layers.layout[layers.layout[:, 2] < 0, 0].unique()
+    return tuple(OBJECT_NAMES[index] for index in found.tolist())
+
+
 def test_some_objects_are_shown_three_times_as_often() -> None:
     layers = trace_of(16 * len(OBJECT_NAMES), 8)
-    data = WorldPictures(batch_size=4000, size=8, more_of=("chair", "car"))
+    names = alone(layers)[:2]
+    data = WorldPictures(batch_size=4000, size=8, more_of=names)
     first = layers.layout[data._choose(layers, generator(0, "choice")), 0]
     shares = torch.bincount(first, minlength=len(OBJECT_NAMES)) / torch.bincount(
         layers.layout[:, 0], minlength=len(OBJECT_NAMES)
     )
-    often = [OBJECT_NAMES.index(name) for name in ("chair", "car")]
+    often = [OBJECT_NAMES.index(name) for name in names]
     others = [index for index in range(len(OBJECT_NAMES)) if index not in often]
     assert 2.6 < float(shares[often].mean() / shares[others].nanmean()) < 3.4
-    data.more_of = ("mug", "mug", "mug")
+    data.more_of = names[:1] * 3
     first = layers.layout[data._choose(layers, generator(0, "choice")), 0]
-    often, count = layers.layout[:, 0] == OBJECT_NAMES.index("mug"), len(layers.layout)
-    share = 7.0 * int(often.sum()) / (count + 6.0 * int(often.sum()))  # 1 + 2 * 3 times as often
-    assert abs(float((first == OBJECT_NAMES.index("mug")).float().mean()) / share - 1.0) < 0.15
+    named, count = int((layers.layout[:, 0] == often[0]).sum()), len(layers.layout)
+    share = 7.0 * named / (count + 6.0 * named)  # 1 + 2 * 3 times as often
+    assert abs(float((first == often[0]).float().mean()) / share - 1.0) < 0.15
     with pytest.raises(ValueError, match="not \\['sofas'\\]"):
         WorldPictures(more_of=("sofas",))
 
 
 def test_a_curriculum_shows_some_objects_alone() -> None:
     layers = trace_of(16 * len(OBJECT_NAMES), 8)
-    data = WorldPictures(batch_size=500, size=8, only=("chair", "car"))
+    names = alone(layers)[:2]
+    data = WorldPictures(batch_size=500, size=8, only=names)
     shown = layers.layout[data._choose(layers, generator(0, "choice"))]
-    assert {OBJECT_NAMES[index] for index in shown[:, 0].tolist()} == {"chair", "car"}
+    assert {OBJECT_NAMES[index] for index in shown[:, 0].tolist()} == {*names}
     assert (shown[:, 2] < 0).all()
+    few = type(layers)(*(field[:16] for field in layers))  # of one layout
+    data.only = tuple(name for name in OBJECT_NAMES if OBJECT_NAMES.index(name) != int(few.layout[0, 0]))
+    with pytest.raises(ValueError, match="none of the 16 pictures.*data.count"):
+        data._choose(few, generator(0, "choice"))
     with pytest.raises(ValueError, match="not \\['sofas'\\]"):
         WorldPictures(only=("sofas",))
 

@@ -168,12 +168,21 @@ class WorldPictures(LightningDataModule):
                 self._layers = Layers(*[torch.from_numpy(stored[name]) for name in Layers._fields])
 
     def _choose(self, layers: Layers, rng: torch.Generator) -> Tensor:
-        """Sample the indices of a batch's images, [batch_size]."""
+        """Sample the indices of a batch's images, [batch_size].
+
+        Raises:
+            ValueError: no picture shows what is asked for.
+        """
         first, second = layers.layout[:, 0], layers.layout[:, 2]
         named = torch.bincount(_indices(self.more_of), minlength=len(OBJECT_NAMES))
         weights = 1.0 + 2.0 * named[first]
         if self.only:
             weights = weights * (torch.isin(first, _indices(self.only)) & (second < 0))
+            if not weights.any():
+                raise ValueError(
+                    f"none of the {len(first)} pictures shows one of {list(self.only)} alone: "
+                    "raise --data.count, or name more objects in --data.only"
+                )
         return torch.multinomial(weights, self.batch_size, replacement=True, generator=rng)
 
     def batch(self, layers: Layers, step: int) -> PictureBatch:
