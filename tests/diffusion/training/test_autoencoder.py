@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 
 from dreamfusion_pl.diffusion.families.autoencoder import LatentEncoder
-from dreamfusion_pl.diffusion.training.autoencoder import AutoencoderTraining, build_autoencoder
+from dreamfusion_pl.diffusion.training.autoencoder import AutoencoderTraining
+from dreamfusion_pl.diffusion.training.tiny_autoencoder import build_autoencoder
 from dreamfusion_pl.rng import generator
 
 pytestmark = [

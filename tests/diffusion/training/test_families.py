@@ -13,11 +13,11 @@ from torch import nn
 
 from dreamfusion_pl.data.world.captions import VOCABULARY
 from dreamfusion_pl.diffusion.training import folders
-from dreamfusion_pl.diffusion.training.autoencoder import build_autoencoder
 from dreamfusion_pl.diffusion.training.deepfloyd import DeepFloydFamily
 from dreamfusion_pl.diffusion.training.denoiser import DenoiserTraining
 from dreamfusion_pl.diffusion.training.family import PipelineFamily
 from dreamfusion_pl.diffusion.training.stable_diffusion import StableDiffusionFamily, word_merges
+from dreamfusion_pl.diffusion.training.tiny_autoencoder import build_autoencoder
 
 WORDS = ["a", "an", "red", "blue", "chair", "ball", "3", "d", ",", "front", "view"]
 KINDS = ("IFPipeline", "StableDiffusionPipeline")
