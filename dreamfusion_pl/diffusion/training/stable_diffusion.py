@@ -31,8 +31,7 @@ class StableDiffusionFamily(PipelineFamily):
     """Latents of a trained autoencoder, a CLIP text encoder, and a U-Net that predicts v.
 
     Args:
-        autoencoder: folder of the ``AutoencoderTiny``, written by a training with ``autoencoder.yaml``, or
-            "builtin" for that of the embedded prior.
+        autoencoder: folder of the ``AutoencoderTiny``, written by a training with ``autoencoder.yaml``.
         size: height and width of the pictures in pixels.
         channels: width of each level of the U-Net, finest first; multiples of 8, of 64 for the level with
             attention and the last one.
@@ -158,12 +157,12 @@ def load_autoencoder(folder: str) -> AutoencoderTiny:
     """Load an autoencoder, frozen, in float32.
 
     Args:
-        folder: folder of an ``AutoencoderTiny``, or "builtin".
+        folder: folder of an ``AutoencoderTiny``.
 
     Raises:
         ValueError: there is none.
     """
-    path = Path(__file__).parent.parent / "builtin" / "vae" if folder == "builtin" else Path(folder)
+    path = Path(folder)
     if not (path / folders.MODEL_INDEX).is_file():
         raise ValueError(
             f"there is no autoencoder at {path}: train one with `fit --config autoencoder.yaml`, or correct "
