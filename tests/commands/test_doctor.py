@@ -23,9 +23,6 @@ from dreamfusion_pl.cli import main
 from dreamfusion_pl.commands import prior_check
 from dreamfusion_pl.diffusion.loading import files
 
-PIXELS = ["--model.family", "DeepFloydFamily", "--model.family.channels", "[32, 64, 128, 192]"]
-PIXELS += ["--model.family.size", "32", "--data.size", "32"]
-
 
 def diagnose(capsys, *words):
     status = main(["doctor", "--json", *words])
@@ -161,7 +158,7 @@ def test_a_trial_skips_what_comes_on_top(capsys, monkeypatch):
 
 def test_a_trial_of_a_training_leaves_its_output_alone(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    small = [*PIXELS, "--data.count", "32", "--data.batch_size", "4", "--model.sample_every", "0"]
+    small = ["--data.count", "32", "--data.batch_size", "4", "--model.sample_every", "0"]
     accumulated = ["--trainer.accumulate_grad_batches", "2", "--trainer.precision", "32-true"]
     report = diagnose(capsys, "--config", "denoiser.yaml", "--trial", "3", *small, *accumulated)[1]
     assert report["trial"]["steps"] == 3 and report["trial"]["max_steps"] == 6000
@@ -205,7 +202,7 @@ def test_a_prior_by_its_short_name_is_looked_into(capsys, tmp_path, prior):
 
 @pytest.mark.parametrize(
     ("name", "known", "word"),
-    [("playground.yaml", None, "MixturePrior"), ("autoencoder.yaml", True, None)],
+    [("playground.yaml", None, "MixturePrior"), ("denoiser.yaml", True, None)],
 )
 def test_what_is_no_pretrained_prior_is_not_called_whole(capsys, name, known, word):
     status, report = diagnose(capsys, "--config", name)

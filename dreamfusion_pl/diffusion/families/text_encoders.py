@@ -63,20 +63,15 @@ class TextEncoders:
 
     def unknown_words(self, prompt: str) -> list[str]:
         """Return the words of a prompt that the tokenizer does not know, in order, without duplicates."""
+        tokenizer, _ = self._tokenizers[0]
+        if tokenizer.unk_token_id in tokenizer("").input_ids:  # CLIP: end of text is also the unknown token
+            return []
         return self._read(prompt).unknown
 
     def _read(self, prompt: str) -> ReadPrompt:
         tokenizer, _ = self._tokenizers[0]
         is_closed = self._source.model == "builtin"
-        # CLIP: end of text is also the unknown token, and every word can be spelled.
-        spells = tokenizer.unk_token_id in tokenizer("").input_ids
-
-        def is_known(word: str) -> bool:
-            if spells:
-                return not is_closed or _is_whole(tokenizer.tokenize(word))
-            return tokenizer.unk_token_id not in tokenizer(word).input_ids
-
-        return read(prompt, is_known, is_closed)
+        return read(prompt, lambda word: tokenizer.unk_token_id not in tokenizer(word).input_ids, is_closed)
 
     def _embed(self, prompt: str) -> TextEmbedding:
         """Embed one text, alone, so that the result does not depend on other texts in the batch."""
@@ -142,11 +137,6 @@ class TextEncoders:
                     f"the prior reads {limit}: {cut!r} is cut off. Shorten it",
                     stacklevel=4,
                 )
-
-
-def _is_whole(pieces: list[str]) -> bool:
-    """Return whether a CLIP tokenizer that was made for a list of words has a piece for each word."""
-    return bool(pieces) and all(piece.endswith("</w>") for piece in pieces)
 
 
 def check_folder(folder: str, source: sources.Source) -> None:

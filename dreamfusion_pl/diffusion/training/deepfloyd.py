@@ -7,10 +7,9 @@ package.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import final
 
-from diffusers import DDPMScheduler, IFPipeline, UNet2DConditionModel
+from diffusers import DDPMScheduler, IFPipeline
 from torch import Tensor, nn
 from transformers import T5Config, T5EncoderModel, T5Tokenizer
 
@@ -37,7 +36,7 @@ class DeepFloydFamily(PipelineFamily):
         ValueError: no level has ``attention_size`` rows.
     """
 
-    pipeline_class = "IFPipeline"
+    pipeline_class, tokenizer_class, text_encoder_class = IFPipeline, T5Tokenizer, T5EncoderModel
     learns_variance = True
     sampling = {"clean_caption": False}
 
@@ -115,10 +114,3 @@ class DeepFloydFamily(PipelineFamily):
         )
         pipeline.set_progress_bar_config(disable=True)
         return pipeline
-
-    def stored(self, folder: Path) -> tuple[T5Tokenizer, dict[str, nn.Module]]:
-        networks = {
-            "text_encoder": T5EncoderModel.from_pretrained(folder / "text_encoder"),
-            "unet": UNet2DConditionModel.from_pretrained(folder / "unet", low_cpu_mem_usage=False),
-        }
-        return T5Tokenizer.from_pretrained(folder / "tokenizer"), networks

@@ -27,7 +27,7 @@ from dreamfusion_pl.diffusion.training.objective import (
     words_error,
 )
 from dreamfusion_pl.diffusion.training.optimization import adamw, averaging, warmup_and_cosine
-from dreamfusion_pl.diffusion.training.unet import in_precision
+from dreamfusion_pl.diffusion.training.unet import in_half
 from dreamfusion_pl.rng import generator
 from dreamfusion_pl.types import PictureBatch
 
@@ -128,7 +128,17 @@ class DenoiserTraining(LightningModule):
         return found.rows[[row[text] for text in texts]], error
 
     def training_step(self, batch: PictureBatch, _: int) -> Tensor:
-        """Return L_Diff (seed eq. 1) plus the variational bound, if there is one, and the loss on words."""
+        """Return L_Diff (seed eq. 1) plus the variational bound, if there is one, and the loss on words.
+
+        Raises:
+            ValueError: the pictures have another size than the family's.
+        """
+        side, own = batch.pictures.shape[1], self.family.picture_size
+        if side != own:
+            raise ValueError(
+                f"the pictures have {side} pixels a side, and the prior {own}: make --data.size and "
+                "--model.family.size the same"
+            )
         x = self.family.encode(batch.pictures.permute(0, 3, 1, 2) * 2.0 - 1.0)
         source = generator(self.seed, "denoising", self.global_rank, self.global_step)
         t = stratified_timesteps(len(x), len(self.squared_alphas), source, *self.timestep_law).to(x.device)
@@ -187,15 +197,14 @@ class DenoiserTraining(LightningModule):
         if self.trainer.is_global_zero:
             print(f"pipeline:   {self.save(self.output)}", flush=True)
 
-    def save(self, folder: str | Path, dtype: torch.dtype = torch.float16) -> Path:
+    def save(self, folder: str | Path) -> Path:
         """Write the pipeline with the averaged weights, whole or not at all; replace an older one.
 
-        The text encoder stays in float32. It is small, and without a ``dtype`` ``from_pretrained`` loads it
-        in the stored precision, but the U-Net in float32.
+        The U-Net is stored in float16. The text encoder stays in float32: it is small, and without a
+        ``dtype`` ``from_pretrained`` loads it in the stored precision, but the U-Net in float32.
 
         Args:
             folder: destination.
-            dtype: precision of the U-Net on disk.
 
         Returns:
             The folder.
@@ -205,7 +214,7 @@ class DenoiserTraining(LightningModule):
         """
         parts = cast(nn.ModuleDict, self.average.module)
         stored = nn.ModuleDict(
-            {"text_encoder": parts["text_encoder"], "unet": in_precision(cast(Any, parts["unet"]), dtype)}
+            {"text_encoder": parts["text_encoder"], "unet": in_half(cast(Any, parts["unet"]))}
         )
         whole = self.family.assemble(self.tokenizer, stored, self.scheduler)
         return folders.write(folder, folders.PIPELINE_INDEX, whole.save_pretrained)

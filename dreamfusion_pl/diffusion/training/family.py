@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
 from dreamfusion_pl.diffusion.loading.library_logging import quiet
@@ -29,7 +30,9 @@ class PipelineFamily(ABC):
     The networks are ``{"text_encoder": ..., "unet": ...}``. The tokenizer has one token for every word.
     """
 
-    pipeline_class: str  # name of the diffusers pipeline that holds the networks
+    pipeline_class: type  # of diffusers, which holds the networks
+    tokenizer_class: type  # of transformers
+    text_encoder_class: type  # likewise
     picture_size: int  # height and width of the pictures, in pixels
     learns_variance: bool  # whether the U-Net's output has channels of a variance after those of v
     sampling: Mapping[str, Any] = {}  # further arguments of a call of the pipeline
@@ -65,14 +68,6 @@ class PipelineFamily(ABC):
     def assemble(self, tokenizer: Any, networks: nn.ModuleDict, scheduler: Any) -> Any:
         """Return the parts as a pipeline without safety checker or watermark; it shares them."""
 
-    @abstractmethod
-    def stored(self, folder: Path) -> tuple[Any, dict[str, nn.Module]]:
-        """Return tokenizer and networks of a pipeline folder of this family.
-
-        Raises:
-            OSError, ValueError: it has other parts.
-        """
-
 
 def check_vocabulary(vocabulary: Sequence[str]) -> None:
     """Raise ValueError unless the words are distinct, lower-case and without spaces."""
@@ -100,13 +95,20 @@ def load_weights(folder: str, family: PipelineFamily, tokenizer: Any, networks: 
     if not (path / folders.PIPELINE_INDEX).is_file():
         raise ValueError(f"there is no pipeline folder at {path}; correct `initial` or leave it out")
     kind = json.loads((path / folders.PIPELINE_INDEX).read_text(encoding="utf-8")).get("_class_name")
-    if kind != family.pipeline_class:
+    expected = family.pipeline_class.__name__
+    if kind != expected:
         raise ValueError(
-            f"the pipeline at {path} is a {kind}, and a {type(family).__name__} makes a "
-            f"{family.pipeline_class}: correct `initial` or `family`"
+            f"the pipeline at {path} is a {kind}, and a {type(family).__name__} makes a {expected}: "
+            "correct `initial` or `family`"
         )
+    tokenizers: Any = family.tokenizer_class
+    encoders: Any = family.text_encoder_class
     with quiet():
-        own, stored = family.stored(path)
+        own = tokenizers.from_pretrained(path / "tokenizer")
+        stored = {
+            "text_encoder": encoders.from_pretrained(path / "text_encoder"),
+            "unet": UNet2DConditionModel.from_pretrained(path / "unet", low_cpu_mem_usage=False),
+        }
     known, vocabulary = own.get_vocab(), tokenizer.get_vocab()
     if not known.keys() <= vocabulary.keys():
         missing = sorted(known.keys() - vocabulary.keys())

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import final
 
 import torch
-from diffusers import AutoencoderTiny, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import AutoencoderTiny, DDIMScheduler, StableDiffusionPipeline
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
@@ -45,7 +45,11 @@ class StableDiffusionFamily(PipelineFamily):
             has ``attention_size`` rows.
     """
 
-    pipeline_class = "StableDiffusionPipeline"
+    pipeline_class, tokenizer_class, text_encoder_class = (
+        StableDiffusionPipeline,
+        CLIPTokenizer,
+        CLIPTextModel,
+    )
     learns_variance = False
 
     def __init__(
@@ -144,13 +148,6 @@ class StableDiffusionFamily(PipelineFamily):
         )
         pipeline.set_progress_bar_config(disable=True)
         return pipeline
-
-    def stored(self, folder: Path) -> tuple[CLIPTokenizer, dict[str, nn.Module]]:
-        networks = {
-            "text_encoder": CLIPTextModel.from_pretrained(folder / "text_encoder"),
-            "unet": UNet2DConditionModel.from_pretrained(folder / "unet", low_cpu_mem_usage=False),
-        }
-        return CLIPTokenizer.from_pretrained(folder / "tokenizer"), networks
 
 
 def load_autoencoder(folder: str) -> AutoencoderTiny:

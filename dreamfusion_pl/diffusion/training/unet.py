@@ -63,10 +63,10 @@ def build_unet(
     return unet
 
 
-def in_precision(unet: UNet2DConditionModel, dtype: torch.dtype) -> UNet2DConditionModel:
-    """Return a copy of a U-Net in another precision."""
+def in_half(unet: UNet2DConditionModel) -> UNet2DConditionModel:
+    """Return a copy of a U-Net in float16."""
     copy = UNet2DConditionModel.from_config(unet.config)
     copy.load_state_dict(unet.state_dict())
     for parameter in copy.parameters():
-        parameter.data = parameter.data.to(dtype)
+        parameter.data = parameter.data.half()
     return copy

@@ -36,9 +36,11 @@ def run(stage: Stage) -> None:
     """The autoencoder, throughput by batch size, then training at the fastest."""
     count, begin = 4 if stage.tiny else 4000 if stage.left < 240.0 else 20_000, time.monotonic()
     data = [f"--data.count={count}", f"--data.cache_dir={stage.scratch}", "--seed_everything=0"]
-    words = ["--config=denoiser.yaml", f"--model.family.autoencoder={stage.scratch / 'autoencoder'}", *data]
+    words = ["--config=denoiser.yaml", "--model.family=StableDiffusionFamily", "--data.size=64", *data]
+    words += ["--model.family.size=64", f"--model.family.autoencoder={stage.scratch / 'autoencoder'}"]
+    words += [f"--model.family.channels={[32, 64, 64] if stage.tiny else [64, 128, 192]}"]
     if stage.tiny:
-        words += ["--model.sample_every=0", "--model.family.channels=[32, 64, 64]", "--trainer.precision=32"]
+        words += ["--model.sample_every=0", "--trainer.precision=32"]
     stage.attempt("pictures traced", lambda: traced(stage, count, begin))
     stage.attempt("autoencoder", lambda: encoded(stage, data), needs=30.0)
     rates: dict[int, float] = {}

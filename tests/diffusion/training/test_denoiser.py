@@ -253,6 +253,12 @@ def test_it_learns_and_writes_a_pipeline_that_draws_the_prompt(tmp_path: Path) -
     assert blue[2] - blue[0] > 0.3
 
 
+def test_pictures_of_another_size_are_refused(tmp_path: Path) -> None:
+    pictures = torch.zeros(2, 16, 16, 3)
+    with pytest.raises(ValueError, match=r"16 pixels a side, and the prior 8: .*--data.size"):
+        small(tmp_path).training_step(Batch(pictures, ["a red ball"] * 2), 0)
+
+
 def test_sample_grids_are_written(tmp_path: Path) -> None:
     fit(small(tmp_path / "prior", sample_every=2), tmp_path, steps=4)
     files = sorted((tmp_path / "samples").iterdir())
