@@ -19,7 +19,7 @@ FLOORS = [
     {"diffusion.training"},
     {"distillation", "rendering"},
     {"data.cameras"},
-    {"data.orbit"},
+    {"data.orbit", "data.view_loader"},
     {"data.views", "data.steps", "data.world.colors"},
     {"data.world.objects"},
     {"data.world"},

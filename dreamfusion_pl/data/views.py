@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, final
+from typing import final
 
 import torch
 from pytorch_lightning import LightningDataModule
@@ -14,7 +13,8 @@ from torch import Tensor
 from dreamfusion_pl import rng
 from dreamfusion_pl.data import cameras
 from dreamfusion_pl.data.orbit import orbit, ring
-from dreamfusion_pl.schedule import Constant, Schedule, check_steps
+from dreamfusion_pl.data.view_loader import ViewLoader
+from dreamfusion_pl.schedule import Schedule, check_steps
 from dreamfusion_pl.types import Views
 
 
@@ -27,31 +27,6 @@ def _least(resolution: int | Schedule | None) -> float:
     if isinstance(resolution, Schedule):
         return round(resolution.least)
     return 1 if resolution is None else resolution
-
-
-@final
-class ViewLoader:
-    """A data loader whose views are a function of their index.
-
-    It has no state: started at step k, it yields the same views as an uninterrupted run from step k.
-
-    Args:
-        views: maps an index to the views of that step.
-        indices: returns the remaining indices when an iteration starts; they may be endless.
-    """
-
-    def __init__(self, views: Callable[[int], Views], indices: Callable[[], Iterable[int]]) -> None:
-        self.views, self.indices = views, indices
-
-    def __iter__(self) -> Iterator[Views]:
-        return map(self.views, self.indices())
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return nothing: the trainer's step is the state. Lightning needs this method to allow resuming."""
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore nothing, the counterpart of ``state_dict``."""
 
 
 @final
@@ -188,6 +163,12 @@ class RandomViews(LightningDataModule):
         self.look_focal = sum(focal) / 2 if look_focal is None else look_focal
         self.num_val_views, self.num_test_views = num_val_views, num_test_views
 
+    def side(self, progress: float, own: int) -> int:
+        """Return height and width of training renders at a progress; ``own``: the prior's."""
+        if isinstance(self.resolution, Schedule):
+            return round(self.resolution(progress))
+        return self.resolution or own
+
     def draw(self, step: int, progress: float, resolution: int, rank: int = 0) -> Views:
         """Sample the views of one step.
 
@@ -230,12 +211,11 @@ class RandomViews(LightningDataModule):
     def train_dataloader(self) -> ViewLoader:
         """Return an endless loader of training views from the trainer's current step."""
         trainer, accumulated = self.trainer, self.trainer.accumulate_grad_batches
-        resolution = self.resolution or trainer.lightning_module.prior.resolution
-        side = resolution if isinstance(resolution, Schedule) else Constant(resolution)
+        own = trainer.lightning_module.prior.resolution
 
         def views(index: int) -> Views:
             progress = min(index // accumulated / (self.schedule_steps or trainer.max_steps), 1.0)
-            return self.draw(index, progress, round(side(progress)), trainer.global_rank)
+            return self.draw(index, progress, self.side(progress, own), trainer.global_rank)
 
         return ViewLoader(
             views,

@@ -89,7 +89,7 @@ def ceiling(prompt: str, run: Path) -> DreamFusion:
     occupancy = model.renderer.occupancy
     model.renderer.occupancy = type(occupancy)(occupancy.resolution) if occupancy else None
     views = RandomViews(**{**config["data"]["init_args"], "shaded_probability": 0.0})
-    resolution = views.resolution or instantiate_class((), config["model"]["init_args"]["prior"]).resolution
+    own = instantiate_class((), config["model"]["init_args"]["prior"]).resolution
     optimizer = model.make_optimizer(model.scene.param_groups(model.learning_rate))
     rates = [group["lr"] for group in optimizer.param_groups]
     for step in range(steps):
@@ -99,7 +99,7 @@ def ceiling(prompt: str, run: Path) -> DreamFusion:
             group["lr"] = rate * factor
         if step % model.occupancy_interval == 0:
             model.renderer.update_occupancy(model.scene, model.progress, generator(0, "occupancy", step=step))
-        batch = views.draw(step, model.progress, resolution)
+        batch = views.draw(step, model.progress, views.side(model.progress, own))
         truth = render_world(scene, batch).over(batch.background)
         loss = 1000.0 * (model(batch, needs_normals=False).rgb - truth).square().mean()
         optimizer.zero_grad()

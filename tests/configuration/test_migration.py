@@ -77,6 +77,22 @@ def test_a_scene_is_made_of_parts_that_are_there(old, parts):
     assert all(map(found, parts)) and found(renames.FIELD_SCENE) and not found(old)
 
 
+def test_the_networks_of_a_prior_in_training_are_its_familys(folder, capsys):
+    old = {"class_path": "dreamfusion_pl.diffusion.denoising.DenoiserTraining"}
+    old["init_args"] = {"vocabulary": ["a", "ball"], "size": 16, "channels": [32, 64], "attention_size": 8}
+    (folder / "old.yaml").write_text(yaml.safe_dump({"model": old}))
+    model = read_configuration(
+        ["--config", "denoiser.yaml", "--config", "old.yaml", "--model.text_width", "64"]
+    )["model"]
+    assert model["class_path"] == renames.TRAINING and not {*renames.NETWORKS} & model["init_args"].keys()
+    family = model["init_args"]["family"]
+    assert family["class_path"] == renames.PIXELS
+    found = {name: family["init_args"][name] for name in ("size", "channels", "attention_size", "text_width")}
+    assert found == {"size": 16, "channels": [32, 64], "attention_size": 8, "text_width": 64}
+    said = capsys.readouterr().err
+    assert "model.size is model.family.size" in said and "model.text_width is model.family.text_width" in said
+
+
 def test_an_overlay(folder, capsys):
     (folder / "old.yaml").write_text(OVERLAY)
     model = model_of("--config", "old.yaml")

@@ -42,6 +42,10 @@ def update_tree(tree: Tree, known: Below = DEFAULT) -> tuple[Tree, dict[str, str
         arguments = model.get("init_args", model)
         if isinstance(arguments, dict):
             _update_arguments(arguments, known, used)
+    if isinstance(model, dict) and model.get("class_path", renames.TRAINING) == renames.TRAINING:
+        arguments = model.get("init_args", model)
+        if isinstance(arguments, dict):
+            _update_networks(arguments, used)
     return tree, used
 
 
@@ -122,7 +126,8 @@ def _update_word(word: str, used: dict[str, str]) -> str:
 
     flag, equals, value = word.partition("=")
     plain = flag.replace(".init_args", "")
-    for old, name in renames.ARGUMENTS.items():
+    networks = {name: f"family.{name}" for name in renames.NETWORKS}
+    for old, name in (renames.ARGUMENTS | networks).items():
         if plain == f"--model.{old}" or plain.startswith(f"--model.{old}."):
             used[f"model.{old}"] = f"model.{name}"
             flag = f"--model.{name}{plain.removeprefix(f'--model.{old}')}"
@@ -147,6 +152,15 @@ def _update_arguments(arguments: Tree, known: Below, used: dict[str, str]) -> No
         if old in renames.WEIGHTED:
             used[f"model.{old}"] += f" in another unit (divided by {unit:g})"
         arguments[group] = {name: arguments.pop(old), **(arguments.get(group) or {})}
+
+
+def _update_networks(arguments: Tree, used: dict[str, str]) -> None:
+    """Give the arguments of a prior's networks to its family, which was DeepFloyd's."""
+    moved = {name: arguments.pop(name) for name in renames.NETWORKS if name in arguments}
+    if moved:
+        family = arguments.get("family") or {"class_path": renames.PIXELS}
+        arguments["family"] = {**family, "init_args": {**moved, **(family.get("init_args") or {})}}
+        used |= {f"model.{name}": f"model.family.{name}" for name in moved}
 
 
 def _parsed(flag: str, value: str) -> Any:

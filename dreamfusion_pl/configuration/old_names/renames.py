@@ -21,6 +21,10 @@ CLASSES = {
     "dreamfusion_pl.scene.base.GaussianBias": "dreamfusion_pl.scene.density.GaussianBias",
     "dreamfusion_pl.scene.base.LinearBias": "dreamfusion_pl.scene.density.LinearBias",
 }
+TRAINING = "dreamfusion_pl.diffusion.training.denoiser.DenoiserTraining"
+PIXELS = "dreamfusion_pl.diffusion.training.deepfloyd.DeepFloydFamily"
+# Arguments of DenoiserTraining that are now those of its family.
+NETWORKS = ("size", "channels", "layers_per_block", "attention_size", "text_width", "text_layers")
 ARGUMENTS = {  # of DreamFusion; also as the start of a longer name
     "opacity_weight": "regularizers.opacity",
     "orientation_weight": "regularizers.orientation",

@@ -13,14 +13,13 @@ from typing import Any, cast, final
 import torch
 from diffusers import AutoencoderTiny
 from pytorch_lightning import LightningModule
-from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
-from dreamfusion_pl.atomic import replacing
 from dreamfusion_pl.diffusion.training import folders
 from dreamfusion_pl.diffusion.training.optimization import adamw, averaging, warmup_and_cosine
+from dreamfusion_pl.diffusion.training.samples import write_sheet
 from dreamfusion_pl.diffusion.training.tiny_autoencoder import build_autoencoder
 from dreamfusion_pl.rng import generator
 from dreamfusion_pl.types import PictureBatch
@@ -163,15 +162,9 @@ class AutoencoderTraining(LightningModule):
     @torch.no_grad()
     def _draw(self, pictures: Tensor) -> None:
         """Draw pictures [B, H, W, 3] above what is decoded, to TensorBoard and ``samples/step_N.png``."""
-        from PIL import Image
-
         averaged = cast(AutoencoderTiny, self.average.module)
         z = averaged.encode(pictures.permute(0, 3, 1, 2) * 2.0 - 1.0, return_dict=False)[0]
         decoded = (averaged.decode(z, return_dict=False)[0].permute(0, 2, 3, 1) * 0.5 + 0.5).clamp(0.0, 1.0)
         rows = [torch.cat(list(row.float().cpu()), dim=1) for row in (pictures, decoded)]
         sheet = torch.cat(rows, dim=0)
-        if isinstance(self.logger, TensorBoardLogger):
-            self.logger.experiment.add_image("reconstructions", sheet, self.global_step, dataformats="HWC")
-        file = self.run_folder / "samples" / f"step_{self.global_step:06d}.png"
-        with replacing(file) as temporary:
-            Image.fromarray((sheet * 255.0).round().byte().numpy()).save(temporary)
+        write_sheet(sheet, "reconstructions", self.global_step, self.run_folder, self.logger)

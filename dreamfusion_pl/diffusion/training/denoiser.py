@@ -11,12 +11,10 @@ from typing import Any, cast, final
 
 import torch
 from pytorch_lightning import LightningModule
-from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from dreamfusion_pl.atomic import replacing
 from dreamfusion_pl.diffusion.noise import per_row
 from dreamfusion_pl.diffusion.training import folders
 from dreamfusion_pl.diffusion.training.family import PipelineFamily, load_weights
@@ -27,6 +25,7 @@ from dreamfusion_pl.diffusion.training.objective import (
     words_error,
 )
 from dreamfusion_pl.diffusion.training.optimization import adamw, averaging, warmup_and_cosine
+from dreamfusion_pl.diffusion.training.samples import write_sheet
 from dreamfusion_pl.diffusion.training.unet import in_half
 from dreamfusion_pl.rng import generator
 from dreamfusion_pl.types import PictureBatch
@@ -226,8 +225,6 @@ class DenoiserTraining(LightningModule):
 
     def _draw_samples(self) -> None:
         """Draw one sample per prompt, side by side, to TensorBoard and to ``samples/step_N.png``."""
-        from PIL import Image
-
         pictures = self.pipeline()(
             list(self.sample_prompts),
             num_inference_steps=self.sample_steps,
@@ -237,8 +234,4 @@ class DenoiserTraining(LightningModule):
             **self.family.sampling,
         ).images
         row = torch.cat(list(torch.as_tensor(pictures)), dim=1)
-        if isinstance(self.logger, TensorBoardLogger):
-            self.logger.experiment.add_image("samples", row, self.global_step, dataformats="HWC")
-        file = self.run_folder / "samples" / f"step_{self.global_step:06d}.png"
-        with replacing(file) as temporary:
-            Image.fromarray((row * 255.0).round().byte().numpy()).save(temporary)
+        write_sheet(row, "samples", self.global_step, self.run_folder, self.logger)

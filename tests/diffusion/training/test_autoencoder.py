@@ -5,45 +5,22 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
+import fit_networks
 import pytest
 import torch
 from diffusers import AutoencoderTiny
+from fit_networks import Batch
 from PIL import Image
-from pytorch_lightning import Callback, Trainer
-from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, IterableDataset
 
 from dreamfusion_pl.diffusion.families.autoencoder import LatentEncoder
 from dreamfusion_pl.diffusion.training.autoencoder import AutoencoderTraining
 from dreamfusion_pl.diffusion.training.tiny_autoencoder import build_autoencoder
 from dreamfusion_pl.rng import generator
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
-    pytest.mark.filterwarnings("ignore:.*LeafSpec"),
-    pytest.mark.filterwarnings("ignore:.*mid-epoch"),
-]
-
-
-class Batch(NamedTuple):
-    pictures: Tensor
-    captions: list[str]
-
-
-class Halves(IterableDataset):
-    """Pictures of two colours, divided at a random column; each batch a function of its step."""
-
-    def __init__(self, module: AutoencoderTraining, distinct: int = 10_000) -> None:
-        self.module, self.distinct = module, distinct
-
-    def __iter__(self) -> Iterator[Batch]:
-        step = self.module.trainer.global_step
-        while True:
-            yield Batch(halves(step % self.distinct), [""] * 8)
-            step += 1
+pytestmark = fit_networks.QUIET
 
 
 def halves(step: int) -> Tensor:
@@ -59,34 +36,11 @@ def small(output: Path, **changes: object) -> AutoencoderTraining:
     return AutoencoderTraining(**{**arguments, **changes})
 
 
-def fit(
-    model: AutoencoderTraining,
-    folder: Path,
-    steps: int,
-    save_at: int | None = None,
-    resume: Path | None = None,
-    distinct: int = 10_000,
-) -> Path:
-    checkpoint = folder / "stopped.ckpt"
+def fit(model: AutoencoderTraining, folder: Path, steps: int, distinct: int = 10_000, **more: Any) -> Path:
+    def batch(step: int) -> Batch:
+        return Batch(halves(step % distinct), [""] * 8)
 
-    class Save(Callback):
-        def on_train_batch_end(self, trainer: Trainer, *_: object) -> None:
-            if trainer.global_step == save_at:
-                trainer.save_checkpoint(checkpoint)
-
-    trainer = Trainer(
-        max_steps=steps,
-        max_epochs=-1,
-        accelerator="cpu",
-        logger=TensorBoardLogger(folder, name="", version=""),
-        callbacks=[Save()],
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        log_every_n_steps=1,
-    )
-    trainer.fit(model, DataLoader(Halves(model, distinct), batch_size=None), ckpt_path=resume)
-    return checkpoint
+    return fit_networks.fit(model, batch, folder, steps, **more)
 
 
 @pytest.fixture

@@ -5,18 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
+import fit_networks
 import pytest
 import torch
 import yaml
 from diffusers import DiffusionPipeline
+from fit_networks import Batch
 from PIL import Image
-from pytorch_lightning import Callback, Trainer
-from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
-from torch.utils.data import DataLoader, IterableDataset
 
 from dreamfusion_pl.data.world.captions import VOCABULARY
 from dreamfusion_pl.diffusion.training.deepfloyd import DeepFloydFamily
@@ -31,33 +30,16 @@ from dreamfusion_pl.rng import generator
 
 COLORS = {"red": (0.9, 0.1, 0.1), "blue": (0.1, 0.1, 0.9)}
 CONFIG = Path(__file__).parents[3] / "configs" / "denoiser.yaml"
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
-    pytest.mark.filterwarnings("ignore:.*LeafSpec"),
-    pytest.mark.filterwarnings("ignore:.*mid-epoch"),
-]
+pytestmark = fit_networks.QUIET
 
 
-class Batch(NamedTuple):
-    pictures: Tensor
-    captions: list[str]
-
-
-class Swatches(IterableDataset):
-    """Pictures of one colour, each batch a function of its step."""
-
-    def __init__(self, module: DenoiserTraining) -> None:
-        self.module, self.pixels = module, module.networks["unet"].config.sample_size
-
-    def __iter__(self) -> Iterator[Batch]:
-        step = self.module.trainer.global_step
-        while True:
-            picks = torch.rand(16, generator=generator(0, "swatches", step=step)) < 0.5
-            names = ["red" if pick else "blue" for pick in picks.tolist()]
-            colors = torch.tensor([COLORS[name] for name in names])
-            captions = [f"a {name} ball" for name in names]
-            yield Batch(colors[:, None, None, :].expand(-1, self.pixels, self.pixels, 3), captions)
-            step += 1
+def swatches(step: int, pixels: int) -> Batch:
+    """Pictures of one colour."""
+    picks = torch.rand(16, generator=generator(0, "swatches", step=step)) < 0.5
+    names = ["red" if pick else "blue" for pick in picks.tolist()]
+    colors = torch.tensor([COLORS[name] for name in names])
+    captions = [f"a {name} ball" for name in names]
+    return Batch(colors[:, None, None, :].expand(-1, pixels, pixels, 3), captions)
 
 
 def small(output: Path, **changes: object) -> DenoiserTraining:
@@ -75,31 +57,10 @@ def small(output: Path, **changes: object) -> DenoiserTraining:
     return DenoiserTraining(**{**arguments, **changes})
 
 
-def fit(
-    model: DenoiserTraining, folder: Path, steps: int, save_at: int | None = None, resume: Path | None = None
-) -> Path:
-    """Train for ``steps``; return the checkpoint of step ``save_at``."""
-    checkpoint = folder / "stopped.ckpt"
-
-    class Save(Callback):
-        def on_train_batch_end(self, trainer: Trainer, *_: object) -> None:
-            if trainer.global_step == save_at:
-                trainer.save_checkpoint(checkpoint)
-
-    trainer = Trainer(
-        max_steps=steps,
-        max_epochs=-1,
-        accelerator="cpu",
-        gradient_clip_val=1.0,
-        logger=TensorBoardLogger(folder, name="", version=""),
-        callbacks=[Save()],
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        log_every_n_steps=1,
+def fit(model: DenoiserTraining, folder: Path, steps: int, **more: Any) -> Path:
+    return fit_networks.fit(
+        model, lambda step: swatches(step, model.family.picture_size), folder, steps, **more
     )
-    trainer.fit(model, DataLoader(Swatches(model), batch_size=None), ckpt_path=resume)
-    return checkpoint
 
 
 def test_timesteps_are_one_in_each_part_and_uniform() -> None:
