@@ -22,7 +22,8 @@ from dreamfusion_pl.rendering.ray_batch import (
 )
 from dreamfusion_pl.rendering.rays import pixel_rays, sphere_bounds
 from dreamfusion_pl.rendering.sampling import OccupancyGrid, at_least, place_samples, uniform_samples
-from dreamfusion_pl.rendering.shading import exact_normals, finite_difference_normals, seen_normals
+from dreamfusion_pl.rendering.shading import exact_normals, finite_difference_normals
+from dreamfusion_pl.rendering.visible import Evaluated, evaluate_visible
 from dreamfusion_pl.rendering.volume import accumulate, compositing_weights, over
 from dreamfusion_pl.scene.background import Background
 from dreamfusion_pl.scene.base import Scene
@@ -30,7 +31,6 @@ from dreamfusion_pl.types import Rays, Rendering, Views
 
 Normals = Literal["exact", "finite_difference", "surface"]
 Skipping = bool | Literal["auto"]
-VISIBLE = 1e-3  # compositing weight of a sample above which its normal counts
 
 
 @final
@@ -46,10 +46,10 @@ class Renderer(nn.Module):
             whole bounding sphere.
         num_strata: number of equal pieces of a ray that are looked up in the occupancy grid.
         normal_step: step h of finite differences, in world units.
-        skip_empty_rays: whether rays that meet no occupied cell are left out, and exact normals computed only
-            at samples that are seen (``VISIBLE``). It saves most of the time of a large network; along those
-            rays, nothing can grow back. "auto": on a CPU, and not where the renderer is compiled; a GPU gains
-            more from the same number of rays in every step.
+        skip_empty_rays: whether rays that meet no occupied cell are left out, and samples that are not
+            visible (``evaluate_visible``) have neither colour nor gradient. It saves most of the time of a
+            large network; there, nothing can grow back. "auto": on a CPU, and not where the renderer is
+            compiled; a GPU gains more from the same number of rays in every step.
         views_at_once: views rendered in one pass; 0: all. Fewer need less memory: training then keeps only
             outputs and renders again in the backward pass, with the same gradient (gradient checkpointing).
         compile: compile the renderer, with scene and background, with ``torch.compile``, for training; other
@@ -161,7 +161,7 @@ class Renderer(nn.Module):
         if looks:
             trace = partial(trace_in_parts, trace=trace)
         if self.occupancy is not None:
-            occupied = self._looked_up(scene, batch) if looks else self._occupied(scene, batch)
+            occupied = self._strata_of_some(scene, batch) if looks or skips else self._strata(scene, batch)
             batch = batch._replace(occupied=occupied)
         traced = trace_where_occupied(batch, trace) if skips else trace(batch)
         latent = traced.latent
@@ -184,18 +184,20 @@ class Renderer(nn.Module):
             return device.type == "cpu" and not self.compile_rendering
         return self.skip_empty_rays
 
-    def _occupied(self, scene: Scene, rays: RayBatch) -> Tensor:
+    def _strata(self, scene: Scene, rays: RayBatch) -> Tensor:
         assert self.occupancy is not None
         lines = Rays(rays.origins, rays.directions)
         return self.occupancy.strata(lines, rays.near, rays.far, scene.radius, self.num_strata)
 
-    def _looked_up(self, scene: Scene, rays: RayBatch) -> Tensor:
-        """Do the same for pictures without gradients: in parts, and not where a ray misses the scene."""
-        inside = (rays.far > rays.near).nonzero()[:, 0]
+    def _strata_of_some(self, scene: Scene, rays: RayBatch) -> Tensor:
+        """Return the same, looked up in parts, and only for rays that can meet an occupied cell."""
+        assert self.occupancy is not None
+        lines = Rays(rays.origins, rays.directions)
+        index = self.occupancy.can_meet(lines, rays.near, rays.far, scene.radius).nonzero()[:, 0]
         occupied = torch.zeros(len(rays.near), self.num_strata, dtype=torch.bool, device=rays.near.device)
-        if len(inside):
-            parts = in_parts(RayBatch(*(field[inside] for field in rays)))
-            occupied[inside] = torch.cat([self._occupied(scene, part) for part in parts])
+        if len(index):
+            parts = in_parts(RayBatch(*(field[index] for field in rays)))
+            occupied[index] = torch.cat([self._strata(scene, part) for part in parts])
         return occupied
 
     def _trace(self, scene: Scene, rays: RayBatch, progress: float, needs_normals: bool) -> Traced:
@@ -222,27 +224,32 @@ class Renderer(nn.Module):
         else:
             distances, delta = place_samples(rays.occupied, *bounds, self.num_samples)
         points = rays.origins[:, None] + distances[..., None] * rays.directions[:, None]
-        flat = points.reshape(-1, 3)
-        normal = None
-        if per_sample and self.normals == "exact" and not self._skips(points.device):
-            sample, normal = exact_normals(scene, flat, progress)
+        evaluate = partial(self._evaluate, scene, progress=progress, per_sample=per_sample)
+        if self._skips(points.device):
+            evaluated = evaluate_visible(scene, points, delta, progress, evaluate)
         else:
-            sample = scene(flat, progress)
-        if per_sample and self.normals == "finite_difference":
-            normal = finite_difference_normals(lambda p: scene.level(p, progress), flat, self.normal_step)
-        appearance = sample.appearance
+            evaluated = evaluate(points.reshape(-1, 3))
+        density, appearance, normal = evaluated
         shape = distances.shape
-        weights = compositing_weights(sample.density.reshape(shape), delta)
-        if per_sample and normal is None:
-            normal = seen_normals(scene, flat, weights.detach().flatten() > VISIBLE, progress)
         return Samples(
             points=points,
             distances=distances,
-            weights=weights,
+            weights=compositing_weights(density.reshape(shape), delta),
             albedo=appearance[:, :3].reshape(*shape, 3),
             latent=appearance[:, 3:].reshape(*shape, appearance.shape[-1] - 3),
             normal=None if normal is None else normal.reshape(*shape, 3),
         )
+
+    def _evaluate(self, scene: Scene, points: Tensor, progress: float, per_sample: bool) -> Evaluated:
+        """Evaluate the scene, with its normals if it is shaded per sample, at points [P, 3]."""
+        normal = None
+        if per_sample and self.normals == "exact":
+            sample, normal = exact_normals(scene, points, progress)
+        else:
+            sample = scene(points, progress)
+        if per_sample and self.normals == "finite_difference":
+            normal = finite_difference_normals(lambda p: scene.level(p, progress), points, self.normal_step)
+        return Evaluated(sample.density, sample.appearance, normal)
 
 
 @cache

@@ -55,6 +55,29 @@ class OccupancyGrid(nn.Module):
         self.occupied.copy_(dilated[0, 0] > 0.5)
 
     @torch.no_grad()
+    def can_meet(self, rays: Rays, near: Tensor, far: Tensor, radius: float) -> Tensor:
+        """Return whether rays cross the box around all occupied cells, bool [R].
+
+        Args:
+            rays: R rays, [R, 3].
+            near: distances at which they enter the sphere, [R].
+            far: distances at which they leave it, [R].
+            radius: the sphere's radius, in world units.
+        """
+        corners = []
+        for others in ((1, 2), (0, 2), (0, 1)):
+            filled = self.occupied.any(others[1]).any(others[0]).nonzero()[:, 0]
+            if len(filled) == 0:
+                return torch.zeros_like(near, dtype=torch.bool)
+            corners.append(torch.stack([filled[0], filled[-1] + 1]))
+        low, high = radius * (2.0 * torch.stack(corners, dim=1) / self.resolution - 1.0)
+        slopes = torch.where(rays.directions.abs() < 1e-9, 1e-9, rays.directions)
+        one, other = (low - rays.origins) / slopes, (high - rays.origins) / slopes
+        enter = torch.maximum(torch.minimum(one, other).amax(-1), near)
+        leave = torch.minimum(torch.maximum(one, other).amin(-1), far)
+        return (leave > enter) & (far > near)
+
+    @torch.no_grad()
     def strata(self, rays: Rays, near: Tensor, far: Tensor, radius: float, num_strata: int) -> Tensor:
         """Return which of ``num_strata`` equal pieces of each ray are occupied.
 

@@ -7,7 +7,6 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from dreamfusion_pl.rendering.ray_batch import filled_up
 from dreamfusion_pl.scene.base import Scene, SceneSample
 
 # Chunk size of exact normals on a CPU: larger buffers are requested from the kernel and returned every time.
@@ -42,15 +41,6 @@ def _exact_normals(scene: Scene, points: Tensor, progress: float) -> tuple[Scene
     if not training:
         sample = SceneSample(*(field.detach() for field in sample))
     return sample, outward(gradient)
-
-
-def seen_normals(scene: Scene, points: Tensor, is_seen: Tensor, progress: float) -> Tensor:
-    """Exact normals [P, 3] at those of ``points`` [P, 3] where ``is_seen`` [P], zero elsewhere."""
-    normal, seen = torch.zeros_like(points), is_seen.nonzero()[:, 0]
-    if len(seen) == 0:
-        return normal
-    _, exact = exact_normals(scene, points[filled_up(seen, 1024)], progress)
-    return normal.index_copy(0, seen, exact[: len(seen)])
 
 
 def finite_difference_normals(level: LevelFunction, points: Tensor, step: float) -> Tensor:

@@ -8,7 +8,7 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
-from dreamfusion_pl.scene.encoding import encode_directions
+from dreamfusion_pl.scene.frequencies import encode_directions
 from dreamfusion_pl.types import Views
 
 

@@ -8,7 +8,7 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from dreamfusion_pl.scene.encoding import encode_points
+from dreamfusion_pl.scene.frequencies import encode_points
 
 
 class Parametrization(nn.Module, ABC):

@@ -2,8 +2,6 @@ import torch
 from scenes import plane_scene
 
 from dreamfusion_pl.rendering import ray_batch as ray_batches
-from dreamfusion_pl.rendering import regularizers, shading
-from dreamfusion_pl.rendering import renderer as rendering
 from dreamfusion_pl.rendering.ray_batch import (
     RayBatch,
     Traced,
@@ -93,30 +91,3 @@ def test_all_are_traced_where_nothing_is_occupied(make_views):
 def test_sizes_are_filled_up():
     assert filled_up(torch.tensor([4, 7, 9]), 8).tolist() == [4, 7, 9, 4, 7, 9, 4, 7]
     assert filled_up(torch.tensor([4, 7]), 2).tolist() == [4, 7]
-
-
-def test_normals_of_samples_that_are_not_seen_are_left_out(make_views, monkeypatch):
-    """Picture and gradient hardly change: what is left out has a weight of less than VISIBLE."""
-    torch.manual_seed(0)
-    scene, views = plane_scene(radius=1.0, resolution=8, channels=4, width=8), make_views(2, 32)
-    renderer = Renderer(num_samples=16, normals="exact", occupancy_resolution=16)
-    torch.nn.init.normal_(scene.features.planes)
-    scene.head.weight.data[0] *= 30.0  # a surface, behind which nothing is seen
-    renderer.update_occupancy(scene, 0.0, torch.Generator().manual_seed(0))
-    sizes, exact = [], shading.exact_normals
-
-    def counted(scene, points, progress):
-        sizes.append(len(points))
-        return exact(scene, points, progress)
-
-    for module in (rendering, shading):
-        monkeypatch.setattr(module, "exact_normals", counted)
-    pictures, gradients = [], []
-    for renderer.skip_empty_rays in (False, True):
-        pictures.append(renderer(scene, SolidBackground(), views, 0.0))
-        loss = pictures[-1].rgb.square().sum() + regularizers.orientation_loss(pictures[-1])
-        parts = torch.autograd.grad(loss, list(scene.parameters()))
-        gradients.append(torch.cat([part.flatten() for part in parts]))
-    assert sizes[1] < 0.6 * sizes[0]
-    assert (pictures[0].rgb - pictures[1].rgb).abs().max() < 16 * rendering.VISIBLE
-    assert (gradients[0] - gradients[1]).norm() < 0.01 * gradients[0].norm()

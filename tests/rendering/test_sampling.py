@@ -48,6 +48,28 @@ def test_strata_look_up_the_cells_that_rays_cross():
     assert occupied[1].nonzero().flatten().tolist() == [2, 3]
 
 
+def test_rays_that_cannot_meet_an_occupied_cell_meet_none(make_views):
+    views = make_views(8, 24)
+    rays = Rays(*(f.reshape(-1, 3) for f in pixel_rays(views.origin, views.rotation, views.focal, 24, 24)))
+    grid = OccupancyGrid(8)
+    bounds = sphere_bounds(rays, 1.0)
+    for seed in range(4):
+        grid.occupied.zero_()
+        assert not grid.can_meet(rays, *bounds, 1.0).any()
+        corner = torch.randint(0, 6, (3,), generator=torch.Generator().manual_seed(seed)).tolist()
+        x, y, z = (slice(c, c + 2) for c in corner)
+        grid.occupied[x, y, z] = True
+        can_meet = grid.can_meet(rays, *bounds, 1.0)
+        meets = grid.strata(rays, *bounds, radius=1.0, num_strata=256).any(1)
+        assert not (meets & ~can_meet).any()
+        assert (
+            can_meet & ~meets
+        ).sum() < 0.1 * can_meet.sum() + 3  # the box is full: only grazing rays miss it
+    rays = Rays(torch.tensor([[0.1, 0.1, 2.0], [2.0, 0.1, 0.1]]), torch.tensor([[0.0, 0, -1], [-1.0, 0, 0]]))
+    grid.occupied[:] = True
+    assert grid.can_meet(rays, torch.ones(2), torch.tensor([3.0, 1.0]), 1.0).tolist() == [True, False]
+
+
 def test_the_grid_covers_the_sphere_and_prunes_the_rest(sphere):
     grid = OccupancyGrid(24)
     for step in range(3):

@@ -1,6 +1,6 @@
 import torch
 
-from dreamfusion_pl.scene.encoding import encode_directions, encode_points
+from dreamfusion_pl.scene.frequencies import encode_directions, encode_points
 
 
 def test_integrated_encoding_is_the_mean_over_a_gaussian():
