@@ -14,6 +14,7 @@ from dreamfusion_pl.diffusion.loading import pipelines, sources
 from dreamfusion_pl.diffusion.loading.library_logging import quiet
 from dreamfusion_pl.diffusion.text.embedding_cache import EmbeddingFolder, cache_of, check_label, fingerprint
 from dreamfusion_pl.diffusion.text.prompt_check import ReadPrompt, read
+from dreamfusion_pl.diffusion.text.vocabulary import known_words
 from dreamfusion_pl.types import TextEmbedding
 
 
@@ -63,15 +64,13 @@ class TextEncoders:
 
     def unknown_words(self, prompt: str) -> list[str]:
         """Return the words of a prompt that the tokenizer does not know, in order, without duplicates."""
-        tokenizer, _ = self._tokenizers[0]
-        if tokenizer.unk_token_id in tokenizer("").input_ids:  # CLIP: end of text is also the unknown token
-            return []
         return self._read(prompt).unknown
 
     def _read(self, prompt: str) -> ReadPrompt:
-        tokenizer, _ = self._tokenizers[0]
-        is_closed = self._source.model == "builtin"
-        return read(prompt, lambda word: tokenizer.unk_token_id not in tokenizer(word).input_ids, is_closed)
+        is_known = known_words(self._tokenizers[0][0])
+        if is_known is None:
+            return ReadPrompt(prompt, [])
+        return read(prompt, is_known, knows_no_places=self._source.model == "builtin")
 
     def _embed(self, prompt: str) -> TextEmbedding:
         """Embed one text, alone, so that the result does not depend on other texts in the batch."""

@@ -73,6 +73,9 @@ def test_words_of_a_tokenizer_with_one_token_for_end_and_unknown_are_not_called_
     class Clip:
         unk_token_id = 7
 
+        def __len__(self):
+            return 49_408
+
         def __call__(self, text):
             return SimpleNamespace(input_ids=[0, 7])
 

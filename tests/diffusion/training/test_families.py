@@ -12,6 +12,7 @@ from diffusers import DiffusionPipeline
 from torch import nn
 
 from dreamfusion_pl.data.world.captions import VOCABULARY
+from dreamfusion_pl.diffusion.text.vocabulary import known_words
 from dreamfusion_pl.diffusion.training import folders
 from dreamfusion_pl.diffusion.training.deepfloyd import DeepFloydFamily
 from dreamfusion_pl.diffusion.training.denoiser import DenoiserTraining
@@ -226,3 +227,10 @@ def test_other_folders_are_not_overwritten(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=f"not {kind}"):
             folders.write(tmp_path, index, lambda folder: folder.mkdir())
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
+
+
+def test_known_words_are_those_of_the_vocabulary(family: PipelineFamily) -> None:
+    is_known = known_words(family.tokenizer([*(word for word in WORDS if len(word) > 1), "a", ",", "3d"]))
+    assert is_known is not None
+    assert all(map(is_known, ["a", "an", "red", "chair", ",", "front", "3d"]))
+    assert not any(map(is_known, ["chairs", "air", "re", "wooden", "zebra", "3", "i", "fronta", "d"]))

@@ -1,0 +1,33 @@
+"""Which words a tokenizer knows, where its vocabulary is closed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+CLIP_TOKENS = 49_408  # of CLIP's own vocabulary, which spells any word
+_WORD_END = "</w>"
+_LETTER_WORDS = {"a", ","}
+
+
+def known_words(tokenizer: Any) -> Callable[[str], bool] | None:
+    """Return whether a tokenizer knows a lower-case word, as a function; None: it knows any.
+
+    A sentencepiece or unigram tokenizer gives an unknown word its unknown token. A byte-pair tokenizer
+    spells the word. If it was made for a few words (``training.stable_diffusion``), it has one token for each
+    of them, which ends a word, and pieces that do not are of unknown words.
+
+    Args:
+        tokenizer: tokenizer of transformers.
+    """
+    if tokenizer.unk_token_id not in tokenizer("").input_ids:  # CLIP: end of text is also the unknown token
+        return lambda word: tokenizer.unk_token_id not in tokenizer(word).input_ids
+    if len(tokenizer) >= CLIP_TOKENS:
+        return None
+    return lambda word: _has_whole_tokens(word, tokenizer)
+
+
+def _has_whole_tokens(word: str, tokenizer: Any) -> bool:
+    if len(word) == 1 and word not in _LETTER_WORDS:
+        return False  # letters have tokens to spell with
+    return all(piece.endswith(_WORD_END) for piece in tokenizer.tokenize(word))
