@@ -36,7 +36,7 @@ def compared_settings(trainer: Trainer, model: LightningModule) -> dict[str, str
     }
     if isinstance(views, RandomViews):
         settings["views_per_step"] = views.views_per_step
-        settings["resolution"] = views.resolution or model.prior.resolution
+        settings["resolution"] = views.side(1.0, model.prior.resolution)
     return {name: value for name, value in settings.items() if isinstance(value, str | int | float)}
 
 

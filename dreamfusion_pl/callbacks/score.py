@@ -11,6 +11,7 @@ from dreamfusion_pl.algorithm import DreamFusion
 from dreamfusion_pl.callbacks.previews.renders import on_device
 from dreamfusion_pl.callbacks.previews.stages import stage
 from dreamfusion_pl.data.orbit import orbit, ring
+from dreamfusion_pl.data.views import RandomViews
 from dreamfusion_pl.metrics.likelihood import prompt_evidence
 from dreamfusion_pl.metrics.looks import camera_of, seeing_all
 from dreamfusion_pl.run_folder import layout
@@ -22,9 +23,9 @@ from dreamfusion_pl.types import Views
 class Score(Callback):
     """Measures how much the prompt helps the prior to denoise images of the finished object.
 
-    The views show albedo without shading, over gray, and not over the background that was learned. Their
-    cameras are those of the data's rings, so that the seeds of a prompt are seen alike; they step back where
-    the object would be cut off.
+    The views, as large as those of the last training steps, show albedo without shading, over gray, and not
+    over the background that was learned. Their cameras are those of the data's rings, so that the seeds of a
+    prompt are seen alike; they step back where the object would be cut off.
 
     Args:
         num_azimuths: number of views, 1 or more.
@@ -46,7 +47,10 @@ class Score(Callback):
         if not trainer.is_global_zero:
             return
         assert isinstance(pl_module, DreamFusion)
-        side, camera = pl_module.prior.resolution, camera_of(getattr(trainer, "datamodule", None))
+        data, side = getattr(trainer, "datamodule", None), pl_module.prior.resolution
+        if isinstance(data, RandomViews):
+            side = data.side(pl_module.progress, side)
+        camera = camera_of(data)
         scene, renderer, progress = pl_module.scene, pl_module.renderer, pl_module.progress
         views = orbit(ring(self.num_azimuths), 15.0, *camera, side, side)
         views = seeing_all(scene, renderer, views, progress)

@@ -11,6 +11,7 @@ from dreamfusion_pl.callbacks.score import Score
 from dreamfusion_pl.data.views import RandomViews
 from dreamfusion_pl.rendering.renderer import Renderer
 from dreamfusion_pl.scene.background import DirectionBackground, SolidBackground
+from dreamfusion_pl.schedule import Steps
 
 
 def score(radius: float = 0.4, background=None, **data) -> tuple[float, torch.Tensor]:
@@ -50,3 +51,8 @@ def test_a_large_object_is_seen_as_a_whole(radius):
     opacity = rendering.opacity[0]
     edges = torch.cat([opacity[0], opacity[-1], opacity[:, 0], opacity[:, -1]])
     assert float(edges.max()) < 0.6 and float(opacity.max()) > 0.99
+
+
+def test_views_are_as_large_as_those_of_the_last_steps():
+    _, rendering = score(resolution=Steps({0.0: 8, 0.5: 24}))
+    assert rendering.opacity.shape == (1, 24, 24)
