@@ -180,6 +180,11 @@ class DreamFusion(LightningModule):
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
+    def optimizer_step(self, *args: Any, **keywords: Any) -> None:
+        """Step, then let the scene do what follows, before averages and checkpoints see it."""
+        super().optimizer_step(*args, **keywords)
+        self.scene.after_step(self.trainer.optimizers[0].param_groups[0]["lr"])
+
     def setup(self, stage: str) -> None:
         """Check that the number of steps, which schedules need, is known and that latents match the prior.
 

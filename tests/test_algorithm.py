@@ -48,6 +48,30 @@ def color(model) -> torch.Tensor:
     return (rendering.albedo.detach() * weight).sum((0, 1, 2)) / weight.sum()
 
 
+def test_the_scene_follows_each_step_before_the_average_sees_it():
+    """A module that is stepped by hand with the same gradients, and then smoothed, has the same average."""
+    rates, averages = [], []
+    for is_by_hand in (False, True):
+        model, average = small_model(), WeightAverage(0.5)
+        planes = model.scene.features.planes
+
+        def after_step(rate, planes=planes, is_by_hand=is_by_hand):
+            if not is_by_hand:
+                rates.append(rate)
+                planes.data.mul_(0.9)
+
+        class ByHand(Callback):
+            def on_train_batch_end(self, *_, planes=planes, is_by_hand=is_by_hand):
+                if is_by_hand:
+                    planes.data.mul_(0.9)
+
+        model.scene.after_step = after_step
+        trainer(3, callbacks=[ByHand(), average], enable_checkpointing=False).fit(model, datamodule=views())
+        averages.append(planes.detach().clone())
+    assert torch.equal(*averages)
+    assert rates == [0.03] * 3
+
+
 def test_the_prior_is_no_part_of_the_module():
     model = small_model()
     assert copy.deepcopy(model).prior is model.prior

@@ -52,6 +52,10 @@ class Scene(nn.Module, ABC):
     def param_groups(self, learning_rate: float) -> list[dict[str, Any]]:
         """Return optimizer parameter groups, each with its own ``lr`` derived from ``learning_rate``."""
 
+    def after_step(self, learning_rate: float) -> None:
+        """Do what follows a step of the optimizer, see ``Features.after_step``; nothing by default."""
+        return
+
 
 def device_of(scene: Scene) -> torch.device:
     """Return the device of the scene's parameters; the CPU if it has none."""

@@ -26,3 +26,11 @@ class Features(nn.Module, ABC):
     @abstractmethod
     def param_groups(self, learning_rate: float) -> list[dict[str, Any]]:
         """Return optimizer parameter groups; the scene adds its last layer to the last group."""
+
+    def after_step(self, learning_rate: float) -> None:
+        """Do what follows a step of the optimizer, such as decoupled smoothing; nothing by default.
+
+        Args:
+            learning_rate: the current rate of the first parameter group.
+        """
+        return

@@ -63,6 +63,9 @@ class FieldScene(Scene):
         field_parameters = list(self.field.parameters())
         return [*groups, {"params": field_parameters, "lr": learning_rate}] if field_parameters else groups
 
+    def after_step(self, learning_rate: float) -> None:
+        self.features.after_step(learning_rate)
+
     def _apply_head(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Return the first raw output [P] and the rest [P, C], computed in the layout of features [F, P]."""
         if features.is_contiguous():

@@ -23,9 +23,12 @@ class PlaneFeatures(Features):
         width: width of the hidden layer.
         initial_noise: initial standard deviation of the planes.
         mlp_rate: learning rate of the layers after the planes, as a fraction of the planes'.
+        smoothing: after each step, the planes move by ``smoothing * learning rate`` times their Laplacian, in
+            grid points. It removes bumps of a few grid points, and thickens what is as thin as they are. Like
+            weight decay in AdamW, it is apart from the gradient, whose scale Adam divides away.
 
     Raises:
-        ValueError: a size is not positive, or the noise or the rate is negative.
+        ValueError: a size is not positive, or the noise, the rate or the smoothing is negative.
     """
 
     def __init__(
@@ -35,14 +38,15 @@ class PlaneFeatures(Features):
         width: int = 32,
         initial_noise: float = 0.1,
         mlp_rate: float = 0.1,
+        smoothing: float = 0.0,
     ) -> None:
         super().__init__()
-        if min(resolution, channels, width) < 1 or min(initial_noise, mlp_rate) < 0.0:
+        if min(resolution, channels, width) < 1 or min(initial_noise, mlp_rate, smoothing) < 0.0:
             raise ValueError(
-                "resolution, channels and width must be 1 or more, initial_noise and mlp_rate 0 or more, "
-                f"got {resolution}, {channels}, {width}, {initial_noise} and {mlp_rate}"
+                "resolution, channels and width must be 1 or more, initial_noise, mlp_rate and smoothing 0 "
+                f"or more, got {resolution}, {channels}, {width}, {initial_noise}, {mlp_rate} and {smoothing}"
             )
-        self.width, self.mlp_rate = width, mlp_rate
+        self.width, self.mlp_rate, self.smoothing = width, mlp_rate, smoothing
         self.planes = nn.Parameter(initial_noise * torch.randn(3, channels, resolution, resolution))
         self.hidden = nn.Linear(channels, width)
 
@@ -55,6 +59,15 @@ class PlaneFeatures(Features):
             {"params": [self.planes], "lr": learning_rate},
             {"params": list(self.hidden.parameters()), "lr": learning_rate * self.mlp_rate},
         ]
+
+    @torch.no_grad()
+    def after_step(self, learning_rate: float) -> None:
+        if self.smoothing:
+            rate = min(self.smoothing * learning_rate, 0.25)  # a larger one would not be stable
+            padded = F.pad(self.planes, (1, 1, 1, 1), mode="replicate")
+            across = padded[:, :, 1:-1, :-2] + padded[:, :, 1:-1, 2:]
+            along = padded[:, :, :-2, 1:-1] + padded[:, :, 2:, 1:-1]
+            self.planes.lerp_(0.25 * (across + along), 4.0 * rate)
 
     def sample(self, points: Tensor) -> Tensor:
         """Sum of the features of the three planes at points [P, 3] in [-1, 1]: [C, P].
