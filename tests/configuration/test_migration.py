@@ -101,7 +101,7 @@ def test_an_overlay(folder, capsys):
     assert "model.directions is model.prompts.directions" in message
     assert model["scene"]["init_args"]["features"]["init_args"] == {
         **{"resolution": 12, "channels": 3, "width": 5},
-        **{"initial_noise": 0.1, "mlp_rate": 0.1},
+        **{"initial_noise": 0.1, "mlp_rate": 0.1, "smoothing": 0.0},
     }
     field = model["scene"]["init_args"]["field"]["init_args"]
     assert field["bias"]["init_args"] == {"strength": 7.0} and field["shape"]["init_args"] == {"radius": 0.6}
