@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from dreamfusion_pl.rendering.sampling import OccupancyGrid
 from dreamfusion_pl.types import Rays, Views
 
 RAYS_AT_ONCE = 4096  # of a picture without gradients
@@ -67,6 +68,22 @@ def in_parts(rays: RayBatch) -> list[RayBatch]:
     """
     parts = zip(*(field.split(RAYS_AT_ONCE) for field in rays), strict=True)
     return [RayBatch(*part) for part in parts]
+
+
+def occupied_strata(grid: OccupancyGrid, rays: RayBatch, radius: float, num_strata: int) -> Tensor:
+    """Return which of ``num_strata`` equal pieces of each ray are occupied, bool [R, M]."""
+    return grid.strata(Rays(rays.origins, rays.directions), rays.near, rays.far, radius, num_strata)
+
+
+def occupied_strata_of_some(grid: OccupancyGrid, rays: RayBatch, radius: float, num_strata: int) -> Tensor:
+    """Return the same, looked up in parts, and only for rays that can meet an occupied cell."""
+    lines = Rays(rays.origins, rays.directions)
+    index = grid.can_meet(lines, rays.near, rays.far, radius).nonzero()[:, 0]
+    occupied = torch.zeros(len(rays.near), num_strata, dtype=torch.bool, device=rays.near.device)
+    if len(index):
+        parts = in_parts(RayBatch(*(field[index] for field in rays)))
+        occupied[index] = torch.cat([occupied_strata(grid, part, radius, num_strata) for part in parts])
+    return occupied
 
 
 def trace_in_parts(rays: RayBatch, trace: Callable[[RayBatch], Traced]) -> Traced:

@@ -15,7 +15,8 @@ from dreamfusion_pl.rendering.lighting import Samples, shade_samples, shade_surf
 from dreamfusion_pl.rendering.ray_batch import (
     RayBatch,
     Traced,
-    in_parts,
+    occupied_strata,
+    occupied_strata_of_some,
     ray_batch,
     trace_in_parts,
     trace_where_occupied,
@@ -161,7 +162,8 @@ class Renderer(nn.Module):
         if looks:
             trace = partial(trace_in_parts, trace=trace)
         if self.occupancy is not None:
-            occupied = self._strata_of_some(scene, batch) if looks or skips else self._strata(scene, batch)
+            look_up = occupied_strata_of_some if looks or skips else occupied_strata
+            occupied = look_up(self.occupancy, batch, scene.radius, self.num_strata)
             batch = batch._replace(occupied=occupied)
         traced = trace_where_occupied(batch, trace) if skips else trace(batch)
         latent = traced.latent
@@ -183,22 +185,6 @@ class Renderer(nn.Module):
         if self.skip_empty_rays == "auto":
             return device.type == "cpu" and not self.compile_rendering
         return self.skip_empty_rays
-
-    def _strata(self, scene: Scene, rays: RayBatch) -> Tensor:
-        assert self.occupancy is not None
-        lines = Rays(rays.origins, rays.directions)
-        return self.occupancy.strata(lines, rays.near, rays.far, scene.radius, self.num_strata)
-
-    def _strata_of_some(self, scene: Scene, rays: RayBatch) -> Tensor:
-        """Return the same, looked up in parts, and only for rays that can meet an occupied cell."""
-        assert self.occupancy is not None
-        lines = Rays(rays.origins, rays.directions)
-        index = self.occupancy.can_meet(lines, rays.near, rays.far, scene.radius).nonzero()[:, 0]
-        occupied = torch.zeros(len(rays.near), self.num_strata, dtype=torch.bool, device=rays.near.device)
-        if len(index):
-            parts = in_parts(RayBatch(*(field[index] for field in rays)))
-            occupied[index] = torch.cat([self._strata(scene, part) for part in parts])
-        return occupied
 
     def _trace(self, scene: Scene, rays: RayBatch, progress: float, needs_normals: bool) -> Traced:
         per_sample = needs_normals and self.normals != "surface"
