@@ -7,6 +7,7 @@ import torch
 from fakes import small_model
 from scenes import Balls
 
+from dreamfusion_pl.callbacks.hyperparameters import compared_settings
 from dreamfusion_pl.callbacks.score import Score
 from dreamfusion_pl.data.views import RandomViews
 from dreamfusion_pl.rendering.renderer import Renderer
@@ -54,5 +55,8 @@ def test_a_large_object_is_seen_as_a_whole(radius):
 
 
 def test_views_are_as_large_as_those_of_the_last_steps():
-    _, rendering = score(resolution=Steps({0.0: 8, 0.5: 24}))
+    schedule = Steps({0.0: 8, 0.5: 24})
+    _, rendering = score(resolution=schedule)
     assert rendering.opacity.shape == (1, 24, 24)
+    trainer = SimpleNamespace(max_steps=4, datamodule=RandomViews(resolution=schedule))
+    assert compared_settings(trainer, small_model())["resolution"] == 24
