@@ -5,12 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
+
 from dreamfusion_pl.algorithm import DreamFusion
 from dreamfusion_pl.data.orbit import orbit, ring
 from dreamfusion_pl.data.world.captions import parse
 from dreamfusion_pl.data.world.scenes import WorldScene
 from dreamfusion_pl.data.world.tracer import render_world
 from dreamfusion_pl.evaluation.finished_runs import load
+from dreamfusion_pl.evaluation.items import looks_at_item
 from dreamfusion_pl.evaluation.run_settings import RunSettings, settings_of
 from dreamfusion_pl.export.surface.mesh import Mesh, extract
 from dreamfusion_pl.metrics.alignment import Alignment, pose
@@ -24,7 +27,7 @@ from dreamfusion_pl.metrics.geometry import (
     surface_samples,
 )
 from dreamfusion_pl.metrics.looks import Looks, looks, seeing_all
-from dreamfusion_pl.metrics.recognition import recognized, strictly
+from dreamfusion_pl.metrics.recognition import StrictLook, recognized, strictly
 from dreamfusion_pl.metrics.solid import solid_of, truth_of
 
 TOLERANCE = 0.02  # of the F-score, as a share of the truth's diagonal
@@ -44,9 +47,9 @@ class Judgement(NamedTuple):
     f_score: float  # F-score at 2 % of the truth's diagonal, in [0, 1]
     normal_consistency: float  # mean absolute cosine of nearest normals, in [0, 1]
     albedo_error: float  # mean absolute albedo error where both are visible, in [0, 1]
-    object: bool  # lenient: the world classifier names the object from 8 azimuths together
+    object: bool  # lenient: the world classifier names the object from 8 azimuths together; both of a relation
     color: bool  # the same of the colour
-    named: float  # strict: share of the azimuths that each name the object by a clear margin, in [0, 1]
+    named: float  # strict: share of the azimuths that each name the object (both) by a clear margin, in [0, 1]
     worst_lead: float  # lead of the true name from the worst azimuth, in [-1, 1]
 
 
@@ -116,10 +119,7 @@ def judge(model: DreamFusion, scene: WorldScene, settings: RunSettings | None = 
     stands = pose(solid_of(mesh), truth)
     mine = surface_samples(mesh.vertices, mesh.faces).to_truth(stands.front)
     theirs = surface_samples(*distance_surface(scene.distance), seed=1)
-    item, classifier = scene.items[0], load_classifier()
-    seen = _from_all_sides(model, settings)
-    named = recognized(classifier, seen.albedo, item.object, item.color)
-    strict = strictly(classifier, seen.albedo, seen.opacity, item.object)
+    names = _recognize(model, scene, stands.front, settings)
     return Judgement(
         iou=stands.iou,
         iou_free=stands.iou_free,
@@ -129,10 +129,10 @@ def judge(model: DreamFusion, scene: WorldScene, settings: RunSettings | None = 
         f_score=f_score(mine.points, theirs.points, TOLERANCE * truth.diagonal),
         normal_consistency=normal_consistency(mine, theirs),
         albedo_error=_albedo_error(model, scene, stands.front),
-        object=named[0],
-        color=named[1],
-        named=strict.share,
-        worst_lead=strict.worst,
+        object=names.object,
+        color=names.color,
+        named=names.look.share,
+        worst_lead=names.look.worst,
     )
 
 
@@ -153,6 +153,30 @@ def _exported(model: DreamFusion, settings: RunSettings) -> Mesh:
         threshold=settings.threshold,
         progress=model.progress,
         smallest_part=settings.smallest_part,
+    )
+
+
+class _Names(NamedTuple):
+    """Whether all objects of a scene, and their colours, are recognized."""
+
+    object: bool
+    color: bool
+    look: StrictLook  # from each azimuth, that at the object which is recognized worst
+
+
+def _recognize(model: DreamFusion, scene: WorldScene, alignment: Alignment, settings: RunSettings) -> _Names:
+    """Let the classifier name a single object as it is, and each of several by itself."""
+    classifier, found = load_classifier(), []
+    for index, item in enumerate(scene.items):
+        if scene.relation:
+            seen = looks_at_item(model, scene, alignment, index)
+        else:
+            seen = _from_all_sides(model, settings)
+        named = recognized(classifier, seen.albedo, item.object, item.color)
+        found.append(_Names(*named, strictly(classifier, seen.albedo, seen.opacity, item.object)))
+    leads = torch.stack([one.look.lead for one in found])
+    return _Names(
+        all(one.object for one in found), all(one.color for one in found), StrictLook(leads.amin(0))
     )
 
 

@@ -48,6 +48,29 @@ def test_another_prompts_object_is_told():
     assert not found.object and not found.color and found.named == 0.0 and found.worst_lead < -0.5
 
 
+PAIR = "a red apple on a blue cube"
+
+
+def test_both_objects_of_a_relation_are_looked_at():
+    found = judge_result(shown(WorldField(PAIR)), PAIR)
+    assert found.iou > 0.85 and found.object and found.color and found.named >= 0.75
+    assert found.worst_lead > 0.0
+
+
+@pytest.mark.parametrize(
+    "other",
+    ["a blue cube", "a red apple next to a blue cube", "a red duck on a blue cube"],
+)
+def test_a_missing_misplaced_or_other_object_of_a_relation_is_told(other):
+    found = judge_result(shown(WorldField(other)), PAIR)
+    assert not found.object and found.named < 0.3 and found.worst_lead < 0.0
+
+
+def test_exchanged_colors_of_a_relation_are_told():
+    found = judge_result(shown(WorldField("a blue apple on a red cube")), PAIR)
+    assert found.object and found.named >= 0.75 and not found.color
+
+
 @final
 class Fog(AnalyticDensity):
     """A red haze of the same density everywhere; a ray through the middle is .3 opaque."""
