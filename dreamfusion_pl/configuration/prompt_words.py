@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dreamfusion_pl.data.world.captions import OBJECT_WORDS, VOCABULARY
+from dreamfusion_pl.data.world.captions import OBJECT_WORDS, RELATION_WORDS, VOCABULARY
 from dreamfusion_pl.data.world.colors import COLORS
 from dreamfusion_pl.data.world.nearest import nearest
 from dreamfusion_pl.data.world.objects.catalog import OBJECTS
@@ -53,12 +53,14 @@ def words_warning(prompt: str, others: Sequence[str] = ()) -> str | None:
         them = "them" if len(unknown) > 1 else "it"
         lines = [f"The embedded prior does not know {_quoted(unknown)} and leaves {them} out."]
         lines += [_known(), OTHER_MODELS]
-    objects = _named(read(prompt, VOCABULARY.__contains__).text, OBJECT_WORDS)
-    if len(objects) > 1:
+    text = read(prompt, VOCABULARY.__contains__).text
+    objects = _named(text, OBJECT_WORDS)
+    if len(objects) > 1 and not (len(objects) == 2 and _named(text, RELATION_WORDS)):
         relations = " or ".join(map(repr, RELATIONS))
         lines.append(
-            f"The embedded prior draws one object. This prompt names {len(objects)} ({', '.join(objects)}), "
-            f"and the result may be a mixture: it does not draw {relations}. Name one object"
+            f"This prompt names {len(objects)} objects ({', '.join(objects)}), and the result may be a "
+            f"mixture: the embedded prior draws one, or two of which one is {relations} the other, such as "
+            '"a red ball on a blue cube"'
         )
     return "\n".join(lines) or None
 

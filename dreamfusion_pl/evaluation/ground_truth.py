@@ -47,9 +47,9 @@ class Judgement(NamedTuple):
     f_score: float  # F-score at 2 % of the truth's diagonal, in [0, 1]
     normal_consistency: float  # mean absolute cosine of nearest normals, in [0, 1]
     albedo_error: float  # mean absolute albedo error where both are visible, in [0, 1]
-    object: bool  # lenient: the world classifier names the object from 8 azimuths together; both of a relation
+    object: bool  # lenient: the world classifier names the object from 8 azimuths together (both of two)
     color: bool  # the same of the colour
-    named: float  # strict: share of the azimuths that each name the object (both) by a clear margin, in [0, 1]
+    named: float  # strict: share of the azimuths that each name it (both) by a clear margin, in [0, 1]
     worst_lead: float  # lead of the true name from the worst azimuth, in [-1, 1]
 
 

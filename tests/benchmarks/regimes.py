@@ -36,7 +36,8 @@ PAPER_STEPS = (
     "--trainer.max_steps=600",
     "--trainer.val_check_interval=600",
     "--model.learning_rate=2e-4",  # 1e-4 is for 15,000 steps
-    "--data.num_test_views=8",  # the network is slow
+    "--data.resolution=32",  # the network is slow
+    "--data.num_test_views=8",
 )
 SHORTER = {"default": (), "paper": PAPER_STEPS}
 NOTHING, WALL = 0.02, 0.9  # mean opacity of training views

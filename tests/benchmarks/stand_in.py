@@ -19,7 +19,7 @@ STAND_IN = {
     "model.prior.dtype": "auto",
     "model.distillation.guidance_scale": "8",
     "model.prompts.directions": "8",
-    "data.resolution": "32",
+    "data.resolution": "64",
 }
 HUB = ("stable_diffusion", "stable_diffusion_xl", "deepfloyd", "stable_diffusion_3", "flux")
 REGIMES = ("default", "paper", *HUB)
@@ -31,7 +31,7 @@ def words_of(regime: str) -> list[str]:
         return []
     words = [f"--{name}={value}" for name, value in STAND_IN.items()]
     if regime in HUB:
-        words += ["--model.prior.resolution=32", "--model.prior.embedded_guidance=0"]
+        words += ["--model.prior.resolution=0", "--model.prior.embedded_guidance=0"]
     return [f"--config={regime}.yaml", *words]
 
 

@@ -31,7 +31,7 @@ def diagnose(capsys, *words):
 
 def test_the_builtin_prior(capsys):
     status, report = diagnose(capsys)
-    assert status == 0 and report["ok"] and report["prior"]["kind"] == "IFPipeline"
+    assert status == 0 and report["ok"] and report["prior"]["kind"] == "StableDiffusionPipeline"
     weights = report["prior"]["weights_gb"]
     assert weights["float32"] == pytest.approx(2 * weights["bfloat16"]) and weights["float32"] > 0.001
     assert report["machine"]["memory_gb"] > 0.1
@@ -249,7 +249,8 @@ def test_a_tiny_autoencoder_is_looked_into(capsys, tmp_path, latent, monkeypatch
     assert "no such folder" in problem(capsys, *words, "nowhere")
     monkeypatch.setattr(huggingface_hub, "file_exists", lambda *_: False)
     assert "`hf download some/taesd" in problem(capsys, *words, "some/taesd")
-    assert "works on pixels" in problem(capsys, "--model.prior.autoencoder", str(tmp_path))
+    words[1] = str(save_tiny_pipeline(tmp_path / "pixels"))
+    assert "works on pixels" in problem(capsys, *words, str(tmp_path / "taesd"))
 
 
 def test_a_precision_that_the_device_has_not(capsys, monkeypatch):

@@ -272,10 +272,8 @@ def test_sheet_command(tmp_path, capsys) -> None:  # noqa: ANN001
     out = tmp_path / "sheet.png"
     assert sheet.main(["--out", str(out), "--prompt", "a red chair", "--size", "16", "--views", "2"]) == 0
     assert out.stat().st_size > 100
-    assert "relations" not in capsys.readouterr().out
     small = ["--size", "16", "--views", "1", "--out", str(out)]
     assert sheet.main(["--prompt", "a red ball on a blue cube", *small]) == 0
-    assert "the embedded prior does not draw them" in capsys.readouterr().out
     assert sheet.main(["--out", str(out), "--prompt", "a red dragon"]) == 2
     assert "cannot show 'a red dragon'" in capsys.readouterr().err
 
@@ -288,8 +286,7 @@ def test_the_sheet_is_labelled_and_has_a_row_for_each_pattern_and_relation() -> 
             pattern
         }
     for relation in ("on", "next to"):
-        (title,) = (title for title in titles if title.startswith(relation))
-        assert "does not draw" in title and {scene.relation for scene in titles[title]} == {relation}
+        assert len(titles[relation]) == 4 and {scene.relation for scene in titles[relation]} == {relation}
     scenes = [captions.parse("a white chair"), captions.parse("a checkered orange windmill")]
     picture = sheet.contact_sheet([sheet.Section("two", scenes)], views=2, size=32, seed=0)
     assert picture.shape[0] == sheet.LINE + 32 + sheet.LINE

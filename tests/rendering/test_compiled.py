@@ -24,6 +24,7 @@ SMALL = (
     "--model.renderer.num_samples=8",
     "--model.renderer.occupancy_resolution=8",
     "--model.renderer.num_strata=16",
+    "--model.renderer.skip_empty_rays=false",
     "--data.views_per_step=2",
 )
 PAPER = (

@@ -93,6 +93,9 @@ DEFAULT_FIELD: dict[str, Any] = {  # that of default.yaml
     "shape": {"class_path": BALL, "init_args": {"radius": 0.6}},
     "bias": {"class_path": "dreamfusion_pl.scene.density.LinearBias", "init_args": {"strength": 3.0}},
 }
+NEW_ARGUMENTS: dict[str, dict[str, Any]] = {  # by the class of the features: values that change nothing
+    "dreamfusion_pl.scene.planes.PlaneFeatures": {"smoothing": 0.0},
+}
 WEIGHTS = {  # prefixes of tensor names in a checkpoint
     "scene.planes": "scene.features.planes",
     "scene.hidden.": "scene.features.hidden.",

@@ -55,6 +55,7 @@ def update_scene(scene: Any, known: Below, used: dict[str, str]) -> Any:
     elif field and (old or bias or blob is not None) and known.field not in _FIELD_OF.values():
         defaults = renames.DEFAULT_FIELD
         parts["field"]["class_path"] = field
+        parts["features"]["init_args"] = dict(renames.NEW_ARGUMENTS.get(known.features or "", {}))
     parts["field"]["init_args"] = _field_arguments(bias, blob, defaults)
     kept: Tree = {}
     for key, value in arguments.items():

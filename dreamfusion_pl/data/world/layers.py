@@ -19,8 +19,8 @@ from dreamfusion_pl.rng import generator
 from dreamfusion_pl.types import Views
 
 CHUNK = 16  # views of one layout that are traced together
-RELATED = 0.18  # share of images with two objects
-PATTERNED = 0.15  # probability that an item has a pattern
+RELATED = 0.28  # share of images with two objects
+PATTERNED = 0.25  # probability that an item has a pattern
 PAIRS = tuple(pair for pair in captions.related_pairs() if not captions.relation_held_out(pair[0], pair[2]))
 
 

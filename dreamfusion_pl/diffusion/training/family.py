@@ -12,6 +12,7 @@ from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
 from dreamfusion_pl.diffusion.loading.library_logging import quiet
+from dreamfusion_pl.diffusion.loading.sources import BUILTIN
 from dreamfusion_pl.diffusion.training import folders
 
 
@@ -91,7 +92,7 @@ def load_weights(folder: str, family: PipelineFamily, tokenizer: Any, networks: 
         ValueError: there is no pipeline, or one of another family, its networks have other shapes, or its
             vocabulary has more words.
     """
-    path = Path(__file__).parent.parent / "builtin" if folder == "builtin" else Path(folder)
+    path = BUILTIN if folder == "builtin" else Path(folder)
     if not (path / folders.PIPELINE_INDEX).is_file():
         raise ValueError(f"there is no pipeline folder at {path}; correct `initial` or leave it out")
     kind = json.loads((path / folders.PIPELINE_INDEX).read_text(encoding="utf-8")).get("_class_name")

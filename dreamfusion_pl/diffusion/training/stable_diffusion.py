@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from dreamfusion_pl.diffusion.loading.library_logging import quiet
+from dreamfusion_pl.diffusion.loading.sources import BUILTIN
 from dreamfusion_pl.diffusion.training import folders
 from dreamfusion_pl.diffusion.training.family import PipelineFamily, Texts, check_vocabulary
 from dreamfusion_pl.diffusion.training.unet import build_unet
@@ -31,7 +32,8 @@ class StableDiffusionFamily(PipelineFamily):
     """Latents of a trained autoencoder, a CLIP text encoder, and a U-Net that predicts v.
 
     Args:
-        autoencoder: folder of the ``AutoencoderTiny``, written by a training with ``autoencoder.yaml``.
+        autoencoder: folder of the ``AutoencoderTiny``, written by a training with ``autoencoder.yaml``, or
+            "builtin" for that of the embedded prior.
         size: height and width of the pictures in pixels.
         channels: width of each level of the U-Net, finest first; multiples of 8, of 64 for the level with
             attention and the last one.
@@ -54,7 +56,7 @@ class StableDiffusionFamily(PipelineFamily):
 
     def __init__(
         self,
-        autoencoder: str = "autoencoder",
+        autoencoder: str = "builtin",
         size: int = 64,
         channels: tuple[int, ...] = (64, 128, 192),
         layers_per_block: int = 1,
@@ -154,12 +156,12 @@ def load_autoencoder(folder: str) -> AutoencoderTiny:
     """Load an autoencoder, frozen, in float32.
 
     Args:
-        folder: folder of an ``AutoencoderTiny``.
+        folder: folder of an ``AutoencoderTiny``, or "builtin" for that of the embedded prior.
 
     Raises:
         ValueError: there is none.
     """
-    path = Path(folder)
+    path = BUILTIN / "vae" if folder == "builtin" else Path(folder)
     if not (path / folders.MODEL_INDEX).is_file():
         raise ValueError(
             f"there is no autoencoder at {path}: train one with `fit --config autoencoder.yaml`, or correct "
@@ -167,6 +169,7 @@ def load_autoencoder(folder: str) -> AutoencoderTiny:
         )
     with quiet():
         vae = AutoencoderTiny.from_pretrained(path, low_cpu_mem_usage=False)
+    vae.register_to_config(_name_or_path="")  # or pipelines that hold it would name a folder of this machine
     return vae.float().eval().requires_grad_(False)
 
 

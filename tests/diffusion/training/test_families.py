@@ -196,6 +196,11 @@ def test_the_folder_names_nothing_of_this_package(folder: Path) -> None:
     assert not any("dreamfusion" in file.read_text() for file in folder.rglob("*.json"))
 
 
+def test_the_folder_names_no_place_on_this_machine(folder: Path, tmp_path: Path) -> None:
+    for file in folder.rglob("*.json"):
+        assert str(tmp_path.parent) not in file.read_text(encoding="utf-8"), file
+
+
 def test_the_unet_is_stored_in_half_precision(family: PipelineFamily, folder: Path) -> None:
     count = sum(parameter.numel() for parameter in training(family).networks["unet"].parameters())
     stored = (folder / "unet" / "diffusion_pytorch_model.safetensors").stat().st_size
@@ -216,9 +221,9 @@ def test_saving_leaves_the_networks_alone_and_replaces_an_older_folder(
 
 
 def test_weights_of_another_family_are_refused(families: dict[str, PipelineFamily]) -> None:
-    message = "is a IFPipeline, and a StableDiffusionFamily makes a StableDiffusionPipeline"
+    message = "is a StableDiffusionPipeline, and a DeepFloydFamily makes a IFPipeline"
     with pytest.raises(ValueError, match=message):
-        DenoiserTraining(families["StableDiffusionPipeline"], WORDS, initial="builtin")
+        DenoiserTraining(families["IFPipeline"], WORDS, initial="builtin")
 
 
 def test_other_folders_are_not_overwritten(tmp_path: Path) -> None:
