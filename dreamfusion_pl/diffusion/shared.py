@@ -28,7 +28,8 @@ class PriorBatcher:
 
     Only the thread that holds ``lock`` runs. A thread that needs a prediction releases the lock and waits
     until all other threads have submitted a request or left; the last one then runs a single batched call for
-    all of them. If that call runs out of memory, at most half as many requests are batched from then on.
+    all of them, or one for each size of ``z_t``. If a call runs out of memory, at most half as many requests
+    are batched from then on.
 
     Args:
         count: number of threads, K.
@@ -68,12 +69,15 @@ class PriorBatcher:
     def _run_when_complete(self) -> None:
         if not self._requests or self._requests.keys() < self._active:
             return
-        indices = sorted(self._requests)
-        requests = [self._requests.pop(index) for index in indices]
-        results: list[Tensor | Exception] = []
-        while len(results) < len(requests):
-            results += self._run(requests[len(results) :][: self._max_batch])
-        self._results.update(zip(indices, results, strict=True))
+        sizes: dict[torch.Size, list[int]] = {}  # fits at different progress may render different sizes
+        for index in sorted(self._requests):
+            sizes.setdefault(self._requests[index].z_t.shape[1:], []).append(index)
+        for indices in sizes.values():
+            requests = [self._requests.pop(index) for index in indices]
+            results: list[Tensor | Exception] = []
+            while len(results) < len(requests):
+                results += self._run(requests[len(results) :][: self._max_batch])
+            self._results.update(zip(indices, results, strict=True))
         self.lock.notify_all()
 
     def _run(self, requests: list[_Request]) -> list[Tensor | Exception]:

@@ -82,6 +82,18 @@ def test_one_that_ends_early_does_not_hold_up_the_others(folder):
     assert json.loads((folder / "long" / "run" / "status.json").read_text())["step"] == 6
 
 
+def test_fits_at_different_progress_may_render_different_sizes(folder):
+    sizes = "--data.resolution={class_path: Steps, init_args: {values: {0: 4, 0.5: 8}}}"
+    fits = [
+        Fit(
+            words("a red ball", 0, folder / f"of_{steps}", sizes, f"--trainer.max_steps={steps}"),
+            str(folder / "log"),
+        )
+        for steps in (2, 4)
+    ]
+    assert fit_together(fits) == [0, 0]
+
+
 def test_an_error_of_the_shared_call_reaches_all_and_a_gradient_is_asked_alone(monkeypatch):
     def predict(self, z_t, t, text):
         if z_t.requires_grad:

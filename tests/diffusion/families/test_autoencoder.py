@@ -4,6 +4,7 @@ import pytest
 import torch
 from diffusers import AutoencoderTiny
 from tiny_families import FAMILIES, save_tiny_family, tiny_autoencoder, tiny_family
+from tiny_pipeline import save_tiny_pipeline
 
 from dreamfusion_pl.diffusion.families.autoencoder import LatentEncoder
 from dreamfusion_pl.diffusion.families.pretrained import PretrainedPrior
@@ -77,7 +78,7 @@ def test_an_autoencoder_that_cannot_serve_is_refused(folder, tiny, tmp_path):
     with pytest.raises(ValueError, match="progress"):
         LatentEncoder(tiny_family("stable_diffusion").vae, tiny_autoencoder(), 1.5)
     with pytest.raises(ValueError, match="works on pixels"):
-        PretrainedPrior(autoencoder=str(tiny))
+        PretrainedPrior(str(save_tiny_pipeline(tmp_path / "pixels")), autoencoder=str(tiny))
     with pytest.raises(ValueError, match=r"(?s)autoencoder.*could not be loaded.*madebyollin/taesd"):
         PretrainedPrior(str(folder), autoencoder=str(tmp_path))
 
