@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from dreamfusion_pl.commands.output import STATUS as READER_LEFT
 from dreamfusion_pl.commands.output import ends_with_its_reader
 from dreamfusion_pl.version import VERSION
 
@@ -93,8 +94,9 @@ def main(args: Sequence[str] | None = None) -> int:
         output has ended.
     """
     words = list(sys.argv[1:] if args is None else args)
-    with ends_with_its_reader():
-        return _run(words)
+    with ends_with_its_reader() as told:
+        status = _run(words)
+    return READER_LEFT if told and status == 0 else status  # after its last step, a run does not stop for it
 
 
 def _run(words: list[str]) -> int:

@@ -54,21 +54,24 @@ class _Output:
 
 
 @contextmanager
-def ends_with_its_reader() -> Iterator[None]:
+def ends_with_its_reader() -> Iterator[list[int]]:
     """Let stdout and stderr be such streams while the block runs.
+
+    Yields:
+        A list that is not empty once a reader has gone and a run has been told.
 
     Raises:
         SystemExit: with ``STATUS``, if a reader has gone.
     """
     before = sys.stdout, sys.stderr
     if None in before:  # a program without a terminal on Windows
-        yield
+        yield []
         return
     told: list[int] = []
     outputs = _Output(before[0], told), _Output(before[1], told)
     sys.stdout, sys.stderr = outputs
     try:
-        yield
+        yield told
     finally:
         try:
             for output in outputs:

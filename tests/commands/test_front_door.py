@@ -1,6 +1,7 @@
 """What people type first: misspelt options, prompts of any kind, seeds, numbers, pipes."""
 
 import os
+import signal
 import sys
 from functools import partial
 from pathlib import Path
@@ -10,6 +11,7 @@ import torch
 import yaml
 from fakes import SMALL_EXPORT, SMALL_RUN, small_model
 
+from dreamfusion_pl.callbacks.signals import Signals
 from dreamfusion_pl.cli import main
 from dreamfusion_pl.configuration import classes, layers
 from dreamfusion_pl.configuration.preflight import check_optimizer
@@ -171,6 +173,19 @@ def test_every_command_ends_quietly_when_its_reader_leaves(finished_run, folder,
     monkeypatch.undo()
     error = capfd.readouterr().err
     assert status == 141 and "pipe" not in error and "space" not in error and "error" not in error
+
+
+def test_the_status_tells_that_the_reader_left_where_a_handler_of_a_run_is_in_place(monkeypatch):
+    reader, writer = os.pipe()
+    os.close(reader)
+    before = signal.signal(signal.SIGTERM, Signals().notice)
+    try:
+        with os.fdopen(writer, "w", buffering=1) as pipe:
+            monkeypatch.setattr(sys, "stdout", pipe)
+            assert main(["--help"]) == 141
+            monkeypatch.undo()
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_what_another_package_cannot_use_is_refused_before_the_run():
