@@ -13,7 +13,7 @@ from dreamfusion_pl.data.world.captions import parse
 from dreamfusion_pl.data.world.scenes import WorldScene
 from dreamfusion_pl.data.world.tracer import render_world
 from dreamfusion_pl.evaluation.finished_runs import load
-from dreamfusion_pl.evaluation.items import looks_at_item
+from dreamfusion_pl.evaluation.items import in_result, looks_at_item
 from dreamfusion_pl.evaluation.run_settings import RunSettings, settings_of
 from dreamfusion_pl.export.surface.mesh import Mesh, extract
 from dreamfusion_pl.metrics.alignment import Alignment, pose
@@ -190,9 +190,6 @@ def _from_all_sides(model: DreamFusion, settings: RunSettings) -> Looks:
 def _albedo_error(model: DreamFusion, scene: WorldScene, alignment: Alignment) -> float:
     """Compare albedo in views of the truth with that in views of the aligned result."""
     views = orbit(ring(8), 15.0, 1.5, 1.2, 64, 64)
-    matching = views._replace(
-        origin=alignment.to_result(views.origin), rotation=alignment.rotation(views.origin) @ views.rotation
-    )
-    seen = looks(model.scene, model.renderer, matching, model.progress)
+    seen = looks(model.scene, model.renderer, in_result(views, alignment), model.progress)
     truth = render_world(scene, views)
     return albedo_error(seen.albedo, seen.opacity, truth.over(views.background), truth.alpha)

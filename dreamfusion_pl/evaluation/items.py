@@ -17,6 +17,7 @@ from dreamfusion_pl.data.world.scenes import WorldScene, locate, placements
 from dreamfusion_pl.metrics.alignment import Alignment
 from dreamfusion_pl.metrics.looks import Looks, looks
 from dreamfusion_pl.scene.base import Scene, SceneSample
+from dreamfusion_pl.types import Views
 
 
 @final
@@ -67,7 +68,12 @@ def looks_at_item(model: DreamFusion, truth: WorldScene, alignment: Alignment, i
     """
     scale, offset = placements(truth.layout)[item]
     views = orbit(ring(8), 15.0, 1.5, 1.2, 64, 64)
-    origin = alignment.to_result(scale * views.origin + views.origin.new_tensor(offset))
-    views = views._replace(origin=origin, rotation=alignment.rotation(origin) @ views.rotation)
+    views = views._replace(origin=scale * views.origin + views.origin.new_tensor(offset))
     scene = ItemRegion(model.scene, truth, alignment, item)
-    return looks(scene, model.renderer, views, model.progress)
+    return looks(scene, model.renderer, in_result(views, alignment), model.progress)
+
+
+def in_result(views: Views, alignment: Alignment) -> Views:
+    """Return the cameras that see a result as given ones see the truth."""
+    origin = alignment.to_result(views.origin)
+    return views._replace(origin=origin, rotation=alignment.rotation(origin) @ views.rotation)

@@ -90,6 +90,12 @@ def test_a_fog_is_no_chair():
     assert found.named == 0.0 and found.worst_lead == -1.0  # as anything: it is nowhere solid
 
 
+def test_a_fog_is_no_pair_of_objects():
+    found = judge_result(shown(Fog()), PAIR)
+    assert not found.object and found.named == 0.0 and found.worst_lead == -1.0
+    assert found.albedo_error > 0.5 and found.f_score < 0.3
+
+
 @pytest.mark.parametrize("density", [0.0, float("nan")])
 def test_what_has_no_surface_is_worth_nothing_and_says_why(density, capsys):
     empty = Balls([(torch.zeros(3), 0.4)], inside=density)
