@@ -102,7 +102,8 @@ class DreamFusion(LightningModule):
         self.save_hyperparameters("learning_rate", "seed")
         self.scene, self.background, self.renderer = scene, background, renderer
         self.prior, self.distillation, self.regularizers = prior, distillation, regularizers
-        self.prompt, self.prompts = prompt, prompts.embed(prior, prompt)
+        self.prompt = prompt
+        self.prompts = prompts.embed(prior, prompt, distillation.source_text)
         self.learning_rate, self.warmup, self.decay = learning_rate, warmup, decay
         self.make_optimizer = optimizer
         self.occupancy_interval, self.latent_until, self.seed = occupancy_interval, latent_until, seed

@@ -12,6 +12,7 @@ from torch import Tensor
 from dreamfusion_pl import rng
 from dreamfusion_pl.diffusion.closed_form import ClosedFormPrior
 from dreamfusion_pl.diffusion.prior import DiffusionPrior
+from dreamfusion_pl.diffusion.text.prompts import embed_sources
 from dreamfusion_pl.distillation.base import Distillation
 from dreamfusion_pl.scene.pictures import Parametrization
 from dreamfusion_pl.schedule import check_steps
@@ -52,12 +53,19 @@ class Playground(LightningModule):
         self.parametrization, self.prior, self.distillation = parametrization, prior, distillation
         self.prompt, self.make_optimizer, self.seed = prompt, optimizer, seed
         self._condition = Condition(text=prior.embed([prompt]), null=prior.embed([""]))
+        if distillation.source_text is not None:
+            table = prior.embed([prompt, ""])
+            sources = embed_sources(prior, distillation.source_text, [prompt, ""], table)
+            self._condition = self._condition._replace(source=sources.rows(slice(0, 1)))
 
     def training_step(self, batch: int, batch_idx: int) -> Tensor:
         """Return the distillation's loss of all pictures."""
         progress = min(self.global_step / (self.schedule_steps or self.trainer.max_steps), 1.0)
         z = self.prior.encode(self.parametrization(), progress)
-        condition = Condition(self.text(len(z)), self._condition.null.to(z.device))
+        null, source = self._condition.null.to(z.device), self._condition.source
+        if source is not None:
+            source = source.to(z.device).expand(len(z))
+        condition = Condition(self.text(len(z)), null, source=source)
         generator = rng.generator(self.seed, "distillation", self.global_rank, self.global_step)
         losses = self.distillation(z, condition, self.prior, progress, generator)
         self.log("loss", losses.total.detach())

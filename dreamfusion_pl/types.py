@@ -131,6 +131,20 @@ class Condition(NamedTuple):
     text: TextEmbedding  # of B texts
     null: TextEmbedding  # of one text, the empty or negative prompt
     negatives: Negatives | None = None
+    source: TextEmbedding | None = None  # of B texts that a distillation asks for: Distillation.source_text
+
+    def repeat(self, count: int) -> Condition:
+        """Return the condition of ``count`` copies of the B views, one copy after the other."""
+        if count == 1:
+            return self
+        rows = torch.arange(self.text.num_texts, device=self.text.tokens.device).repeat(count)
+        negatives = self.negatives
+        if negatives is not None:
+            index = torch.arange(negatives.weight.numel(), device=rows.device).view(negatives.weight.shape)
+            wide = index.repeat(1, count)
+            negatives = Negatives(negatives.text.rows(wide.flatten()), negatives.weight.repeat(1, count))
+        source = None if self.source is None else self.source.rows(rows)
+        return Condition(self.text.rows(rows), self.null, negatives, source)
 
 
 class PictureBatch(NamedTuple):

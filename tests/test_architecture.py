@@ -18,6 +18,7 @@ FLOORS = [
     {"diffusion.families"},
     {"diffusion.training"},
     {"distillation", "rendering"},
+    {"distillation.variants"},
     {"data.cameras"},
     {"data.orbit", "data.view_loader"},
     {"data.views", "data.steps", "data.world.colors"},

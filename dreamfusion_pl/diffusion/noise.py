@@ -129,6 +129,17 @@ class Uniform(Weighting):
         return torch.ones_like(sigma)
 
 
+@final
+class Velocity(Weighting):
+    """w(t) = 1 / alpha_t: with it SDS distills the velocity of a flow (RFDS, Yang et al. 2024).
+
+    On the straight path v = eps - x = (eps - z_t) / (1 - t), so that v_hat - v = (eps_hat - eps) / (1 - t).
+    """
+
+    def __call__(self, alpha: Tensor, sigma: Tensor) -> Tensor:
+        return 1.0 / alpha
+
+
 # Conversions. Tensors are [B, C, h, w]; alpha, sigma and s broadcast against them (see per_row).
 
 

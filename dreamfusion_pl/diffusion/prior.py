@@ -3,13 +3,33 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Self, final
+from typing import NamedTuple, Self, final
 
 import torch
 from torch import Tensor
 
 from dreamfusion_pl.diffusion.noise import NoiseSchedule
 from dreamfusion_pl.types import Condition, TextEmbedding
+
+
+class Branches(NamedTuple):
+    """Predictions of the noise in the same noisy pictures given different texts, [B, C, h, w] each."""
+
+    text: Tensor  # eps(y)
+    null: Tensor  # eps(), of the empty or negative text
+    pushed: Tensor | None  # what negative prompts take from eps(y) - eps(), if there are any
+    source: Tensor | None  # eps of the condition's source text, if it has one
+
+    @property
+    def direction(self) -> Tensor:
+        """eps(y) - eps(), less what negative prompts take from it."""
+        found = self.text - self.null
+        return found if self.pushed is None else found - self.pushed
+
+    def guided(self, guidance_scale: float) -> Tensor:
+        """Return eps_hat = eps() + (1 + omega) direction: classifier-free guidance."""
+        eps_hat = (1.0 + guidance_scale) * self.text - guidance_scale * self.null
+        return eps_hat if self.pushed is None else eps_hat - (1.0 + guidance_scale) * self.pushed
 
 
 class DiffusionPrior(ABC):
@@ -97,21 +117,36 @@ class DiffusionPrior(ABC):
         Returns:
             eps_hat [B, C, h, w].
         """
-        negatives = condition.negatives
-        if guidance_scale == 0.0 and negatives is None:  # no unconditional prediction needed
+        if guidance_scale == 0.0 and condition.negatives is None:  # no unconditional prediction needed
             return self.predict(z_t, t, condition.text)
+        return self.branches(z_t, t, condition._replace(source=None)).guided(guidance_scale)
+
+    @final
+    def branches(self, z_t: Tensor, t: Tensor, condition: Condition) -> Branches:
+        """Predict the noise given each text of the condition, in one call.
+
+        Args:
+            z_t: noisy images or latents [B, C, h, w].
+            t: times [B] in [0, 1].
+            condition: texts of B rows.
+
+        Returns:
+            The predictions; ``guided`` says how negative prompts change the direction.
+        """
         texts = condition.text.join(condition.null.expand(len(z_t)))
-        if negatives is not None:
-            texts = texts.join(negatives.text)
+        for more in (condition.source, condition.negatives and condition.negatives.text):
+            if more is not None:
+                texts = texts.join(more)
         copies = texts.num_texts // len(z_t)
         eps = self.predict(torch.cat([z_t] * copies), torch.cat([t] * copies), texts)
         conditional, unconditional, *others = eps.chunk(copies)
-        eps_hat = (1.0 + guidance_scale) * conditional - guidance_scale * unconditional
-        if negatives is None:
-            return eps_hat
-        apart = perpendicular(torch.stack(others) - unconditional, conditional - unconditional)
-        pushed = (negatives.weight[..., None, None, None] * apart).sum(0)
-        return eps_hat - (1.0 + guidance_scale) * pushed.to(eps_hat.dtype)
+        source = others.pop(0) if condition.source is not None else None
+        pushed = None
+        if condition.negatives is not None:
+            apart = perpendicular(torch.stack(others) - unconditional, conditional - unconditional)
+            weighted = condition.negatives.weight[..., None, None, None] * apart
+            pushed = weighted.sum(0).to(conditional.dtype)
+        return Branches(conditional, unconditional, pushed, source)
 
 
 def perpendicular(vectors: Tensor, axes: Tensor) -> Tensor:

@@ -1,15 +1,14 @@
-"""Interface of a distillation, the distribution of t, and the surrogate loss (seed 3.2)."""
+"""Interface of a distillation, and the surrogate loss (seed 3.2)."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, NamedTuple, final
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from dreamfusion_pl.diffusion.prior import DiffusionPrior
-from dreamfusion_pl.schedule import Constant, Schedule
 from dreamfusion_pl.types import Condition
 
 
@@ -32,7 +31,12 @@ class Distillation(nn.Module, ABC):
     It may have parameters of its own, such as a low-rank copy of the prior's network. They are trained
     together with the scene, with losses of their own. Checkpoints contain them; weight averaging (EMA) leaves
     them out, because they are not part of the result.
+
+    ``source_text`` is a second text that the distillation compares the prompt's with, or None. A ``{}`` in it
+    stands for the text of each view; its embedding is the condition's ``source``.
     """
+
+    source_text: str | None = None
 
     @abstractmethod
     def check(self, prior: DiffusionPrior) -> None:
@@ -67,31 +71,6 @@ class Distillation(nn.Module, ABC):
         Returns:
             Scalar losses, each a mean over views.
         """
-
-
-@final
-class TimeRange:
-    """Distribution of t: uniform between ``t_min`` and ``t_max``, which may decrease during training.
-
-    Args:
-        t_min: lowest time, in [0, 1).
-        t_max: highest time, in (t_min, 1].
-
-    Raises:
-        ValueError: the range is empty, or leaves [0, 1], at some progress.
-    """
-
-    def __init__(self, t_min: float, t_max: Schedule | float) -> None:
-        self.t_min = t_min
-        self.t_max = t_max if isinstance(t_max, Schedule) else Constant(t_max)
-        for highest in (self.t_max(0.0), self.t_max(0.5), self.t_max(1.0)):
-            if not 0.0 <= t_min < highest <= 1.0:
-                raise ValueError(f"need 0 <= t_min < t_max <= 1 throughout, got {t_min} and {highest}")
-
-    def draw(self, count: int, progress: float, generator: torch.Generator) -> Tensor:
-        """Draw t ~ U(t_min, t_max(progress)), [count], on the generator's device."""
-        uniform = torch.rand(count, generator=generator, device=generator.device)
-        return self.t_min + (self.t_max(progress) - self.t_min) * uniform
 
 
 def draw_noise(z: Tensor, generator: torch.Generator) -> Tensor:

@@ -26,7 +26,8 @@ from torch import Tensor
 from dreamfusion_pl.diffusion.closed_form import GaussianPrior
 from dreamfusion_pl.diffusion.noise import Weighting
 from dreamfusion_pl.diffusion.prior import DiffusionPrior
-from dreamfusion_pl.distillation.base import Distillation, DistillationLoss, TimeRange, loss_unit
+from dreamfusion_pl.distillation.base import Distillation, DistillationLoss, loss_unit
+from dreamfusion_pl.distillation.times import TimeRange
 from dreamfusion_pl.schedule import Schedule
 from dreamfusion_pl.types import Condition
 
@@ -76,7 +77,7 @@ class DensityDistillation(Distillation):
         assert isinstance(prior, GaussianPrior)
         if condition.negatives is not None:
             raise ValueError("DensityDistillation has no guidance to put negatives into: leave perp_neg out")
-        t = self.times.draw(len(z), progress, generator).to(z.device)
+        t = self.times.draw(len(z), progress, prior.schedule, generator).to(z.device)
         alpha, sigma = prior.schedule.alpha(t), prior.schedule.sigma(t)
         weight = self.weighting(alpha, sigma) * sigma / alpha
         loss = (weight * prior.divergence(z, t, condition.text)).mean()

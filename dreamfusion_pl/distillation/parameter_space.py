@@ -12,11 +12,11 @@ from dreamfusion_pl.diffusion.prior import DiffusionPrior
 from dreamfusion_pl.distillation.base import (
     Distillation,
     DistillationLoss,
-    TimeRange,
     check_guidance,
     draw_noise,
     loss_unit,
 )
+from dreamfusion_pl.distillation.times import TimeRange
 from dreamfusion_pl.schedule import Schedule
 from dreamfusion_pl.types import Condition
 
@@ -68,7 +68,7 @@ class ParameterSpaceSampling(Distillation):
         progress: float,
         generator: torch.Generator,
     ) -> DistillationLoss:
-        t = self.times.draw(len(z), progress, generator).to(z.device)
+        t = self.times.draw(len(z), progress, prior.schedule, generator).to(z.device)
         eps = draw_noise(z, generator)
         z_t = prior.schedule.diffuse(z, eps, t)
         eps_hat = prior.guided(z_t, t, condition, self.guidance_scale)

@@ -5,9 +5,10 @@
 
 Each prompt has rivals that differ in one statement: other sides, other patterns, objects or colours that have
 changed places, one object alone. A sample counts if the nearest of all true pictures, from many cameras, is
-one of its own prompt and not of a rival. Pictures are compared after both have been cropped to the object.
-``--check`` judges the measure: true pictures from other cameras in place of samples, which should be right,
-and those of the next prompt, which should be wrong.
+one of its own prompt and not of a rival, and near enough (``FAR``). Pictures are compared by colours and by
+outline, after both have been cropped to the object.
+``--check`` judges the measure: true pictures from other cameras in place of samples, which should be right;
+the same pictures blurred to a fog, and those of the next prompt, which should be wrong.
 """
 
 from __future__ import annotations
@@ -25,14 +26,18 @@ from dreamfusion_pl.data.orbit import orbit
 from dreamfusion_pl.data.world.captions import held_out, pair_held_out, plain_caption, related_pairs
 from dreamfusion_pl.data.world.colors import COLORS, PATTERNS
 from dreamfusion_pl.data.world.scenes import Item, WorldScene
-from dreamfusion_pl.data.world.tracer import render_world
+from dreamfusion_pl.data.world.tracer import Drawing, render_world
 
 SIDES = {"front view": 0.0, "left side view": 90.0, "back view": 180.0, "right side view": 270.0}
 SIDED = ("chair", "sofa", "bed", "mug", "car", "bus", "train", "airplane", "boat", "helicopter")
 SIDED += ("duck", "cat", "dog", "rabbit", "fish", "penguin", "turtle")
 PATTERNED = ("ball", "cube", "cylinder", "mug", "chair", "apple", "car", "duck", "fish", "house")
 ELEVATIONS = (0.0, 25.0, 50.0)
-SIDE, CROP = 32, 24  # pixels of a true picture, and of what is compared
+AZIMUTHS = tuple(22.5 * k for k in range(16))
+# Mean square difference from which a picture shows nothing of the kind; nine tenths of the true pictures from
+# other cameras are nearer, and nearly all that were blurred to a fog are farther, but for patterns.
+FAR = {"side": 0.04, "pattern": 0.08, "relation": 0.04}
+SIDE, CROP = 48, 32  # pixels of a true picture, and of what is compared
 
 
 class Look(NamedTuple):
@@ -66,10 +71,9 @@ def sides(rng: random.Random) -> Iterator[Question]:
 
 def patterns(rng: random.Random) -> Iterator[Question]:
     """Objects in each pattern."""
-    everywhere = tuple(45.0 * k for k in range(8))
     for name in PATTERNED:
         color = rng.choice([color for color in COLORS if not pair_held_out(name, color)])
-        looks = {p: Look(WorldScene((Item(name, color, p),)), everywhere) for p in PATTERNS}
+        looks = {p: Look(WorldScene((Item(name, color, p),)), AZIMUTHS) for p in PATTERNS}
         for pattern, look in looks.items():
             if pattern != "plain":
                 rivals = [other for other in looks.values() if other is not look]
@@ -78,7 +82,6 @@ def patterns(rng: random.Random) -> Iterator[Question]:
 
 def relations(rng: random.Random, count: int) -> Iterator[Question]:
     """Two objects of different colours, one on or next to the other."""
-    everywhere = tuple(45.0 * k for k in range(8))
     for first, relation, second in rng.sample(related_pairs(), count):
         colors = rng.sample(sorted(COLORS), 2)
         a, b = Item(first, colors[0]), Item(second, colors[1])
@@ -92,53 +95,77 @@ def relations(rng: random.Random, count: int) -> Iterator[Question]:
         yield Question(
             f"relation, {relation}",
             plain_caption(scene),
-            Look(scene, everywhere),
-            [Look(rival, everywhere) for rival in rivals],
+            Look(scene, AZIMUTHS),
+            [Look(rival, AZIMUTHS) for rival in rivals],
         )
 
 
-def true_pictures(look: Look, distance: float = 1.5, tilt: float = 0.0) -> Tensor:
-    """Pictures [N, H, W, 3] of a look over gray, from its azimuths and all elevations."""
+def drawings(look: Look, size: int, distance: float = 1.5, tilt: float = 0.0) -> Drawing:
+    """Draw a look in N pictures of ``size`` pixels, from its azimuths and all elevations."""
     azimuths = [azimuth for azimuth in look.azimuths for _ in ELEVATIONS]
     views = [
-        orbit([azimuth + tilt], elevation + tilt, distance, 1.2, SIDE, SIDE)
+        orbit([azimuth + tilt], elevation + tilt, distance, 1.2, size, size)
         for azimuth, elevation in zip(azimuths, ELEVATIONS * len(look.azimuths), strict=True)
     ]
-    joined = type(views[0])(*map(torch.cat, zip(*views, strict=True)))
-    return render_world(look.scene, joined, supersample=1).over(torch.full((len(azimuths), 3), 0.5))
+    return render_world(look.scene, type(views[0])(*map(torch.cat, zip(*views, strict=True))), supersample=1)
 
 
-def cropped(pictures: Tensor) -> Tensor:
-    """Crop pictures [N, H, W, 3] to the square around what differs from the border: [N, C, C, 3]."""
+def cropped(premultiplied: Tensor) -> Tensor:
+    """Crop pictures [N, H, W, 4] of colour and alpha to the square around the object: [N, C, C, 4].
+
+    The colours are then over gray, so that an outline counts by alpha, whatever the object's colour.
+    """
     parts = []
-    for picture in pictures:
-        border = torch.cat([picture[0], picture[-1], picture[:, 0], picture[:, -1]]).median(0).values
-        mask = (picture - border).abs().amax(-1) > 0.15
+    for picture in premultiplied:
+        mask = picture[..., 3] > 0.5
         if not bool(mask.any()):
-            parts.append(torch.full((3, CROP, CROP), 0.5))
+            parts.append(torch.zeros(4, CROP, CROP))
             continue
         rows, columns = mask.any(1).nonzero()[:, 0], mask.any(0).nonzero()[:, 0]
-        clean = torch.where(mask[..., None], picture, torch.tensor(0.5))
-        clean = clean[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].permute(2, 0, 1)
+        clean = picture[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].permute(2, 0, 1)
         high, wide = clean.shape[1:]
         above, left = abs(min(high - wide, 0)) // 2, abs(min(wide - high, 0)) // 2
-        size = max(high, wide)
-        square = torch.full((3, size, size), 0.5)
+        square = torch.zeros(4, max(high, wide), max(high, wide))
         square[:, above : above + high, left : left + wide] = clean
         parts.append(torch.nn.functional.interpolate(square[None], (CROP, CROP), mode="area")[0])
-    return torch.stack(parts).permute(0, 2, 3, 1)
+    found = torch.stack(parts).permute(0, 2, 3, 1)
+    return torch.cat([found[..., :3] + 0.5 * (1.0 - found[..., 3:]), found[..., 3:]], dim=-1)
+
+
+def cut_out(picture: Tensor) -> Tensor:
+    """Premultiplied colour and alpha [H, W, 4] of a picture [H, W, 3]: what differs from its border."""
+    border = torch.cat([picture[0], picture[-1], picture[:, 0], picture[:, -1]]).median(0).values
+    alpha = ((picture - border).abs().amax(-1, keepdim=True) > 0.15).float()
+    return torch.cat([picture * alpha, alpha], dim=-1)
+
+
+def over_a_contrast(drawing: Drawing) -> Tensor:
+    """Composite drawings over the corner of the colour cube that is farthest from their colours."""
+    corners = torch.tensor([[r, g, b] for r in (0.1, 0.9) for g in (0.1, 0.9) for b in (0.1, 0.9)])
+    found = drawing.rgb[drawing.alpha > 0.99]
+    gaps = (corners[:, None] - found).abs().amax(-1)
+    return drawing.over(corners[gaps.quantile(0.02, dim=1).argmax()].expand(len(drawing.rgb), 3))
 
 
 def is_right(picture: Tensor, question: Question, known: dict[Look, Tensor]) -> bool:
     """Return whether the true picture that is nearest to a picture [H, W, 3] is one of the prompt's own."""
-    seen = cropped(picture[None])
+    seen = cropped(cut_out(picture)[None])
 
     def nearest(look: Look) -> float:
         if look not in known:
-            known[look] = cropped(true_pictures(look))
+            drawing = drawings(look, SIDE)
+            known[look] = cropped(torch.cat([drawing.rgb, drawing.alpha[..., None]], dim=-1))
         return float((known[look] - seen).square().mean((1, 2, 3)).min())
 
-    return nearest(question.answer) < min(map(nearest, question.rivals))
+    return nearest(question.answer) < min(FAR[question.kind.split(",")[0]], *map(nearest, question.rivals))
+
+
+def fog(picture: Tensor) -> Tensor:
+    """Blur a picture [H, W, 3] over a quarter of its width."""
+    wide = torch.nn.functional.avg_pool2d(
+        torch.nn.functional.pad(picture.permute(2, 0, 1)[None], [8] * 4, mode="replicate"), 17, stride=1
+    )
+    return wide[0].permute(1, 2, 0)
 
 
 def drawn(questions: list[Question], options: argparse.Namespace) -> list[Tensor]:
@@ -197,10 +224,11 @@ def main() -> None:
     if options.check:
         angles = [rng.randrange(len(question.answer.azimuths) * len(ELEVATIONS)) for question in questions]
         true = [
-            true_pictures(question.answer, distance=1.6, tilt=7.0)[angle]
+            over_a_contrast(drawings(question.answer, 64, distance=1.6, tilt=7.0))[angle]
             for question, angle in zip(questions, angles, strict=True)
         ]
         report("true pictures: ", questions, true)
+        report("blurred to a fog: ", questions, [fog(picture) for picture in true])
         report("pictures of the next prompt: ", questions, [*true[1:], true[0]])
         return
     pictures = drawn(questions, options)

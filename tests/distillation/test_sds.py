@@ -85,10 +85,10 @@ def test_every_draw_comes_from_the_generator(prior):
     )
 
 
-def test_times_fill_the_annealed_range():
+def test_times_fill_the_annealed_range(prior):
     distillation = ScoreDistillation(1.0, Uniform(), t_min=0.1, t_max=Linear(0.9, 0.3))
-    early = distillation.times.draw(5000, 0.0, torch.Generator().manual_seed(0))
-    late = distillation.times.draw(5000, 1.0, torch.Generator().manual_seed(0))
+    early = distillation.times.draw(5000, 0.0, prior.schedule, torch.Generator().manual_seed(0))
+    late = distillation.times.draw(5000, 1.0, prior.schedule, torch.Generator().manual_seed(0))
     assert 0.1 <= float(early.min()) < 0.11 and 0.89 < float(early.max()) <= 0.9
     assert 0.1 <= float(late.min()) < 0.11 and 0.29 < float(late.max()) <= 0.3
 

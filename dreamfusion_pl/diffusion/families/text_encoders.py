@@ -72,6 +72,10 @@ class TextEncoders:
             return ReadPrompt(prompt, [])
         return read(prompt, is_known, knows_no_places=self._source.model == "builtin")
 
+    def _text(self, prompt: str) -> str:
+        """Return what is embedded: to the embedded prior, words that it has never seen would be noise."""
+        return self._read(prompt).text if self._source.model == "builtin" else prompt
+
     def _embed(self, prompt: str) -> TextEmbedding:
         """Embed one text, alone, so that the result does not depend on other texts in the batch."""
         found = None if self.cache is None else self.cache.read(prompt)
@@ -85,10 +89,8 @@ class TextEncoders:
         if self._encoder is None:
             reads = [name for name in self._source.parts if name.startswith("tokenizer")]
             self._encoder = self._load("text_encoder", {name: getattr(self._reader, name) for name in reads})
-        # To the embedded prior, which has never seen an unknown word, it would be noise.
-        text = self._read(prompt).text if self._source.model == "builtin" else prompt
         with torch.no_grad(), quiet():
-            embedding = self._adapter.embed(self._encoder, [text])
+            embedding = self._adapter.embed(self._encoder, [self._text(prompt)])
         self._keep(prompt, embedding)
         return embedding
 
@@ -128,7 +130,7 @@ class TextEncoders:
 
     def _warn_of_cut(self, prompt: str) -> None:
         for tokenizer, limit in self._tokenizers:
-            tokens = tokenizer(prompt).input_ids
+            tokens = tokenizer(self._text(prompt)).input_ids
             if len(tokens) > limit:
                 cut = tokenizer.decode(tokens[limit - 1 :], skip_special_tokens=True)
                 warnings.warn(

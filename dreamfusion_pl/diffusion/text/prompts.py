@@ -76,17 +76,18 @@ class ViewDependentPrompts:
             self.view_prompts.get(key, f"{prompt}, {name}") for key, name in zip(keys, names, strict=True)
         ]
 
-    def embed(self, prior: DiffusionPrior, prompt: str) -> EmbeddedPrompts:
+    def embed(self, prior: DiffusionPrior, prompt: str, source_text: str | None = None) -> EmbeddedPrompts:
         """Embed the texts of all directions, each once.
 
         Args:
             prior: the model that embeds.
             prompt: description of the object.
+            source_text: ``Distillation.source_text``.
 
         Raises:
             ValueError: the prompt is empty or not a string.
         """
-        return EmbeddedPrompts(self, prior, self.texts(prompt))
+        return EmbeddedPrompts(self, prior, self.texts(prompt), source_text)
 
 
 @final
@@ -97,20 +98,40 @@ class EmbeddedPrompts:
         settings: settings that choose the text of each view.
         prior: the model that embeds.
         texts: texts of the K directions.
+        source_text: ``Distillation.source_text``; None: no source texts.
     """
 
-    def __init__(self, settings: ViewDependentPrompts, prior: DiffusionPrior, texts: list[str]) -> None:
+    def __init__(
+        self,
+        settings: ViewDependentPrompts,
+        prior: DiffusionPrior,
+        texts: list[str],
+        source_text: str | None = None,
+    ) -> None:
         self.settings, self.texts = settings, texts
         self._table = prior.embed([*texts, settings.negative_prompt])  # K + 1 texts
+        self._sources = None  # as the table
+        if source_text is not None:
+            self._sources = embed_sources(prior, source_text, [*texts, settings.negative_prompt], self._table)
 
     def __call__(self, views: Views) -> Condition:
         """Return the embeddings of B views, on the device of the views."""
-        self._table = self._table.to(views.azimuth_deg.device)
-        is_nearest = self.settings.view_embedding == "nearest"
-        text = self._nearest(views) if is_nearest else self._interpolated(views)
-        return Condition(text, self._table.rows(slice(-1, None)), self._negatives(views))
+        device = views.azimuth_deg.device
+        self._table = self._table.to(device)
+        source = None
+        if self._sources is not None:
+            self._sources = self._sources.to(device)
+            source = self._of_views(views, self._sources)
+        null = self._table.rows(slice(-1, None))
+        return Condition(self._of_views(views, self._table), null, self._negatives(views), source)
 
-    def _nearest(self, views: Views) -> TextEmbedding:
+    def _of_views(self, views: Views, table: TextEmbedding) -> TextEmbedding:
+        """Return the texts of B views from a table of K + 1."""
+        if self.settings.view_embedding == "nearest":
+            return self._nearest(views, table)
+        return self._interpolated(views, table)
+
+    def _nearest(self, views: Views, table: TextEmbedding) -> TextEmbedding:
         elevation, azimuth, settings = views.elevation_deg, views.azimuth_deg, self.settings
         if settings.directions == 0:
             index = torch.zeros_like(azimuth, dtype=torch.long)
@@ -120,15 +141,15 @@ class EmbeddedPrompts:
             index = view_names.view_index(
                 elevation, azimuth, settings.overhead_deg, settings.front_deg, settings.back_deg
             )
-        return self._table.rows(index)
+        return table.rows(index)
 
-    def _interpolated(self, views: Views) -> TextEmbedding:
+    def _interpolated(self, views: Views, table: TextEmbedding) -> TextEmbedding:
         settings = self.settings
         lower, upper, share = view_names.neighbours(
             views.azimuth_deg, settings.directions, settings.front_deg, settings.back_deg
         )
-        by_azimuth = self._table.rows(lower).mix(self._table.rows(upper), share)
-        overhead = self._table.rows(slice(-2, -1)).expand(len(share))
+        by_azimuth = table.rows(lower).mix(table.rows(upper), share)
+        overhead = table.rows(slice(-2, -1)).expand(len(share))
         return by_azimuth.mix(overhead, view_names.overhead_share(views.elevation_deg, settings.overhead_deg))
 
     def _negatives(self, views: Views) -> Negatives | None:
@@ -144,6 +165,31 @@ class EmbeddedPrompts:
         side = view_names.side_index(views.azimuth_deg, settings.directions)
         index = torch.cat([torch.zeros_like(side), side])  # the front is the first name
         return Negatives(self._table.rows(index), (1.0 - overhead) * settings.perp_neg(place))
+
+
+def embed_sources(
+    prior: DiffusionPrior, source_text: str, texts: list[str], table: TextEmbedding
+) -> TextEmbedding:
+    """Embed a distillation's source text for N texts, the last of which is the empty or negative one.
+
+    Args:
+        prior: the model that embeds.
+        source_text: ``Distillation.source_text``.
+        texts: what may stand for its ``{}``.
+        table: embeddings of the texts.
+
+    Raises:
+        ValueError: to the prior, the source text says the same as what it is compared with.
+    """
+    sources = prior.embed([source_text.replace("{}", text) for text in texts])
+    first, last = slice(0, 1), slice(-1, None)
+    rival, what = (first, f"the text {texts[0]!r}") if "{}" in source_text else (last, "the empty text")
+    if torch.equal(sources.rows(first).tokens, table.rows(rival).tokens):
+        raise ValueError(
+            f"to this prior, the text {source_text!r} of the distillation says the same as {what}: give it "
+            "words that the prior knows, with --model.distillation.source_text or .negative_text"
+        )
+    return sources
 
 
 def _checked(view_prompts: dict[str, str], directions: Directions) -> dict[str, str]:

@@ -1,0 +1,122 @@
+"""The time t at which the prior is asked: its range, and how it is drawn within it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import final
+
+import torch
+from torch import Tensor
+
+from dreamfusion_pl.diffusion.noise import NoiseSchedule
+from dreamfusion_pl.schedule import Constant, Schedule
+
+
+class TimeLaw(ABC):
+    """How times are chosen between the lowest and the highest."""
+
+    @abstractmethod
+    def __call__(
+        self, uniform: Tensor, t_min: float, t_max: float, progress: float, schedule: NoiseSchedule
+    ) -> Tensor:
+        """Return times in [t_min, t_max], [N].
+
+        Args:
+            uniform: random numbers in [0, 1), [N].
+            t_min: lowest time.
+            t_max: highest time, at this progress.
+            progress: training progress in [0, 1].
+            schedule: the prior's noise levels.
+        """
+
+
+@final
+class UniformTimes(TimeLaw):
+    """t ~ U(t_min, t_max), as in DreamFusion; with a falling t_max, annealed."""
+
+    def __call__(
+        self, uniform: Tensor, t_min: float, t_max: float, progress: float, schedule: NoiseSchedule
+    ) -> Tensor:
+        return t_min + (t_max - t_min) * uniform
+
+
+@final
+class SquareRootTimes(TimeLaw):
+    """t = t_max - (t_max - t_min) sqrt(progress), the same for all views (HiFA, Zhu et al. 2024)."""
+
+    def __call__(
+        self, uniform: Tensor, t_min: float, t_max: float, progress: float, schedule: NoiseSchedule
+    ) -> Tensor:
+        return torch.full_like(uniform, t_max - (t_max - t_min) * progress**0.5)
+
+
+@final
+class PriorWeightedTimes(TimeLaw):
+    """Times that only fall, and stay longer where the prior decides more (DreamTime, Huang et al. 2024).
+
+    The share of training spent above t is proportional to the integral from t to t_max of
+    W(t) = (sigma_t / alpha_t) exp(-(t - center)^2 / (2 width^2)). All views of a step have the same time.
+
+    Args:
+        center: m of the paper, a time in [0, 1].
+        width: s of the paper, > 0.
+
+    Raises:
+        ValueError: an argument is out of range.
+    """
+
+    def __init__(self, center: float = 0.8, width: float = 0.3) -> None:
+        if not 0.0 <= center <= 1.0 or width <= 0.0:
+            raise ValueError(f"center is a time in [0, 1] and width above 0, got {center} and {width}")
+        self.center, self.width = center, width
+
+    def __call__(
+        self, uniform: Tensor, t_min: float, t_max: float, progress: float, schedule: NoiseSchedule
+    ) -> Tensor:
+        t = torch.linspace(t_max, t_min, 1001, device=uniform.device)
+        alpha, sigma = schedule.alpha(t), schedule.sigma(t)
+        weight = sigma / alpha * torch.exp(-((t - self.center) ** 2) / (2.0 * self.width**2))
+        spent = torch.cat([weight.new_zeros(1), torch.cumulative_trapezoid(weight)])
+        index = torch.searchsorted(spent, progress * spent[-1]).clamp(max=len(t) - 1)
+        return t[index].expand_as(uniform)
+
+
+@final
+class TimeRange:
+    """Times between ``t_min`` and ``t_max``, which may decrease during training.
+
+    Args:
+        t_min: lowest time, in [0, 1).
+        t_max: highest time, in (t_min, 1].
+        law: how times are chosen between the two; None: uniformly.
+        draws: number of times, each with noise of its own, at which the prior is asked about every view; one
+            falls into each of as many equal parts of the law, which lowers the variance of the gradient.
+
+    Raises:
+        ValueError: the range is empty, or leaves [0, 1], at some progress; or there is no draw.
+    """
+
+    def __init__(
+        self, t_min: float, t_max: Schedule | float, law: TimeLaw | None = None, draws: int = 1
+    ) -> None:
+        self.t_min = t_min
+        self.t_max = t_max if isinstance(t_max, Schedule) else Constant(t_max)
+        for highest in (self.t_max(0.0), self.t_max(0.5), self.t_max(1.0)):
+            if not 0.0 <= t_min < highest <= 1.0:
+                raise ValueError(f"need 0 <= t_min < t_max <= 1 throughout, got {t_min} and {highest}")
+        if draws < 1:
+            raise ValueError(f"draws is how often the prior is asked about a view, 1 or more; got {draws}")
+        self.law, self.draws = law or UniformTimes(), draws
+
+    def draw(
+        self, count: int, progress: float, schedule: NoiseSchedule, generator: torch.Generator
+    ) -> Tensor:
+        """Draw the times of ``draws`` copies of ``count`` views, on the generator's device.
+
+        Returns:
+            [draws * count], one copy of the views after the other.
+        """
+        uniform = torch.rand(self.draws, count, generator=generator, device=generator.device)
+        strata = torch.arange(self.draws, device=generator.device)[:, None]
+        uniform = ((strata + uniform) / self.draws).flatten()
+        return self.law(uniform, self.t_min, self.t_max(progress), progress, schedule)

@@ -1,0 +1,1 @@
+"""Other ways than SDS to make a gradient of the prior's predictions, a paper each."""

@@ -1,0 +1,60 @@
+"""Noise-free score distillation."""
+
+from __future__ import annotations
+
+from typing import Any, final
+
+import torch
+from torch import Tensor
+
+from dreamfusion_pl.diffusion.prior import DiffusionPrior
+from dreamfusion_pl.distillation.adjustments import Noisy
+from dreamfusion_pl.distillation.score_gradient import ScoreGradient
+from dreamfusion_pl.types import Condition
+
+
+@final
+class NoiseFreeDistillation(ScoreGradient):
+    """NFSD: w(t) (delta_D + s delta_C) (Katzir et al. 2024, eq. 6 and 7).
+
+    delta_C = eps(y) - eps() pulls to the prompt, with s = 1 + omega. delta_D pulls into the domain of clean
+    pictures: below ``low_noise`` it is eps(), where the noise that the network predicts is small; above it is
+    eps() - eps(y_neg), in which the noise cancels. The paper has omega = 6.5.
+
+    Args:
+        negative_text: y_neg, a text of bad pictures, in words that the prior knows.
+        low_noise: time in [0, 1] below which the negative text is not used.
+        options: the arguments of ``ScoreGradient``.
+
+    Raises:
+        ValueError: an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        negative_text: str = (
+            "unrealistic, blurry, low quality, out of focus, ugly, low contrast, dull, dark, low-resolution, "
+            "gloomy"
+        ),
+        low_noise: float = 0.2,
+        **options: Any,
+    ) -> None:
+        super().__init__(**options)
+        if not 0.0 <= low_noise <= 1.0:
+            raise ValueError(f"low_noise is a time in [0, 1], got {low_noise}")
+        self.source_text, self.low_noise = negative_text, low_noise
+
+    def direction(
+        self,
+        z: Tensor,
+        noisy: Noisy,
+        condition: Condition,
+        prior: DiffusionPrior,
+        progress: float,
+        generator: torch.Generator,
+    ) -> Tensor:
+        branches = prior.branches(noisy.z_t, noisy.t, condition)
+        assert branches.source is not None
+        is_low = (noisy.t < self.low_noise)[:, None, None, None]
+        domain = torch.where(is_low, branches.null, branches.null - branches.source)
+        return domain + (1.0 + self.guidance_scale) * branches.direction
