@@ -132,6 +132,7 @@ class Condition(NamedTuple):
     null: TextEmbedding  # of one text, the empty or negative prompt
     negatives: Negatives | None = None
     source: TextEmbedding | None = None  # of B texts that a distillation asks for: Distillation.source_text
+    camera: Tensor | None = None  # [B, 12] position and rotation, by rows, of the cameras
 
     def repeat(self, count: int) -> Condition:
         """Return the condition of ``count`` copies of the B views, one copy after the other."""
@@ -144,7 +145,8 @@ class Condition(NamedTuple):
             wide = index.repeat(1, count)
             negatives = Negatives(negatives.text.rows(wide.flatten()), negatives.weight.repeat(1, count))
         source = None if self.source is None else self.source.rows(rows)
-        return Condition(self.text.rows(rows), self.null, negatives, source)
+        camera = None if self.camera is None else self.camera[rows]
+        return Condition(self.text.rows(rows), self.null, negatives, source, camera)
 
 
 class PictureBatch(NamedTuple):

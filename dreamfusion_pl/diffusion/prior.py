@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from typing import NamedTuple, Self, final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dreamfusion_pl.diffusion.noise import NoiseSchedule
 from dreamfusion_pl.types import Condition, TextEmbedding
@@ -47,6 +47,9 @@ class DiffusionPrior(ABC):
     resolution: int  # side h = w of z, in pixels or latents
     channels: int  # C of z
     differentiable: bool  # whether gradients flow through ``predict`` into z_t
+    network: nn.Module | None = (
+        None  # the denoising network, if low-rank copies of it can be put in its place
+    )
 
     def __deepcopy__(self, memo: dict[int, object]) -> Self:
         return self

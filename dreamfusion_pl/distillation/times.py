@@ -41,13 +41,25 @@ class UniformTimes(TimeLaw):
 
 
 @final
-class SquareRootTimes(TimeLaw):
-    """t = t_max - (t_max - t_min) sqrt(progress), the same for all views (HiFA, Zhu et al. 2024)."""
+class FallingTimes(TimeLaw):
+    """t = t_max - (t_max - t_min) progress^power, the same for all views of a step.
+
+    Args:
+        power: .5 falls fast first (HiFA, Zhu et al. 2024); 1 evenly, as SDI has it.
+
+    Raises:
+        ValueError: the power is not above 0.
+    """
+
+    def __init__(self, power: float = 0.5) -> None:
+        if power <= 0.0:
+            raise ValueError(f"power must be above 0, got {power}")
+        self.power = power
 
     def __call__(
         self, uniform: Tensor, t_min: float, t_max: float, progress: float, schedule: NoiseSchedule
     ) -> Tensor:
-        return torch.full_like(uniform, t_max - (t_max - t_min) * progress**0.5)
+        return torch.full_like(uniform, t_max - (t_max - t_min) * progress**self.power)
 
 
 @final

@@ -12,7 +12,7 @@ from dreamfusion_pl.diffusion.noise import SigmaSquared
 from dreamfusion_pl.distillation.adjustments import Clip, Rescale
 from dreamfusion_pl.distillation.score_gradient import ScoreGradient
 from dreamfusion_pl.distillation.sds import ScoreDistillation
-from dreamfusion_pl.distillation.times import PriorWeightedTimes, SquareRootTimes
+from dreamfusion_pl.distillation.times import FallingTimes, PriorWeightedTimes
 from dreamfusion_pl.distillation.variants.asd import AsynchronousDistillation
 from dreamfusion_pl.distillation.variants.bridge import BridgeDistillation
 from dreamfusion_pl.distillation.variants.csd import ClassifierScoreDistillation
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:Depreca
 COMMON = {"guidance_scale": 3.0, "weighting": SigmaSquared(), "t_max": 0.9}
 METHODS = {
     "sds, rescaled": ScoreDistillation(**COMMON, adjustment=Rescale(), draws=2),
-    "sds, clipped": ScoreDistillation(**COMMON, adjustment=Clip(1.0), time_law=SquareRootTimes()),
+    "sds, clipped": ScoreDistillation(**COMMON, adjustment=Clip(1.0), time_law=FallingTimes()),
     "sds, weighted times": ScoreDistillation(**COMMON, time_law=PriorWeightedTimes()),
     "csd": ClassifierScoreDistillation(**COMMON),
     "csd, negative": ClassifierScoreDistillation("a chair", 0.5, **COMMON),

@@ -7,7 +7,7 @@ from gaussians import condition, gradient, guided, levels, pictures, prior
 from dreamfusion_pl.diffusion.noise import Uniform
 from dreamfusion_pl.distillation.adjustments import Clip, Noisy, Rescale
 from dreamfusion_pl.distillation.sds import ScoreDistillation
-from dreamfusion_pl.distillation.times import PriorWeightedTimes, SquareRootTimes, TimeRange
+from dreamfusion_pl.distillation.times import FallingTimes, PriorWeightedTimes, TimeRange
 from dreamfusion_pl.schedule import Linear
 
 
@@ -22,9 +22,10 @@ def test_one_draw_of_each_part_of_the_range():
         assert low + 0.19 < float(part.max()) <= low + 0.2
 
 
-def test_the_square_root_law():
-    times = TimeRange(0.1, 0.9, SquareRootTimes())
-    for progress, expected in ((0.0, 0.9), (0.25, 0.5), (1.0, 0.1)):
+@pytest.mark.parametrize(("power", "middle"), [(0.5, 0.5), (1.0, 0.7)])
+def test_falling_times(power, middle):
+    times = TimeRange(0.1, 0.9, FallingTimes(power))
+    for progress, expected in ((0.0, 0.9), (0.25, middle), (1.0, 0.1)):
         assert drawn(times, 3, progress).tolist() == pytest.approx([expected] * 3)
 
 
@@ -82,6 +83,7 @@ def test_a_clipped_gradient_stays_within_its_bound():
         lambda: Clip(0.0),
         lambda: Clip(Linear(1.0, 0.0)),
         lambda: PriorWeightedTimes(2.0),
+        lambda: FallingTimes(0.0),
     ],
 )
 def test_bad_settings_are_refused(make):

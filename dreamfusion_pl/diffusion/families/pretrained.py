@@ -128,6 +128,7 @@ class PretrainedPrior(DiffusionPrior):
         self.schedule, self.channels = self._adapter.schedule, self._adapter.channels
         self.resolution = self._adapter.resolution
         self._network, self._offload = self._adapter.network, offload
+        self.network = None if compile or offload else self._network
         self._compilation, self._is_to_compile = compile, compile is not False
         self._has_graphs = False  # whether the network's output is in memory that its next call overwrites
         self._move(cpu)

@@ -123,7 +123,8 @@ class EmbeddedPrompts:
             self._sources = self._sources.to(device)
             source = self._of_views(views, self._sources)
         null = self._table.rows(slice(-1, None))
-        return Condition(self._of_views(views, self._table), null, self._negatives(views), source)
+        camera = torch.cat([views.origin, views.rotation.flatten(1)], dim=1)
+        return Condition(self._of_views(views, self._table), null, self._negatives(views), source, camera)
 
     def _of_views(self, views: Views, table: TextEmbedding) -> TextEmbedding:
         """Return the texts of B views from a table of K + 1."""
