@@ -131,7 +131,8 @@ class DreamFusion(LightningModule):
         condition = self.prompts(views)  # view-dependent y
         z = self.encode(rendering).to(rendering.rgb)  # z = x for a pixel-space prior
         generator = self._generator("distillation", batch_idx, self.global_rank)
-        losses = self.distillation(z, condition, self.prior, self.progress, generator)  # 2c-2f
+        rgb = None if self.gives_latents else rendering.rgb
+        losses = self.distillation(z, condition, self.prior, self.progress, generator, rgb)  # 2c-2f
         regularizers, parts = self.regularizers(rendering, self.progress)
         total = losses.total + losses.unit * regularizers
         terms = {"distillation": losses.surrogate, **losses.own, **parts}

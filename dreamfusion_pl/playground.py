@@ -61,13 +61,14 @@ class Playground(LightningModule):
     def training_step(self, batch: int, batch_idx: int) -> Tensor:
         """Return the distillation's loss of all pictures."""
         progress = min(self.global_step / (self.schedule_steps or self.trainer.max_steps), 1.0)
-        z = self.prior.encode(self.parametrization(), progress)
+        rgb = self.parametrization()
+        z = self.prior.encode(rgb, progress)
         null, source = self._condition.null.to(z.device), self._condition.source
         if source is not None:
             source = source.to(z.device).expand(len(z))
         condition = Condition(self.text(len(z)), null, source=source)
         generator = rng.generator(self.seed, "distillation", self.global_rank, self.global_step)
-        losses = self.distillation(z, condition, self.prior, progress, generator)
+        losses = self.distillation(z, condition, self.prior, progress, generator, rgb)
         self.log("loss", losses.total.detach())
         self.log_dict({f"loss/{name}": loss.detach() for name, loss in losses.own.items()})
         if isinstance(self.prior, ClosedFormPrior):

@@ -93,6 +93,7 @@ class LearnedMean(Distillation):
         prior: DiffusionPrior,
         progress: float,
         generator: torch.Generator,
+        rgb: Tensor | None = None,
     ) -> DistillationLoss:
         t = torch.full((len(z),), 0.5, device=z.device)
         eps = draw_noise(z, generator)

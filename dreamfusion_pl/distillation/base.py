@@ -58,6 +58,7 @@ class Distillation(nn.Module, ABC):
         prior: DiffusionPrior,
         progress: float,
         generator: torch.Generator,
+        rgb: Tensor | None = None,
     ) -> DistillationLoss:
         """Return the loss of B encoded views.
 
@@ -67,6 +68,8 @@ class Distillation(nn.Module, ABC):
             prior: the frozen model.
             progress: training progress in [0, 1].
             generator: source of all random draws.
+            rgb: the pictures [B, H, W, 3] that z encodes, attached to the graph; None where the scene itself
+                gives z.
 
         Returns:
             Scalar losses, each a mean over views.

@@ -73,6 +73,7 @@ class DensityDistillation(Distillation):
         prior: DiffusionPrior,
         progress: float,
         generator: torch.Generator,
+        rgb: Tensor | None = None,
     ) -> DistillationLoss:
         assert isinstance(prior, GaussianPrior)
         if condition.negatives is not None:

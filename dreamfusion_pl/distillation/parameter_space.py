@@ -67,6 +67,7 @@ class ParameterSpaceSampling(Distillation):
         prior: DiffusionPrior,
         progress: float,
         generator: torch.Generator,
+        rgb: Tensor | None = None,
     ) -> DistillationLoss:
         t = self.times.draw(len(z), progress, prior.schedule, generator).to(z.device)
         eps = draw_noise(z, generator)

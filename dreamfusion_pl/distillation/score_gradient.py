@@ -97,6 +97,7 @@ class ScoreGradient(Distillation):
         prior: DiffusionPrior,
         progress: float,
         generator: torch.Generator,
+        rgb: Tensor | None = None,
     ) -> DistillationLoss:
         draws = self.times.draws
         with torch.no_grad():

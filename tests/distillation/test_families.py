@@ -10,12 +10,13 @@ from dreamfusion_pl import rng
 from dreamfusion_pl.diffusion.families.pretrained import PretrainedPrior
 from dreamfusion_pl.diffusion.noise import SigmaSquared
 from dreamfusion_pl.distillation.adjustments import Clip, Rescale
-from dreamfusion_pl.distillation.score_gradient import ScoreGradient
+from dreamfusion_pl.distillation.base import Distillation
 from dreamfusion_pl.distillation.sds import ScoreDistillation
 from dreamfusion_pl.distillation.times import FallingTimes, PriorWeightedTimes
 from dreamfusion_pl.distillation.variants.asd import AsynchronousDistillation
 from dreamfusion_pl.distillation.variants.bridge import BridgeDistillation
 from dreamfusion_pl.distillation.variants.csd import ClassifierScoreDistillation
+from dreamfusion_pl.distillation.variants.hifa import DenoisedPictures
 from dreamfusion_pl.distillation.variants.inversion import InversionDistillation
 from dreamfusion_pl.distillation.variants.ism import IntervalScoreMatching
 from dreamfusion_pl.distillation.variants.nfsd import NoiseFreeDistillation
@@ -33,6 +34,7 @@ METHODS = {
     "bridge": BridgeDistillation("a chair, {}", **COMMON),
     "asd": AsynchronousDistillation(**COMMON),
     "sdi": InversionDistillation(2, **COMMON),
+    "hifa": DenoisedPictures(**COMMON, steps=2),
     "ism": IntervalScoreMatching(stride=0.5, **COMMON),
 }
 STEPS = 20
@@ -44,7 +46,7 @@ def prior(request, tmp_path_factory) -> PretrainedPrior:
     return PretrainedPrior(str(folder), dtype="float32", resolution=8)
 
 
-def condition(prior: PretrainedPrior, method: ScoreGradient, negative: bool) -> Condition:
+def condition(prior: PretrainedPrior, method: Distillation, negative: bool) -> Condition:
     texts = ["a red chair, front view", "a red chair, back view"]
     found = Condition(prior.embed(texts), prior.embed([""]))
     if method.source_text is not None:

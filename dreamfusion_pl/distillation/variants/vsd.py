@@ -96,6 +96,7 @@ class VariationalDistillation(Distillation):
         prior: DiffusionPrior,
         progress: float,
         generator: torch.Generator,
+        rgb: Tensor | None = None,
     ) -> DistillationLoss:
         fixed = z.detach()
         with torch.no_grad():

@@ -1,0 +1,101 @@
+"""Distillation by denoised pictures, in the prior's space and in colours."""
+
+from __future__ import annotations
+
+from typing import Any, final
+
+import torch
+from torch import Tensor
+
+from dreamfusion_pl.diffusion.noise import Weighting, per_row
+from dreamfusion_pl.diffusion.prior import DiffusionPrior
+from dreamfusion_pl.distillation.base import (
+    Distillation,
+    DistillationLoss,
+    check_guidance,
+    draw_noise,
+    loss_unit,
+    surrogate,
+)
+from dreamfusion_pl.distillation.times import TimeLaw, TimeRange
+from dreamfusion_pl.distillation.variants.inversion import ddim_step
+from dreamfusion_pl.schedule import Schedule
+from dreamfusion_pl.types import Condition
+
+
+@final
+class DenoisedPictures(Distillation):
+    """w(t) (|z - z_hat|^2 + weight |x - x_hat|^2) / 2 (HiFA, Zhu et al. 2024).
+
+    z_hat is what DDIM makes of the noisy z in a few steps, and x_hat its colours; both are fixed. With one
+    step z - z_hat = (sigma_t / alpha_t) (eps_hat - eps), so that without colours this is SDS with another weight.
+
+    Args:
+        guidance_scale: omega of classifier-free guidance, >= 0, in the paper's convention (s = 1 + omega).
+        weighting: w(t).
+        t_min: lowest time drawn, in [0, 1).
+        t_max: highest time drawn, in (t_min, 1]: a number, or a schedule that lowers it during training.
+        time_law: how times are chosen between the two; None: uniformly. HiFA has ``FallingTimes``.
+        steps: number of steps from t to 0, 1 or more; each asks the prior once.
+        rgb_weight: weight of the colours' part, >= 0. It is for latents: pixels are colours themselves.
+
+    Raises:
+        ValueError: an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        guidance_scale: float,
+        weighting: Weighting,
+        t_min: float = 0.02,
+        t_max: Schedule | float = 0.98,
+        time_law: TimeLaw | None = None,
+        steps: int = 1,
+        rgb_weight: float = 0.1,
+    ) -> None:
+        super().__init__()
+        if steps < 1 or rgb_weight < 0.0:
+            raise ValueError(f"steps is 1 or more and rgb_weight 0 or more, got {steps} and {rgb_weight}")
+        self.guidance_scale, self.weighting = check_guidance(guidance_scale), weighting
+        self.times, self.steps, self.rgb_weight = TimeRange(t_min, t_max, time_law), steps, rgb_weight
+
+    def check(self, prior: DiffusionPrior) -> None:
+        """Accept any prior: nothing is differentiated through its network."""
+
+    def param_groups(self, learning_rate: float) -> list[dict[str, Any]]:
+        return []
+
+    def forward(
+        self,
+        z: Tensor,
+        condition: Condition,
+        prior: DiffusionPrior,
+        progress: float,
+        generator: torch.Generator,
+        rgb: Tensor | None = None,
+    ) -> DistillationLoss:
+        with torch.no_grad():
+            t = self.times.draw(len(z), progress, prior.schedule, generator).to(z.device)
+            denoised = self._denoised(z, t, draw_noise(z, generator), condition, prior)
+            weight = per_row(self.weighting(prior.schedule.alpha(t), prior.schedule.sigma(t)))
+            gradient = weight * (z - denoised)
+        loss = surrogate(z, gradient)
+        if rgb is not None and self.rgb_weight > 0.0:
+            target = prior.decode(denoised)
+            picture = torch.nn.functional.interpolate(
+                rgb.permute(0, 3, 1, 2), target.shape[1:3], mode="bilinear", antialias=True
+            ).permute(0, 2, 3, 1)
+            loss = loss + self.rgb_weight * surrogate(picture, weight * (picture - target))
+        return DistillationLoss(loss, loss_unit(z, self.guidance_scale))
+
+    def _denoised(
+        self, z: Tensor, t: Tensor, eps: Tensor, condition: Condition, prior: DiffusionPrior
+    ) -> Tensor:
+        """Return z_hat [B, C, h, w] of pictures with noise eps at times t, [B]."""
+        z_t = prior.schedule.diffuse(z, eps, t)
+        for step in range(self.steps):
+            now, after = t * (1.0 - step / self.steps), t * (1.0 - (step + 1) / self.steps)
+            eps_hat = prior.guided(z_t, now, condition, self.guidance_scale)
+            z_t = ddim_step(z_t, eps_hat, now, after, prior.schedule)
+        alpha, sigma = per_row(prior.schedule.alpha(after)), per_row(prior.schedule.sigma(after))
+        return (z_t - sigma * eps_hat) / alpha
