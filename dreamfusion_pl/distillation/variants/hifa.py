@@ -28,7 +28,7 @@ class DenoisedPictures(Distillation):
     """w(t) (|z - z_hat|^2 + weight |x - x_hat|^2) / 2 (HiFA, Zhu et al. 2024).
 
     z_hat is what DDIM makes of the noisy z in a few steps, and x_hat its colours; both are fixed. With one
-    step z - z_hat = (sigma_t / alpha_t) (eps_hat - eps), so that without colours this is SDS with another weight.
+    step z - z_hat = (sigma_t / alpha_t) (eps_hat - eps), so that without colours it is SDS of another weight.
 
     Args:
         guidance_scale: omega of classifier-free guidance, >= 0, in the paper's convention (s = 1 + omega).
