@@ -25,6 +25,7 @@ COMMANDS = [
 @pytest.fixture
 def folder(tmp_path, monkeypatch) -> Path:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)  # as python -m does
     for name, text in FILES.items():
         (tmp_path / name).write_text(text, encoding="utf-8")
     imageio.imwrite(tmp_path / "picture.png", np.full((8, 8, 3), (200, 40, 40), dtype=np.uint8))
@@ -49,9 +50,8 @@ def test_every_command(command, folder, capsys):
         assert (run / "diary.txt").read_text(encoding="utf-8").count("opacity") == 4
 
 
-def test_opposite_noise_has_the_same_mean_and_less_variance(folder, monkeypatch):
+def test_opposite_noise_has_the_same_mean_and_less_variance(folder):
     """On a Gaussian prior eps_hat - eps is linear in the noise, so that nothing of it is left."""
-    monkeypatch.syspath_prepend(folder)
     from my_distillation import AntitheticDistillation
 
     z, here = pictures(1), {"guidance_scale": 2.0, "weighting": Uniform(), "t_min": 0.5, "t_max": 0.5 + 1e-9}
