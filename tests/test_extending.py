@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import sys
 from pathlib import Path
 
 import imageio.v3 as imageio
@@ -60,3 +61,22 @@ def test_opposite_noise_has_the_same_mean_and_less_variance(folder):
     many = z.expand(4000, -1, -1, -1)
     mean = gradient(ScoreDistillation(**here), many, condition(4000)).mean(0, keepdim=True)
     torch.testing.assert_close(pairs[0], mean, rtol=0.0, atol=0.05)
+
+
+def test_a_run_is_resumed_where_its_class_is_found(folder, tmp_path_factory, monkeypatch, capsys):
+    words = [
+        *SMALL_RUN,
+        "--prompt",
+        "a red ball",
+        "--model.distillation",
+        "my_distillation.AntitheticDistillation",
+    ]
+    assert main(["fit", *words]) == 0
+    resumed = ["fit", "--resume", str(folder / "lightning_logs" / "version_0"), "--trainer.max_steps", "5"]
+    monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
+    monkeypatch.delitem(sys.modules, "my_distillation")
+    monkeypatch.setattr(sys, "path", [place for place in sys.path if place != str(folder)])
+    assert main(resumed) == 2
+    assert "add the folder that my_distillation is in to PYTHONPATH" in capsys.readouterr().err
+    monkeypatch.syspath_prepend(folder)
+    assert main(resumed) == 0

@@ -25,6 +25,9 @@ _NO_SUBCLASS = re.compile(
 )
 
 
+_NO_MODULE = re.compile(r"No module named '(?P<name>[\w.]+)'")
+
+
 class Names(NamedTuple):
     """The names of a configuration."""
 
@@ -52,6 +55,9 @@ def explain(message: str, names: Names) -> str:
     """
     if match := _NO_CLASS.match(message) or _NO_SUBCLASS.match(message):
         return _explain_class(match["group"], match["name"], names)
+    if match := _NO_MODULE.search(message):
+        cure = f"add the folder that {match['name']} is in to PYTHONPATH, or run from that folder"
+        return f"{message}: {cure}"
     for pattern in (_NOT_ACCEPTED, _UNRECOGNIZED, _UNKNOWN_KEY):
         if match := pattern.search(message):
             group = match.groupdict().get("group")
