@@ -64,14 +64,8 @@ def test_opposite_noise_has_the_same_mean_and_less_variance(folder):
 
 
 def test_a_run_is_resumed_where_its_class_is_found(folder, tmp_path_factory, monkeypatch, capsys):
-    words = [
-        *SMALL_RUN,
-        "--prompt",
-        "a red ball",
-        "--model.distillation",
-        "my_distillation.AntitheticDistillation",
-    ]
-    assert main(["fit", *words]) == 0
+    own = ["--model.distillation", "my_distillation.AntitheticDistillation"]
+    assert main(["fit", *SMALL_RUN, "--prompt", "a red ball", *own]) == 0
     resumed = ["fit", "--resume", str(folder / "lightning_logs" / "version_0"), "--trainer.max_steps", "5"]
     monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
     monkeypatch.delitem(sys.modules, "my_distillation")

@@ -24,6 +24,7 @@ from dreamfusion_pl.metrics.geometry import (
     distance_surface,
     f_score,
     normal_consistency,
+    saturation_bias,
     surface_samples,
 )
 from dreamfusion_pl.metrics.looks import Looks, looks, seeing_all
@@ -47,6 +48,7 @@ class Judgement(NamedTuple):
     f_score: float  # F-score at 2 % of the truth's diagonal, in [0, 1]
     normal_consistency: float  # mean absolute cosine of nearest normals, in [0, 1]
     albedo_error: float  # mean absolute albedo error where both are visible, in [0, 1]
+    saturation_bias: float  # mean saturation there, less the truth's, in [-1, 1]
     object: bool  # lenient: the world classifier names the object from 8 azimuths together (both of two)
     color: bool  # the same of the colour
     named: float  # strict: share of the azimuths that each name it (both) by a clear margin, in [0, 1]
@@ -62,6 +64,7 @@ NOTHING = Judgement(  # a result without a surface
     f_score=0.0,
     normal_consistency=0.0,
     albedo_error=1.0,
+    saturation_bias=float("nan"),
     object=False,
     color=False,
     named=0.0,
@@ -128,7 +131,7 @@ def judge(model: DreamFusion, scene: WorldScene, settings: RunSettings | None = 
         chamfer=chamfer_distance(mine.points, theirs.points),
         f_score=f_score(mine.points, theirs.points, TOLERANCE * truth.diagonal),
         normal_consistency=normal_consistency(mine, theirs),
-        albedo_error=_albedo_error(model, scene, stands.front),
+        **_compare_albedo(model, scene, stands.front),
         object=names.object,
         color=names.color,
         named=names.look.share,
@@ -187,9 +190,10 @@ def _from_all_sides(model: DreamFusion, settings: RunSettings) -> Looks:
     return looks(model.scene, model.renderer, views, model.progress)
 
 
-def _albedo_error(model: DreamFusion, scene: WorldScene, alignment: Alignment) -> float:
+def _compare_albedo(model: DreamFusion, scene: WorldScene, alignment: Alignment) -> dict[str, float]:
     """Compare albedo in views of the truth with that in views of the aligned result."""
     views = orbit(ring(8), 15.0, 1.5, 1.2, 64, 64)
     seen = looks(model.scene, model.renderer, in_result(views, alignment), model.progress)
     truth = render_world(scene, views)
-    return albedo_error(seen.albedo, seen.opacity, truth.over(views.background), truth.alpha)
+    both = seen.albedo, seen.opacity, truth.over(views.background), truth.alpha
+    return {"albedo_error": albedo_error(*both), "saturation_bias": saturation_bias(*both)}

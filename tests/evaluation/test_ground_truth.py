@@ -30,7 +30,8 @@ def test_the_true_object_is_perfect():
     assert found.iou > 0.85 and found.iou_free == found.iou
     assert abs(found.yaw_deg) < 5.0 and not found.backwards
     assert found.chamfer < 0.015 and found.f_score > 0.9 and found.normal_consistency > 0.9
-    assert found.albedo_error < 0.05 and found.object and found.color
+    assert found.albedo_error < 0.05 and abs(found.saturation_bias) < 0.05
+    assert found.object and found.color
     assert found.named >= 0.75 and found.worst_lead > 0.3
 
 

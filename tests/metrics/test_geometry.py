@@ -17,6 +17,7 @@ from dreamfusion_pl.metrics.geometry import (
     distance_surface,
     f_score,
     normal_consistency,
+    saturation_bias,
     surface_points,
     surface_samples,
 )
@@ -47,6 +48,15 @@ def test_albedo_error_looks_only_where_both_are_seen() -> None:
     truth[:, 1] = 0.25
     assert albedo_error(albedo, opacity, truth, true_opacity) == pytest.approx(0.25)
     assert albedo_error(albedo, opacity, truth, torch.zeros(1, 4, 4)) == 1.0
+
+
+def test_saturation_bias_is_signed_and_looks_where_both_are_seen() -> None:
+    red, dull = torch.tensor([0.9, 0.1, 0.1]), torch.tensor([0.7, 0.3, 0.3])
+    opacity, none = torch.ones(1, 2, 2), torch.zeros(1, 2, 2)
+    pictures = [color.expand(1, 2, 2, 3) for color in (red, dull)]
+    assert saturation_bias(pictures[0], opacity, pictures[1], opacity) == pytest.approx(0.4)
+    assert saturation_bias(pictures[1], opacity, pictures[0], opacity) == pytest.approx(-0.4)
+    assert math.isnan(saturation_bias(pictures[0], opacity, pictures[1], none))
 
 
 def test_metrics_average() -> None:
