@@ -247,6 +247,8 @@ class RunCommand(LightningCLI):
             }
         )
         check_optimizer(self.model)
+        if self._command == "fit" and self._arguments.checkpoint is not None:
+            resuming.check_parts(self._arguments.checkpoint, self.model)
         if self._arguments.source is not None:
             resuming.begin_with(self.model, self._arguments.source, model["init_args"])
         self._made = check_writable(self.trainer)

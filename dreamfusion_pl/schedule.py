@@ -20,6 +20,11 @@ class Schedule(ABC):
         return min(self(0.0), self(1.0))
 
 
+def schedule_of(value: Schedule | float) -> Schedule:
+    """Return a schedule as it is, and a number as a constant one."""
+    return value if isinstance(value, Schedule) else Constant(value)
+
+
 def check_not_negative(**schedules: Schedule) -> None:
     """Check that weights are never negative.
 

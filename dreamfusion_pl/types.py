@@ -118,6 +118,9 @@ class TextEmbedding(NamedTuple):
         return TextEmbedding(blend(self.tokens, other.tokens), pooled, mask)
 
 
+CAMERA = 12  # numbers of a camera as a condition: its position, and its rotation by rows
+
+
 class Negatives(NamedTuple):
     """M negative prompts for each of B views, for Perp-Neg."""
 
@@ -132,7 +135,7 @@ class Condition(NamedTuple):
     null: TextEmbedding  # of one text, the empty or negative prompt
     negatives: Negatives | None = None
     source: TextEmbedding | None = None  # of B texts that a distillation asks for: Distillation.source_text
-    camera: Tensor | None = None  # [B, 12] position and rotation, by rows, of the cameras
+    camera: Tensor | None = None  # [B, CAMERA] of each view
 
     def repeat(self, count: int) -> Condition:
         """Return the condition of ``count`` copies of the B views, one copy after the other."""

@@ -71,6 +71,6 @@ def test_a_run_is_resumed_where_its_class_is_found(folder, tmp_path_factory, mon
     monkeypatch.delitem(sys.modules, "my_distillation")
     monkeypatch.setattr(sys, "path", [place for place in sys.path if place != str(folder)])
     assert main(resumed) == 2
-    assert "add the folder that my_distillation is in to PYTHONPATH" in capsys.readouterr().err
+    assert "add its folder to PYTHONPATH" in capsys.readouterr().err
     monkeypatch.syspath_prepend(folder)
     assert main(resumed) == 0

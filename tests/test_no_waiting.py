@@ -167,6 +167,29 @@ def test_the_step_of_an_overlay_does_not_wait(name, monkeypatch, tmp_path):
     steps_on_meta(*build(name, *SMALL, *words), monkeypatch, tmp_path)
 
 
+D = "--model.distillation"
+METHODS = {
+    "draws, rescaled": [f"{D}.draws=2", f"{D}.adjustment=Rescale", f"{D}.time_law=PriorWeightedTimes"],
+    "clipped": [f"{D}.adjustment=Clip", f"{D}.adjustment.bound=2", f"{D}.time_law=FallingTimes"],
+    "csd": [f"{D}=ClassifierScoreDistillation"],
+    "nfsd": [f"{D}=NoiseFreeDistillation", f"{D}.negative_text=a chair"],
+    "bridge": [f"{D}=BridgeDistillation", f"{D}.source_text=a chair, {{}}"],
+    "asd": [f"{D}=AsynchronousDistillation"],
+    "sdi": [f"{D}=InversionDistillation", f"{D}.steps=2"],
+    "ism": [f"{D}=IntervalScoreMatching"],
+    "hifa": [f"{D}=DenoisedPictures"],
+}
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("words", METHODS.values(), ids=METHODS)
+def test_no_method_waits(words, monkeypatch, tmp_path):
+    folder = save_tiny_family("stable_diffusion", tmp_path / "tiny")
+    small = [f"--model.prior.model={folder}", "--model.prior.resolution=8", "--model.prior.dtype=float32"]
+    scale = [f"{D}.guidance_scale=3"] if words[0].startswith(f"{D}=") else []
+    steps_on_meta(*build("stable_diffusion", *SMALL, *small, *words, *scale), monkeypatch, tmp_path)
+
+
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_the_papers_step_waits_where_it_leaves_out_empty_rays_and_only_there(monkeypatch, tmp_path):
     small = [*SMALL[1:], "--model.scene.features.width=8", "--model.optimizer=torch.optim.Adam"]

@@ -89,10 +89,12 @@ def warn_of_unknown_words(model: DreamFusion) -> None:
 
     if not isinstance(model.prior, PretrainedPrior):
         return
+    source = (model.prompts.source_text or "").replace("{}", model.prompt)
     if model.prior.is_builtin:
-        message = words_warning(model.prompt, [*model.prompts.texts, model.prompts.settings.negative_prompt])
+        others = [*model.prompts.texts, model.prompts.settings.negative_prompt, source]
+        message = words_warning(model.prompt, others)
     else:
-        unknown = model.prior.unknown_words(" ".join([model.prompt, *model.prompts.texts]))
+        unknown = model.prior.unknown_words(" ".join([model.prompt, *model.prompts.texts, source]))
         message = no_token_warning(unknown) if unknown else None
     if message is not None:
         print(f"dreamfusion_pl: warning: {message}", file=sys.stderr)

@@ -101,6 +101,25 @@ def check(checkpoint: Path, config: Namespace) -> None:
         _warn_of_a_jump(run, step, before.course, now)
 
 
+def check_parts(checkpoint: Path, model: LightningModule) -> None:
+    """Check that the tensors of a run are those of the model that goes on with it.
+
+    Raises:
+        ValueError: a part of the model is another one.
+    """
+    stored = migration.update_checkpoint(read(checkpoint)[1])["state_dict"]
+    own = model.state_dict()
+    differ = {name for name in stored.keys() ^ own.keys()}
+    differ |= {name for name in stored.keys() & own.keys() if stored[name].shape != own[name].shape}
+    if differ:
+        parts, run = sorted({name.partition(".")[0] for name in differ}), _folder(checkpoint)
+        raise ValueError(
+            f"{run} has another {' and '.join(parts)} than this configuration, and cannot go on with it: "
+            f"leave out what changes --model.{parts[0]}, or begin a new run with its object: "
+            f"{PROGRAM} fit --from {shlex.quote(str(run))}"
+        )
+
+
 def _other_object(run: Path, what: str, change: str) -> str:
     place = shlex.quote(str(run))
     return (

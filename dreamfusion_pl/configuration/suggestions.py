@@ -56,8 +56,8 @@ def explain(message: str, names: Names) -> str:
     if match := _NO_CLASS.match(message) or _NO_SUBCLASS.match(message):
         return _explain_class(match["group"], match["name"], names)
     if match := _NO_MODULE.search(message):
-        cure = f"add the folder that {match['name']} is in to PYTHONPATH, or run from that folder"
-        return f"{message}: {cure}"
+        cure = "If it is your own, add its folder to PYTHONPATH, or run from there; else install it"
+        return f"{message}\n{cure}"
     for pattern in (_NOT_ACCEPTED, _UNRECOGNIZED, _UNKNOWN_KEY):
         if match := pattern.search(message):
             group = match.groupdict().get("group")

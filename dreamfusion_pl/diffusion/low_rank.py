@@ -9,12 +9,12 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
-from dreamfusion_pl import rng
+from dreamfusion_pl.types import CAMERA
 
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")  # ends of the names of the layers that are copied
 # Where the families add the embedding of the time, and pooled texts, to what conditions every block.
 EMBEDDINGS = ("time_embedding", "time_text_embed", "adaln_single.emb.timestep_embedder")
-CAMERA = 12  # numbers of a camera: position, and rotation by rows
+CAMERA_WIDTH = 64  # of the hidden layer of the camera's embedding
 
 
 @final
@@ -26,13 +26,12 @@ class LowRankCopy(nn.Module):
     Args:
         network: the network; it is not a part of this module.
         rank: number of rows of A, 1 or more.
-        seed: seed of A.
 
     Raises:
         ValueError: the rank is below 1, or the network has none of the layers.
     """
 
-    def __init__(self, network: nn.Module, rank: int, seed: int = 0) -> None:
+    def __init__(self, network: nn.Module, rank: int) -> None:
         super().__init__()
         if rank < 1:
             raise ValueError(f"a low-rank copy needs a rank of 1 or more, got {rank}")
@@ -44,19 +43,18 @@ class LowRankCopy(nn.Module):
         embedding = next((name for name in EMBEDDINGS if _has(network, name)), None)
         if not layers or embedding is None:
             raise ValueError(f"a {type(network).__name__} has no attention layers that could be copied")
-        generator = rng.generator(seed, "low_rank")
         self.down, self.up = nn.ParameterDict(), nn.ParameterDict()
         for name, layer in layers.items():
             key = name.replace(".", "/")
             bound = layer.in_features**-0.5
-            self.down[key] = nn.Parameter(bound * torch.randn(rank, layer.in_features, generator=generator))
+            self.down[key] = nn.Parameter(bound * torch.randn(rank, layer.in_features))
             self.up[key] = nn.Parameter(torch.zeros(layer.out_features, rank))
         width = [part for part in network.get_submodule(embedding).modules() if isinstance(part, nn.Linear)][
             -1
         ]
-        self.camera = nn.Parameter(CAMERA**-0.5 * torch.randn(64, CAMERA, generator=generator))
-        self.camera_out = nn.Parameter(torch.zeros(width.out_features, 64))
-        self._places = [*layers, embedding]
+        self.camera = nn.Parameter(CAMERA**-0.5 * torch.randn(CAMERA_WIDTH, CAMERA))
+        self.camera_out = nn.Parameter(torch.zeros(width.out_features, CAMERA_WIDTH))
+        self._layers, self._embedding = list(layers), embedding
 
     @contextmanager
     def active(self, network: nn.Module, camera: Tensor) -> Iterator[None]:
@@ -69,10 +67,10 @@ class LowRankCopy(nn.Module):
         shift = torch.nn.functional.silu(camera @ self.camera.T) @ self.camera_out.T
         handles = [
             network.get_submodule(name).register_forward_hook(self._layer(name.replace(".", "/")))
-            for name in self._places[:-1]
+            for name in self._layers
         ]
         handles.append(
-            network.get_submodule(self._places[-1]).register_forward_hook(
+            network.get_submodule(self._embedding).register_forward_hook(
                 lambda module, arguments, output: output + shift.to(output.dtype)
             )
         )
@@ -86,8 +84,9 @@ class LowRankCopy(nn.Module):
         down, up = self.down[key], self.up[key]
 
         def add(module: nn.Module, arguments: tuple[Tensor, ...], output: Tensor) -> Tensor:
-            inner = torch.nn.functional.linear(arguments[0].to(down.dtype), down)
-            return output + torch.nn.functional.linear(inner, up).to(output.dtype)
+            given = arguments[0]
+            inner = torch.nn.functional.linear(given, down.to(given.dtype))
+            return output + torch.nn.functional.linear(inner, up.to(given.dtype))
 
         return add
 

@@ -115,7 +115,8 @@ class DiffusionPrior(ABC):
             z_t: noisy images or latents [B, C, h, w].
             t: times [B] in [0, 1].
             condition: embeddings of B texts, of the unconditional text, and of negative prompts if any.
-            guidance_scale: omega >= 0; 0 is no guidance, but negative prompts still apply.
+            guidance_scale: omega; 0 is no guidance, but negative prompts still apply. Below 0 it leads away
+                from the text.
 
         Returns:
             eps_hat [B, C, h, w].

@@ -8,7 +8,7 @@ from typing import NamedTuple, final
 from torch import Tensor
 
 from dreamfusion_pl.diffusion.noise import eps_from_x0, x0_from_eps
-from dreamfusion_pl.schedule import Constant, Schedule
+from dreamfusion_pl.schedule import Schedule, schedule_of
 
 
 class Noisy(NamedTuple):
@@ -79,7 +79,7 @@ class Clip(Adjustment):
     """
 
     def __init__(self, bound: Schedule | float) -> None:
-        self.bound = bound if isinstance(bound, Schedule) else Constant(bound)
+        self.bound = schedule_of(bound)
         if self.bound.least <= 0.0:
             raise ValueError(f"bound must be above 0 throughout, got {self.bound.least:g}")
 

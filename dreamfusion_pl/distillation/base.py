@@ -40,7 +40,7 @@ class Distillation(nn.Module, ABC):
 
     @abstractmethod
     def check(self, prior: DiffusionPrior) -> None:
-        """Check before training that this distillation can use the prior.
+        """Check before training that this distillation can use the prior, and make what depends on it.
 
         Raises:
             ValueError: it cannot; the message says why, and what to use instead.

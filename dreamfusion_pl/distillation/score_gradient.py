@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dreamfusion_pl.diffusion.noise import Weighting, per_row
+from dreamfusion_pl.diffusion.noise import Velocity, Weighting, per_row
 from dreamfusion_pl.diffusion.prior import DiffusionPrior
 from dreamfusion_pl.distillation.adjustments import Adjustment, Noisy
 from dreamfusion_pl.distillation.base import (
@@ -19,41 +19,37 @@ from dreamfusion_pl.distillation.base import (
     loss_unit,
     surrogate,
 )
-from dreamfusion_pl.distillation.times import TimeLaw, TimeRange
-from dreamfusion_pl.schedule import Schedule
+from dreamfusion_pl.distillation.times import PriorWeightedTimes, TimeRange
 from dreamfusion_pl.types import Condition
 
 
 class ScoreGradient(Distillation):
     """E[w(t) direction(z_t, t, y) dx/dtheta]: a method says what the direction is.
 
+    ``divides_by_levels`` says whether it divides by alpha_t or sigma_t.
+
     Args:
         guidance_scale: omega of classifier-free guidance, >= 0, in the paper's convention (s = 1 + omega).
         weighting: w(t).
-        t_min: lowest time drawn, in [0, 1).
-        t_max: highest time drawn, in (t_min, 1]: a number, or a schedule that lowers it during training.
-        time_law: how times are chosen between the two; None: uniformly.
-        draws: number of times, each with noise of its own, at which the prior is asked about every view, one
-            from each of as many equal parts of the range. More cost as many calls and no rendering.
+        times: distribution of t, and draws of each view.
         adjustment: what is done to guided predictions; None: nothing.
 
     Raises:
         ValueError: an argument is out of range.
     """
 
+    divides_by_levels: bool = False
+
     def __init__(
         self,
         guidance_scale: float,
         weighting: Weighting,
-        t_min: float = 0.02,
-        t_max: Schedule | float = 0.98,
-        time_law: TimeLaw | None = None,
-        draws: int = 1,
+        times: TimeRange,
         adjustment: Adjustment | None = None,
     ) -> None:
         super().__init__()
         self.guidance_scale, self.weighting = check_guidance(guidance_scale), weighting
-        self.times, self.adjustment = TimeRange(t_min, t_max, time_law, draws), adjustment
+        self.times, self.adjustment = times, adjustment
 
     @abstractmethod
     def direction(
@@ -77,7 +73,14 @@ class ScoreGradient(Distillation):
         """
 
     def check(self, prior: DiffusionPrior) -> None:
-        """Accept any prior: nothing is differentiated through it."""
+        """Accept any prior: nothing is differentiated through it.
+
+        Raises:
+            ValueError: the prior's noise levels do not fit to the range of t.
+        """
+        divides = isinstance(self.weighting, Velocity) or isinstance(self.times.law, PriorWeightedTimes)
+        if divides or self.divides_by_levels or self.adjustment is not None:
+            self.times.check_levels(prior.schedule)
 
     def param_groups(self, learning_rate: float) -> list[dict[str, Any]]:
         return []

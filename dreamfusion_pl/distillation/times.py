@@ -9,11 +9,17 @@ import torch
 from torch import Tensor
 
 from dreamfusion_pl.diffusion.noise import NoiseSchedule
-from dreamfusion_pl.schedule import Constant, Schedule
+from dreamfusion_pl.schedule import Schedule, schedule_of
 
 
 class TimeLaw(ABC):
-    """How times are chosen between the lowest and the highest."""
+    """How times are chosen between the lowest and the highest.
+
+    ``falls`` says whether times fall during training by the law itself. The highest time is then the one at
+    the start, and all views of a step have the same time.
+    """
+
+    falls: bool = False
 
     @abstractmethod
     def __call__(
@@ -24,7 +30,7 @@ class TimeLaw(ABC):
         Args:
             uniform: random numbers in [0, 1), [N].
             t_min: lowest time.
-            t_max: highest time, at this progress.
+            t_max: highest time, at this progress, or at the start if the law ``falls``.
             progress: training progress in [0, 1].
             schedule: the prior's noise levels.
         """
@@ -50,6 +56,8 @@ class FallingTimes(TimeLaw):
     Raises:
         ValueError: the power is not above 0.
     """
+
+    falls = True
 
     def __init__(self, power: float = 0.5) -> None:
         if power <= 0.0:
@@ -77,6 +85,8 @@ class PriorWeightedTimes(TimeLaw):
         ValueError: an argument is out of range.
     """
 
+    falls = True
+
     def __init__(self, center: float = 0.8, width: float = 0.3) -> None:
         if not 0.0 <= center <= 1.0 or width <= 0.0:
             raise ValueError(f"center is a time in [0, 1] and width above 0, got {center} and {width}")
@@ -90,7 +100,7 @@ class PriorWeightedTimes(TimeLaw):
         weight = sigma / alpha * torch.exp(-((t - self.center) ** 2) / (2.0 * self.width**2))
         spent = torch.cat([weight.new_zeros(1), torch.cumulative_trapezoid(weight)])
         index = torch.searchsorted(spent, progress * spent[-1]).clamp(max=len(t) - 1)
-        return t[index].expand_as(uniform)
+        return t.index_select(0, index.view(1)).expand_as(uniform)
 
 
 @final
@@ -101,8 +111,9 @@ class TimeRange:
         t_min: lowest time, in [0, 1).
         t_max: highest time, in (t_min, 1].
         law: how times are chosen between the two; None: uniformly.
-        draws: number of times, each with noise of its own, at which the prior is asked about every view; one
-            falls into each of as many equal parts of the law, which lowers the variance of the gradient.
+        draws: how often the prior is asked about every view, each with noise of its own, which lowers the
+            variance of the gradient. Under a law that does not fall, one time is drawn from each of as many
+            equal parts.
 
     Raises:
         ValueError: the range is empty, or leaves [0, 1], at some progress; or there is no draw.
@@ -112,13 +123,32 @@ class TimeRange:
         self, t_min: float, t_max: Schedule | float, law: TimeLaw | None = None, draws: int = 1
     ) -> None:
         self.t_min = t_min
-        self.t_max = t_max if isinstance(t_max, Schedule) else Constant(t_max)
+        self.t_max = schedule_of(t_max)
         for highest in (self.t_max(0.0), self.t_max(0.5), self.t_max(1.0)):
             if not 0.0 <= t_min < highest <= 1.0:
                 raise ValueError(f"need 0 <= t_min < t_max <= 1 throughout, got {t_min} and {highest}")
         if draws < 1:
             raise ValueError(f"draws is how often the prior is asked about a view, 1 or more; got {draws}")
         self.law, self.draws = law or UniformTimes(), draws
+
+    def highest(self, progress: float) -> float:
+        """Return the highest time that may be drawn at ``progress`` in [0, 1]."""
+        return self.t_max(0.0 if self.law.falls else progress)
+
+    def check_levels(self, schedule: NoiseSchedule) -> None:
+        """Check that signal and noise are above 0 at both ends, for what divides by them.
+
+        Raises:
+            ValueError: there is no signal at the highest time, or no noise at the lowest.
+        """
+        highest = max(self.t_max(0.0), self.t_max(1.0))
+        alpha, sigma = schedule.alpha(torch.tensor([highest])), schedule.sigma(torch.tensor([self.t_min]))
+        if float(alpha) <= 0.0 or float(sigma) <= 0.0:
+            raise ValueError(
+                f"from t_min {self.t_min} to t_max {highest} this prior has pictures without noise, or noise "
+                "without a picture, and the distillation divides by both levels: take a narrower range, such "
+                "as .02 to .98"
+            )
 
     def draw(
         self, count: int, progress: float, schedule: NoiseSchedule, generator: torch.Generator
@@ -131,4 +161,4 @@ class TimeRange:
         uniform = torch.rand(self.draws, count, generator=generator, device=generator.device)
         strata = torch.arange(self.draws, device=generator.device)[:, None]
         uniform = ((strata + uniform) / self.draws).flatten()
-        return self.law(uniform, self.t_min, self.t_max(progress), progress, schedule)
+        return self.law(uniform, self.t_min, self.highest(progress), progress, schedule)

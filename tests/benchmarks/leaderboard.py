@@ -5,16 +5,15 @@
 Every method runs as the default configuration with its distillation in place of SDS (``METHODS``). With
 ``--equal calls`` it asks the prior for as many predictions as SDS does in 400 steps, a row of a call counted
 once; with ``--equal seconds`` it has as many steps as fit into the time that SDS needs, from a timing of each
-method. Schedules are functions of progress, so that they keep their shape. Writes ``results.json``,
-``leaderboard.md`` and ``leaderboard.png``, methods from top to bottom and prompts from left to right.
-Finished fits are not repeated.
+method. Schedules are functions of progress, so that they keep their shape. Writes a table, a picture with
+methods from top to bottom and prompts from left to right, and the figures as JSON, to which a later call with
+other methods adds. Finished fits are not repeated. Other words are options of every fit.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
 import statistics
 from pathlib import Path
@@ -30,7 +29,7 @@ from dreamfusion_pl.evaluation.ground_truth import judge_result
 from dreamfusion_pl.export.files.images import write_png
 
 STEPS = 400  # of SDS
-TIMING_STEPS = 40
+TIMING = (40, 120)  # steps
 TUNED = ("a red chair", "a brown table")  # prompts on which settings were chosen, none of those below
 PROMPTS = (
     "a yellow duck",
@@ -65,7 +64,7 @@ def _variant(name: str, *words: str) -> tuple[str, ...]:
     return (D, name, f"{D}.guidance_scale", "6", *words)
 
 
-FALLING = (f"{D}.time_law", "FallingTimes")
+FALLING = (f"{D}.time_law", "FallingTimes")  # from .98 on
 METHODS = {
     "SDS": Method((), 2),
     "SDS, two draws": Method((f"{D}.draws", "2"), 4),
@@ -77,7 +76,7 @@ METHODS = {
     "NFSD": Method(_variant("NoiseFreeDistillation", f"{D}.negative_text", "a gray ball"), 3, "gray ball"),
     "SDS-Bridge": Method(_variant("BridgeDistillation", f"{D}.source_text", "a gray {}"), 3, "from gray"),
     "ASD": Method(_variant("AsynchronousDistillation"), 3),
-    "ISM": Method(_variant("IntervalScoreMatching"), 7, "inversion of 4 or 5 steps"),
+    "ISM": Method(_variant("IntervalScoreMatching"), 7.5, "inversion of 4 or 5 steps"),
     "SDI": Method(_variant("InversionDistillation", *FALLING, f"{D}.steps", "3"), 8, "inversion of 3 steps"),
     "VSD": Method(_variant("VariationalDistillation"), 6, "its own training counted three times"),
 }
@@ -88,13 +87,21 @@ def steps_by_calls(method: Method) -> int:
     return max(1, round(STEPS * METHODS["SDS"].rows / method.rows))
 
 
-def steps_by_seconds(name: str, out: Path) -> int:
-    """Steps that a method does in the time that SDS needs; every method is timed once, with one thread."""
+def steps_by_seconds(name: str, out: Path, more: list[str]) -> int:
+    """Steps that a method does in the time that SDS needs; each is timed alone, with one thread.
+
+    The time of a step is the difference of two lengths, so that start, film and mesh do not count.
+    """
     seconds = {}
     for one in ("SDS", name):
-        fit = Fit("a red chair", 0, out / "timing" / one, (*METHODS[one].words, *_length(TIMING_STEPS)))
-        run_fits([fit], jobs=os.cpu_count() or 1)
-        seconds[one] = json.loads((fit.folder / "status.json").read_text(encoding="utf-8"))["seconds"]
+        words = (*METHODS[one].words, *more)
+        fits = [Fit("a red chair", 0, out / "timing" / f"{one} {n}", (*words, *_length(n))) for n in TIMING]
+        run_fits(fits[:1], jobs=os.cpu_count() or 1)
+        run_fits(fits[1:], jobs=os.cpu_count() or 1)
+        short, long = (
+            json.loads((fit.folder / "status.json").read_text(encoding="utf-8"))["seconds"] for fit in fits
+        )
+        seconds[one] = (long - short) / (TIMING[1] - TIMING[0])
     return max(1, round(STEPS * seconds["SDS"] / seconds[name]))
 
 
@@ -109,12 +116,13 @@ def _length(steps: int) -> tuple[str, ...]:
 def figures(fit: Fit) -> dict[str, Any]:
     """What is measured of one object."""
     status = json.loads((fit.folder / "status.json").read_text(encoding="utf-8"))
+    judged = judge_result(fit.folder)._asdict()
     return {
         "prompt": fit.prompt,
         "seed": fit.seed,
         "steps": status["step"],
         "seconds": status["seconds"],
-        **judge_result(fit.folder)._asdict(),
+        **{name: None if value != value else value for name, value in judged.items()},  # JSON has no NaN
     }
 
 
@@ -136,7 +144,8 @@ def line(name: str, method: Method, rows: list[dict[str, Any]], fits: list[Fit])
     """One row of the board: means and standard deviations over prompts and seeds."""
 
     def over(key: str, digits: int = 2) -> str:
-        return spread([float(row[key]) for row in rows if not math.isnan(float(row[key]))], digits)
+        values = [float(row[key]) for row in rows if row[key] is not None]
+        return spread(values, digits) if values else "-"
 
     def share(key: str) -> str:
         return f"{100 * statistics.mean(float(row[key]) for row in rows):.0f} %"
@@ -174,17 +183,20 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2, help="fits at a time")
     options, more = parser.parse_known_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    board, lines, strips = {}, [], []
+    kept = options.out / f"{options.equal}.json"
+    board = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
+    lines, strips = [], []
     for name in options.only:
         steps = steps_by_calls(METHODS[name])
         if options.equal == "seconds":
-            steps = steps_by_seconds(name, options.out)
+            steps = steps_by_seconds(name, options.out, more)
+        place = options.out / name / " ".join([str(steps), *more]).replace("/", "_")
+        words = (*METHODS[name].words, *_length(steps), *more)
         fits = [
-            Fit(prompt, seed, options.out / options.equal / name / f"{prompt} {seed}".replace(" ", "_"),
-                (*METHODS[name].words, *_length(steps), *more))
+            Fit(prompt, seed, place / f"{prompt} {seed}".replace(" ", "_"), words)
             for prompt in PROMPTS[: options.prompts]
             for seed in range(options.seeds)
-        ]  # fmt: skip
+        ]
         run_fits(fits, options.jobs)
         done = [fit for fit in fits if is_finished(fit)]
         if not done:
@@ -193,9 +205,9 @@ def main() -> None:
         lines.append(line(name, METHODS[name], board[name], done))
         strips.append(np.concatenate([front(fit) for fit in done if fit.seed == 0], axis=1))
         print(table(HEADER, lines[-1:]), flush=True)
-        (options.out / "results.json").write_text(json.dumps(board, indent=1), encoding="utf-8")
-        (options.out / "leaderboard.md").write_text(table(HEADER, lines) + "\n", encoding="utf-8")
-        write_png(options.out / "leaderboard.png", torch.from_numpy(stacked(strips)))
+        kept.write_text(json.dumps(board, indent=1), encoding="utf-8")
+        (options.out / f"{options.equal}.md").write_text(table(HEADER, lines) + "\n", encoding="utf-8")
+        write_png(options.out / f"{options.equal}.png", torch.from_numpy(stacked(strips)))
     print(table(HEADER, lines))
 
 

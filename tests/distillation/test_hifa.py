@@ -7,7 +7,7 @@ from tiny_families import save_tiny_family
 
 from dreamfusion_pl import rng
 from dreamfusion_pl.diffusion.families.pretrained import PretrainedPrior
-from dreamfusion_pl.diffusion.noise import Uniform, Weighting
+from dreamfusion_pl.diffusion.noise import Uniform
 from dreamfusion_pl.distillation.sds import ScoreDistillation
 from dreamfusion_pl.distillation.variants.hifa import DenoisedPictures
 from dreamfusion_pl.types import Condition
@@ -15,15 +15,10 @@ from dreamfusion_pl.types import Condition
 HERE = {"guidance_scale": 3.0, "t_min": 0.4, "t_max": 0.7}
 
 
-class NoiseToSignal(Weighting):
-    def __call__(self, alpha, sigma):
-        return sigma / alpha
-
-
 def test_one_step_in_the_priors_space_is_sds():
     z = pictures(3)
     found = gradient(DenoisedPictures(weighting=Uniform(), **HERE), z, condition(3), seed=2)
-    sds = ScoreDistillation(weighting=NoiseToSignal(), **HERE)
+    sds = ScoreDistillation(weighting=Uniform(), **HERE)
     torch.testing.assert_close(found, gradient(sds, z, condition(3), seed=2))
 
 
@@ -37,7 +32,7 @@ def test_more_steps_denoise_as_ddim_does():
         (a, s), (b, r) = levels(t * (1 - step / steps)), levels(t * (1 - (step + 1) / steps))
         eps = guided(z_t, t * (1 - step / steps), 3.0)
         z_t = b * (z_t - s * eps) / a + r * eps
-    expected = z - (z_t - r * eps) / b
+    expected = levels(t)[0] / levels(t)[1] * (z - (z_t - r * eps) / b)
     torch.testing.assert_close(gradient(hifa, z, condition(2), seed=5), expected, rtol=1e-4, atol=1e-5)
 
 
@@ -56,8 +51,10 @@ def test_colours_are_pulled_to_those_of_the_denoised_latents(tmp_path):
         return torch.autograd.grad(loss.total, [z, rgb], allow_unused=True)
 
     of_z, of_rgb = gradients(0.5, rgb)
-    target = prior.decode((z - of_z).detach())
-    torch.testing.assert_close(of_rgb, 0.5 * (rgb - target).detach())
+    t = 0.4 + 0.3 * torch.rand(1, 1, generator=rng.generator(0, "hifa"))[0]
+    weight = (prior.schedule.alpha(t) / prior.schedule.sigma(t)).item()
+    target = prior.decode((z - of_z / weight).detach())
+    torch.testing.assert_close(of_rgb, 0.5 * weight * (rgb - target).detach(), rtol=1e-4, atol=1e-5)
     for none in (gradients(0.0, rgb), gradients(0.5, None)):
         torch.testing.assert_close(none[0], of_z)
         assert none[1] is None

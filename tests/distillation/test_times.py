@@ -22,6 +22,15 @@ def test_one_draw_of_each_part_of_the_range():
         assert low + 0.19 < float(part.max()) <= low + 0.2
 
 
+def test_a_falling_law_does_not_fall_twice():
+    for law in (FallingTimes(1.0), PriorWeightedTimes()):
+        paths = [
+            [float(drawn(TimeRange(0.1, t_max, law), 1, progress)) for progress in (0.0, 0.3, 0.7, 1.0)]
+            for t_max in (0.9, Linear(0.9, 0.5))
+        ]
+        assert paths[0] == paths[1]
+
+
 @pytest.mark.parametrize(("power", "middle"), [(0.5, 0.5), (1.0, 0.7)])
 def test_falling_times(power, middle):
     times = TimeRange(0.1, 0.9, FallingTimes(power))

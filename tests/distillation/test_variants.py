@@ -5,13 +5,17 @@ import torch
 from gaussians import NULL, SOURCE, TEXT, condition, gradient, guided, levels, noise, pictures
 
 from dreamfusion_pl.diffusion.closed_form import GaussianPrior, MixturePrior, Mode
-from dreamfusion_pl.diffusion.noise import SigmaSquared, Uniform, Velocity
+from dreamfusion_pl.diffusion.noise import SigmaSquared, StraightPath, Uniform, Velocity
 from dreamfusion_pl.distillation import score_gradient
+from dreamfusion_pl.distillation.adjustments import Rescale
+from dreamfusion_pl.distillation.ddim import invert
 from dreamfusion_pl.distillation.sds import ScoreDistillation
+from dreamfusion_pl.distillation.times import PriorWeightedTimes
 from dreamfusion_pl.distillation.variants.asd import AsynchronousDistillation
 from dreamfusion_pl.distillation.variants.bridge import BridgeDistillation
 from dreamfusion_pl.distillation.variants.csd import ClassifierScoreDistillation
-from dreamfusion_pl.distillation.variants.inversion import InversionDistillation, invert
+from dreamfusion_pl.distillation.variants.hifa import DenoisedPictures
+from dreamfusion_pl.distillation.variants.inversion import InversionDistillation
 from dreamfusion_pl.distillation.variants.ism import IntervalScoreMatching
 from dreamfusion_pl.distillation.variants.nfsd import NoiseFreeDistillation
 from dreamfusion_pl.schedule import Linear
@@ -59,7 +63,7 @@ def test_csd_is_the_score_of_the_implied_classifier(t):
 @pytest.mark.parametrize("t", TIMES)
 def test_csd_with_an_annealed_negative_text(t, without_noise):
     z, scale = pictures(3), Linear(0.0, 2.0)
-    csd = ClassifierScoreDistillation("bad", scale, **at(t))
+    csd = ClassifierScoreDistillation(**at(t), negative_text="bad", negative_scale=scale)
     z_t = levels(t)[0] * z
     for progress in (0.0, 0.5):
         negative = scale(progress)
@@ -93,7 +97,8 @@ def test_the_bridge_goes_from_the_source_to_the_prompt(t, without_noise):
 @pytest.mark.parametrize("t", TIMES)
 def test_asd_compares_with_a_later_time(t, without_noise):
     z, shift = pictures(3), 0.3
-    found = gradient(AsynchronousDistillation(shift, **{**at(t), "t_min": t - 0.05}), z, condition(3), seed=7)
+    asd = AsynchronousDistillation(**{**at(t), "t_min": t - 0.05}, shift=shift)
+    found = gradient(asd, z, condition(3), seed=7)
     generator = torch.Generator().manual_seed(7)
     when = t - 0.05 + 0.05 * torch.rand(1, 3, generator=generator).flatten()
     later = when + shift * torch.rand(3, generator=generator) * (when - (t - 0.05))
@@ -107,7 +112,7 @@ def test_asd_compares_with_a_later_time(t, without_noise):
 
 def test_asd_without_a_shift_is_guidance_alone():
     z = pictures(3)
-    found = gradient(AsynchronousDistillation(0.0, **at(0.4)), z, condition(3))
+    found = gradient(AsynchronousDistillation(**at(0.4), shift=1e-12), z, condition(3))
     close(found, gradient(ClassifierScoreDistillation(**at(0.4)), z, condition(3)))
 
 
@@ -126,7 +131,7 @@ def test_sdi_is_sds_with_inverted_noise(t):
     z, (alpha, sigma) = pictures(3), levels(t)
     z_t = inverted(z, t, 5, TEXT, omega=-2.0)
     expected = guided(z_t, t, OMEGA) - (z_t - alpha * z) / sigma
-    close(gradient(InversionDistillation(5, -2.0, **at(t)), z, condition(3)), expected)
+    close(gradient(InversionDistillation(**at(t), steps=5, inversion_scale=-2.0), z, condition(3)), expected)
 
 
 @pytest.mark.parametrize("t", [0.4, 0.8])
@@ -150,7 +155,8 @@ def test_ism_takes_one_step_of_a_path(t):
     eps_s = noise(z_s, t - interval, NULL)
     (a, s), (b, r) = levels(t - interval), levels(t)
     z_t = b * (z_s - s * eps_s) / a + r * eps_s
-    close(gradient(IntervalScoreMatching(interval, **at(t)), z, condition(3)), guided(z_t, t, OMEGA) - eps_s)
+    ism = IntervalScoreMatching(**at(t), interval=interval)
+    close(gradient(ism, z, condition(3)), guided(z_t, t, OMEGA) - eps_s)
 
 
 def test_the_weight_of_a_velocity():
@@ -180,8 +186,11 @@ def test_more_draws_have_the_same_mean_and_less_variance():
     ("kind", "arguments", "message"),
     [
         (ClassifierScoreDistillation, {"negative_scale": -1.0}, "negative_scale must not be negative"),
+        (ClassifierScoreDistillation, {"negative_scale": 1.0}, "go together, got None and 1, 1 and 1"),
+        (ClassifierScoreDistillation, {"negative_text": "bad"}, "go together, got 'bad' and 0, 0 and 0"),
+        (ClassifierScoreDistillation, {"guidance_scale": 0.0}, "must be above 0, got 0"),
         (NoiseFreeDistillation, {"low_noise": 1.5}, "low_noise is a time"),
-        (AsynchronousDistillation, {"shift": -0.1}, "shift is a share"),
+        (AsynchronousDistillation, {"shift": 0.0}, "shift is a share"),
         (InversionDistillation, {"steps": 0}, "1 step or more"),
         (IntervalScoreMatching, {"interval": 0.0}, "interval is in"),
         (ScoreDistillation, {"draws": 0}, "1 or more; got 0"),
@@ -189,4 +198,26 @@ def test_more_draws_have_the_same_mean_and_less_variance():
 )
 def test_bad_settings_are_refused(kind, arguments, message):
     with pytest.raises(ValueError, match=message):
-        kind(**at(0.4), **arguments)
+        kind(**{**at(0.4), **arguments})
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda **where: ScoreDistillation(2.0, Velocity(), **where),
+        lambda **where: ScoreDistillation(2.0, Uniform(), **where, adjustment=Rescale()),
+        lambda **where: ScoreDistillation(2.0, Uniform(), **where, time_law=PriorWeightedTimes()),
+        lambda **where: InversionDistillation(2.0, Uniform(), **where),
+        lambda **where: IntervalScoreMatching(2.0, Uniform(), **where),
+        lambda **where: DenoisedPictures(2.0, Uniform(), **where),
+    ],
+)
+@pytest.mark.parametrize("ends", [(0.0, 0.98), (0.02, 1.0)])
+def test_what_divides_by_the_levels_refuses_ends_without_signal_or_noise(make, ends):
+    class Flow:
+        schedule = StraightPath()
+
+    with pytest.raises(ValueError, match="the distillation divides by both levels"):
+        make(t_min=ends[0], t_max=ends[1]).check(Flow())
+    make(t_min=0.02, t_max=0.98).check(Flow())
+    ScoreDistillation(2.0, Uniform(), *ends).check(Flow())

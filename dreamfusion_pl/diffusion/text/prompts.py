@@ -6,6 +6,7 @@ from typing import Literal, final
 
 import torch
 
+from dreamfusion_pl.diffusion.placeholder import PlaceholderPrior
 from dreamfusion_pl.diffusion.prior import DiffusionPrior
 from dreamfusion_pl.diffusion.text import view_names
 from dreamfusion_pl.diffusion.text.perp_neg import PerpNeg
@@ -108,14 +109,14 @@ class EmbeddedPrompts:
         texts: list[str],
         source_text: str | None = None,
     ) -> None:
-        self.settings, self.texts = settings, texts
+        self.settings, self.texts, self.source_text = settings, texts, source_text
         self._table = prior.embed([*texts, settings.negative_prompt])  # K + 1 texts
         self._sources = None  # as the table
         if source_text is not None:
             self._sources = embed_sources(prior, source_text, [*texts, settings.negative_prompt], self._table)
 
     def __call__(self, views: Views) -> Condition:
-        """Return the embeddings of B views, on the device of the views."""
+        """Return the embeddings of B views and their cameras, on the device of the views."""
         device = views.azimuth_deg.device
         self._table = self._table.to(device)
         source = None
@@ -183,12 +184,15 @@ def embed_sources(
         ValueError: to the prior, the source text says the same as what it is compared with.
     """
     sources = prior.embed([source_text.replace("{}", text) for text in texts])
-    first, last = slice(0, 1), slice(-1, None)
-    rival, what = (first, f"the text {texts[0]!r}") if "{}" in source_text else (last, "the empty text")
+    if isinstance(prior, PlaceholderPrior):  # the texts are only listed
+        return sources
+    index = 0 if "{}" in source_text else len(texts) - 1
+    rival, what = slice(index, index + 1), f"the text {texts[index]!r}" if texts[index] else "the empty text"
+    first = slice(0, 1)
     if torch.equal(sources.rows(first).tokens, table.rows(rival).tokens):
         raise ValueError(
             f"to this prior, the text {source_text!r} of the distillation says the same as {what}: give it "
-            "words that the prior knows, with --model.distillation.source_text or .negative_text"
+            "words that the prior knows"
         )
     return sources
 

@@ -7,7 +7,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from dreamfusion_pl.diffusion.noise import Weighting, per_row
+from dreamfusion_pl.diffusion.noise import Weighting, per_row, x0_from_eps
 from dreamfusion_pl.diffusion.prior import DiffusionPrior
 from dreamfusion_pl.distillation.base import (
     Distillation,
@@ -17,18 +17,20 @@ from dreamfusion_pl.distillation.base import (
     loss_unit,
     surrogate,
 )
+from dreamfusion_pl.distillation.ddim import ddim_step
+from dreamfusion_pl.distillation.score_gradient import add_noise
 from dreamfusion_pl.distillation.times import TimeLaw, TimeRange
-from dreamfusion_pl.distillation.variants.inversion import ddim_step
 from dreamfusion_pl.schedule import Schedule
 from dreamfusion_pl.types import Condition
 
 
 @final
 class DenoisedPictures(Distillation):
-    """w(t) (|z - z_hat|^2 + weight |x - x_hat|^2) / 2 (HiFA, Zhu et al. 2024).
+    """w(t) (alpha_t / sigma_t) (|z - z_hat|^2 + weight |x - x_hat|^2) / 2 (HiFA, Zhu et al. 2024).
 
     z_hat is what DDIM makes of the noisy z in a few steps, and x_hat its colours; both are fixed. With one
-    step z - z_hat = (sigma_t / alpha_t) (eps_hat - eps), so that without colours it is SDS of another weight.
+    step z - z_hat = (sigma_t / alpha_t) (eps_hat - eps), so that without colours this is SDS. The factor
+    alpha_t / sigma_t, which HiFA does not have, keeps the unit of loss.
 
     Args:
         guidance_scale: omega of classifier-free guidance, >= 0, in the paper's convention (s = 1 + omega).
@@ -37,7 +39,7 @@ class DenoisedPictures(Distillation):
         t_max: highest time drawn, in (t_min, 1]: a number, or a schedule that lowers it during training.
         time_law: how times are chosen between the two; None: uniformly. HiFA has ``FallingTimes``.
         steps: number of steps from t to 0, 1 or more; each asks the prior once.
-        rgb_weight: weight of the colours' part, >= 0. It is for latents: pixels are colours themselves.
+        rgb_weight: weight of the colours' part, >= 0. It is for latents; to a prior in pixels it adds weight.
 
     Raises:
         ValueError: an argument is out of range.
@@ -60,7 +62,12 @@ class DenoisedPictures(Distillation):
         self.times, self.steps, self.rgb_weight = TimeRange(t_min, t_max, time_law), steps, rgb_weight
 
     def check(self, prior: DiffusionPrior) -> None:
-        """Accept any prior: nothing is differentiated through its network."""
+        """Accept any prior: nothing is differentiated through its network.
+
+        Raises:
+            ValueError: the prior's noise levels do not fit to the range of t.
+        """
+        self.times.check_levels(prior.schedule)
 
     def param_groups(self, learning_rate: float) -> list[dict[str, Any]]:
         return []
@@ -76,26 +83,31 @@ class DenoisedPictures(Distillation):
     ) -> DistillationLoss:
         with torch.no_grad():
             t = self.times.draw(len(z), progress, prior.schedule, generator).to(z.device)
-            denoised = self._denoised(z, t, draw_noise(z, generator), condition, prior)
-            weight = per_row(self.weighting(prior.schedule.alpha(t), prior.schedule.sigma(t)))
+            noisy = add_noise(z.detach(), draw_noise(z, generator), t, prior)
+            denoised = self._denoised(noisy.z_t, t, condition, prior)
+            weight = self.weighting(noisy.alpha, noisy.sigma) * noisy.alpha / noisy.sigma
             gradient = weight * (z - denoised)
         loss = surrogate(z, gradient)
         if rgb is not None and self.rgb_weight > 0.0:
             target = prior.decode(denoised)
-            picture = torch.nn.functional.interpolate(
-                rgb.permute(0, 3, 1, 2), target.shape[1:3], mode="bilinear", antialias=True
-            ).permute(0, 2, 3, 1)
+            picture = _resized(rgb, target.shape[1])
             loss = loss + self.rgb_weight * surrogate(picture, weight * (picture - target))
         return DistillationLoss(loss, loss_unit(z, self.guidance_scale))
 
-    def _denoised(
-        self, z: Tensor, t: Tensor, eps: Tensor, condition: Condition, prior: DiffusionPrior
-    ) -> Tensor:
-        """Return z_hat [B, C, h, w] of pictures with noise eps at times t, [B]."""
-        z_t = prior.schedule.diffuse(z, eps, t)
+    def _denoised(self, z_t: Tensor, t: Tensor, condition: Condition, prior: DiffusionPrior) -> Tensor:
+        """Return z_hat [B, C, h, w] of noisy pictures at times t, [B]."""
         for step in range(self.steps):
             now, after = t * (1.0 - step / self.steps), t * (1.0 - (step + 1) / self.steps)
             eps_hat = prior.guided(z_t, now, condition, self.guidance_scale)
             z_t = ddim_step(z_t, eps_hat, now, after, prior.schedule)
-        alpha, sigma = per_row(prior.schedule.alpha(after)), per_row(prior.schedule.sigma(after))
-        return (z_t - sigma * eps_hat) / alpha
+        levels = per_row(prior.schedule.alpha(after)), per_row(prior.schedule.sigma(after))
+        return x0_from_eps(eps_hat, z_t, *levels)
+
+
+def _resized(rgb: Tensor, side: int) -> Tensor:
+    """Resize pictures [B, H, W, 3] to [B, side, side, 3]; differentiable."""
+    if rgb.shape[1:3] == (side, side):
+        return rgb
+    channels = rgb.permute(0, 3, 1, 2)
+    resized = torch.nn.functional.interpolate(channels, (side, side), mode="bilinear", antialias=True)
+    return resized.permute(0, 2, 3, 1)

@@ -2,44 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, final
+from typing import final
 
 import torch
 from torch import Tensor
 
-from dreamfusion_pl.diffusion.noise import NoiseSchedule, per_row, x0_from_eps
+from dreamfusion_pl.diffusion.noise import Weighting
 from dreamfusion_pl.diffusion.prior import DiffusionPrior
-from dreamfusion_pl.distillation.adjustments import Noisy
+from dreamfusion_pl.distillation.adjustments import Adjustment, Noisy
+from dreamfusion_pl.distillation.ddim import invert
 from dreamfusion_pl.distillation.score_gradient import ScoreGradient
+from dreamfusion_pl.distillation.times import TimeLaw, TimeRange
+from dreamfusion_pl.schedule import Schedule
 from dreamfusion_pl.types import Condition
-
-
-def ddim_step(z: Tensor, eps: Tensor, t: Tensor, to: Tensor, schedule: NoiseSchedule) -> Tensor:
-    """Move z [B, C, h, w] from times t to times ``to``, [B], along the noise eps (Song et al. 2021, eq. 12).
-
-    On the straight path of a flow model it is a step of Euler's method.
-    """
-    x0 = x0_from_eps(eps, z, per_row(schedule.alpha(t)), per_row(schedule.sigma(t)))
-    return schedule.diffuse(x0, eps, to)
-
-
-def invert(
-    z: Tensor, t: Tensor, predict: Callable[[Tensor, Tensor], Tensor], steps: int, schedule: NoiseSchedule
-) -> Tensor:
-    """Return the noisy picture at times t from which DDIM sampling would lead to z.
-
-    Args:
-        z: clean pictures [B, C, h, w].
-        t: times [B].
-        predict: the predicted noise [B, C, h, w] of noisy pictures at times [B].
-        steps: number of equal steps from 0 to t.
-        schedule: the prior's noise levels.
-    """
-    for step in range(steps):
-        before, after = t * (step / steps), t * ((step + 1) / steps)
-        z = ddim_step(z, predict(z, before), before, after, schedule)
-    return z
 
 
 @final
@@ -51,19 +26,36 @@ class InversionDistillation(ScoreGradient):
     authors' code also adds a little noise to the inversion (eta .3), and goes a little past t; this does not.
 
     Args:
+        guidance_scale: omega of classifier-free guidance, >= 0, in the paper's convention (s = 1 + omega).
+        weighting: w(t).
+        t_min: lowest time drawn, in [0, 1).
+        t_max: highest time drawn, in (t_min, 1]: a number, or a schedule that lowers it during training.
+        time_law: how times are chosen between the two; None: uniformly.
+        adjustment: what is done to guided predictions; None: nothing.
         steps: number of steps of the inversion, 1 or more; each asks the prior once more.
         inversion_scale: omega of the inversion; the paper turns guidance around, s = 1 + omega = -7.5.
-        options: the arguments of ``ScoreGradient``.
 
     Raises:
         ValueError: an argument is out of range.
     """
 
-    def __init__(self, steps: int = 10, inversion_scale: float = -8.5, **options: Any) -> None:
-        super().__init__(**options)
+    def __init__(
+        self,
+        guidance_scale: float,
+        weighting: Weighting,
+        t_min: float = 0.02,
+        t_max: Schedule | float = 0.98,
+        time_law: TimeLaw | None = None,
+        adjustment: Adjustment | None = None,
+        steps: int = 10,
+        inversion_scale: float = -8.5,
+    ) -> None:
+        super().__init__(guidance_scale, weighting, TimeRange(t_min, t_max, time_law), adjustment)
         if steps < 1:
             raise ValueError(f"an inversion has 1 step or more, got {steps}")
         self.steps, self.inversion_scale = steps, inversion_scale
+
+    divides_by_levels = True
 
     def direction(
         self,

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
-from typing import Any, final
+from typing import final
 
 import torch
 from torch import Tensor
 
+from dreamfusion_pl.diffusion.noise import Weighting
 from dreamfusion_pl.diffusion.prior import DiffusionPrior
-from dreamfusion_pl.distillation.adjustments import Noisy
+from dreamfusion_pl.distillation.adjustments import Adjustment, Noisy
+from dreamfusion_pl.distillation.ddim import ddim_step, invert
 from dreamfusion_pl.distillation.score_gradient import ScoreGradient
-from dreamfusion_pl.distillation.variants.inversion import ddim_step, invert
+from dreamfusion_pl.distillation.times import TimeLaw, TimeRange
+from dreamfusion_pl.schedule import Schedule
 from dreamfusion_pl.types import Condition
 
 
@@ -23,19 +26,36 @@ class IntervalScoreMatching(ScoreGradient):
     step.
 
     Args:
+        guidance_scale: omega of classifier-free guidance, >= 0, in the paper's convention (s = 1 + omega).
+        weighting: w(t).
+        t_min: lowest time drawn, in [0, 1).
+        t_max: highest time drawn, in (t_min, 1]: a number, or a schedule that lowers it during training.
+        time_law: how times are chosen between the two; None: uniformly.
+        adjustment: what is done to guided predictions; None: nothing.
         interval: t - s, in (0, 1).
         stride: length of the inversion's steps, > 0; the number of steps is that of the longest path.
-        options: the arguments of ``ScoreGradient``.
 
     Raises:
         ValueError: an argument is out of range.
     """
 
-    def __init__(self, interval: float = 0.05, stride: float = 0.2, **options: Any) -> None:
-        super().__init__(**options)
+    def __init__(
+        self,
+        guidance_scale: float,
+        weighting: Weighting,
+        t_min: float = 0.02,
+        t_max: Schedule | float = 0.98,
+        time_law: TimeLaw | None = None,
+        adjustment: Adjustment | None = None,
+        interval: float = 0.05,
+        stride: float = 0.2,
+    ) -> None:
+        super().__init__(guidance_scale, weighting, TimeRange(t_min, t_max, time_law), adjustment)
         if not 0.0 < interval < 1.0 or stride <= 0.0:
             raise ValueError(f"interval is in (0, 1) and stride above 0, got {interval} and {stride}")
         self.interval, self.stride = interval, stride
+
+    divides_by_levels = True
 
     def direction(
         self,
@@ -52,7 +72,7 @@ class IntervalScoreMatching(ScoreGradient):
             return prior.predict(z_t, t, null)
 
         s = (noisy.t - self.interval).clamp(min=0.0)
-        steps = math.ceil(max(self.times.t_max(progress) - self.interval, 1e-6) / self.stride)
+        steps = math.ceil(max(self.times.highest(progress) - self.interval, 1e-6) / self.stride)
         z_s = invert(z, s, predict, steps, prior.schedule)
         eps_s = predict(z_s, s)
         z_t = ddim_step(z_s, eps_s, s, noisy.t, prior.schedule)

@@ -7,8 +7,9 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from dreamfusion_pl.diffusion.low_rank import CAMERA, LowRankCopy
+from dreamfusion_pl.diffusion.low_rank import LowRankCopy
 from dreamfusion_pl.diffusion.noise import Weighting
+from dreamfusion_pl.diffusion.placeholder import PlaceholderPrior
 from dreamfusion_pl.diffusion.prior import DiffusionPrior
 from dreamfusion_pl.distillation.adjustments import Noisy
 from dreamfusion_pl.distillation.base import (
@@ -22,7 +23,7 @@ from dreamfusion_pl.distillation.base import (
 from dreamfusion_pl.distillation.score_gradient import add_noise
 from dreamfusion_pl.distillation.times import TimeLaw, TimeRange
 from dreamfusion_pl.schedule import Schedule
-from dreamfusion_pl.types import Condition
+from dreamfusion_pl.types import CAMERA, Condition
 
 
 @final
@@ -42,8 +43,6 @@ class VariationalDistillation(Distillation):
         time_law: how times are chosen between the two; None: uniformly. L_Diff takes all times.
         rank: rank of the copy, 1 or more.
         rate: learning rate of the copy, as a share of the scene's, > 0.
-        particles: take the pictures of a batch for all there are, of which eps_phi is then known exactly, and
-            train no copy. For many points under a closed-form prior, as in the playground.
 
     Raises:
         ValueError: an argument is out of range.
@@ -58,14 +57,12 @@ class VariationalDistillation(Distillation):
         time_law: TimeLaw | None = None,
         rank: int = 4,
         rate: float = 0.01,
-        particles: bool = False,
     ) -> None:
         super().__init__()
         if rate <= 0.0:
             raise ValueError(f"rate is a share of the learning rate, above 0; got {rate}")
         self.guidance_scale, self.weighting = check_guidance(guidance_scale), weighting
         self.times, self.rank, self.rate = TimeRange(t_min, t_max, time_law), rank, rate
-        self.particles = particles
         self.copy: LowRankCopy | None = None
 
     def check(self, prior: DiffusionPrior) -> None:
@@ -74,13 +71,13 @@ class VariationalDistillation(Distillation):
         Raises:
             ValueError: the prior has no network that can be copied.
         """
-        if self.particles:
+        if isinstance(prior, PlaceholderPrior):
             return
         if prior.network is None:
             raise ValueError(
                 "VariationalDistillation trains a low-rank copy of the prior's network, and none is at hand: "
                 "compiled and offloaded networks, and one that fits share with --together, cannot be copied; "
-                "a closed-form prior has none, and needs --model.distillation.particles true"
+                "a closed-form prior has none, and ParticleDistillation needs none"
             )
         self.copy = LowRankCopy(prior.network, self.rank)
 
@@ -103,30 +100,28 @@ class VariationalDistillation(Distillation):
             t = self.times.draw(len(z), progress, prior.schedule, generator).to(z.device)
             noisy = add_noise(fixed, draw_noise(z, generator), t, prior)
             eps_hat = prior.guided(noisy.z_t, t, condition, self.guidance_scale)
-            own = self.own_score(fixed, noisy, condition, prior)
+            own = self.own_score(noisy, condition, prior)
             gradient = self.weighting(noisy.alpha, noisy.sigma) * (eps_hat - own)
             t = torch.rand(len(z), generator=generator, device=generator.device).to(z.device)
             noisy = add_noise(fixed, draw_noise(z, generator), t, prior)
-        losses = DistillationLoss(surrogate(z, gradient), loss_unit(z, self.guidance_scale))
-        if self.copy is None:
-            return losses
-        error = self.own_score(fixed, noisy, condition, prior) - noisy.eps
-        return losses._replace(own={"own_score": error.square().mean()})
+        error = self.own_score(noisy, condition, prior) - noisy.eps
+        unit = loss_unit(z, self.guidance_scale)
+        return DistillationLoss(surrogate(z, gradient), unit, {"own_score": error.square().mean()})
 
-    def own_score(self, z: Tensor, noisy: Noisy, condition: Condition, prior: DiffusionPrior) -> Tensor:
-        """Return eps_phi of B noisy pictures z of the scene, [B, C, h, w]."""
-        if self.copy is None:
-            return particle_noise(z, noisy)
-        assert prior.network is not None, "checked"
+    def own_score(self, noisy: Noisy, condition: Condition, prior: DiffusionPrior) -> Tensor:
+        """Return eps_phi of B noisy pictures of the scene, [B, C, h, w].
+
+        Raises:
+            ValueError: the network is in float16.
+        """
+        assert self.copy is not None and prior.network is not None, "check comes first"
+        if next(prior.network.parameters()).dtype == torch.float16:
+            raise ValueError(
+                "VariationalDistillation differentiates through the prior's network, and small gradients "
+                "vanish in float16: pass --model.prior.dtype float32, or bfloat16 where the GPU has it"
+            )
         camera = condition.camera
-        with self.copy.active(prior.network, z.new_zeros(len(z), CAMERA) if camera is None else camera):
+        if camera is None:
+            camera = noisy.z_t.new_zeros(len(noisy.z_t), CAMERA)
+        with self.copy.active(prior.network, camera):
             return prior.predict(noisy.z_t, noisy.t, condition.text)
-
-
-def particle_noise(z: Tensor, noisy: Noisy) -> Tensor:
-    """Return E[eps | z_t], [B, C, h, w], where pictures are one of z, [B, C, h, w], each as likely."""
-    alpha, sigma = noisy.alpha[:, 0, 0], noisy.sigma[:, 0, 0]  # [B, 1]
-    points, seen = z.flatten(1), noisy.z_t.flatten(1)
-    squared = (seen[:, None] - alpha[..., None] * points[None]).square().sum(-1)
-    responsibility = (-0.5 * squared / sigma.square()).softmax(-1)
-    return ((seen - alpha * (responsibility @ points)) / sigma).view_as(z)

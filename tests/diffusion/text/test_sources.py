@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from fakes import small_model
+from fakes import SMALL_RUN, small_model
 from word_prior import WordPrior, assert_same, views_at
 
 from dreamfusion_pl.cli import main
@@ -33,7 +33,7 @@ def test_another_text_is_the_same_for_every_view():
     assert_same(condition("ugly").source, WordPrior().embed(["ugly"]).expand(2))
 
 
-@pytest.mark.parametrize(("text", "same"), [("{}", "'a ball, front view'"), ("bad", "the empty text")])
+@pytest.mark.parametrize(("text", "same"), [("{}", "'a ball, front view'"), ("bad", "the text 'bad'")])
 def test_a_text_that_says_the_same_is_refused(text, same):
     with pytest.raises(ValueError, match=f"says the same as .*{same}"):
         condition(text, negative_prompt="bad")
@@ -52,7 +52,7 @@ def test_copies_of_the_views_have_copies_of_their_texts():
 
 
 def test_the_model_embeds_it():
-    csd = ClassifierScoreDistillation("a blue cube", 0.5, guidance_scale=4.0, weighting=SigmaSquared())
+    csd = ClassifierScoreDistillation(4.0, SigmaSquared(), negative_text="a blue cube", negative_scale=0.5)
     model = small_model(prior=WordPrior(), distillation=csd)
     assert_same(model.prompts(OVERHEAD).source, WordPrior().embed(["a blue cube"]))
 
@@ -62,3 +62,13 @@ def test_words_that_the_embedded_prior_does_not_know(tmp_path, monkeypatch, caps
     assert main(["fit", "--prompt", "a red chair", "--model.distillation", "BridgeDistillation"]) == 2
     assert "says the same as the text 'a red chair, front view'" in capsys.readouterr().err
     assert not (tmp_path / "lightning_logs").exists()
+
+
+def test_its_unknown_words_are_said(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    prior = "dreamfusion_pl.diffusion.families.pretrained.PretrainedPrior"
+    words = [*SMALL_RUN, "--prompt", "a red chair", "--model.prior", prior, "--trainer.max_steps", "1"]
+    bridge = ["--model.distillation", "BridgeDistillation"]
+    bridge += ["--model.distillation.source_text", "a gray {}, hazy"]
+    assert main(["fit", *words, *bridge, "--model.distillation.guidance_scale", "2"]) == 0
+    assert "hazy" in capsys.readouterr().err
