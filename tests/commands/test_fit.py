@@ -364,7 +364,8 @@ def test_words_that_the_prior_does_not_know(folder, capsys):
 
 def test_characters_that_another_model_has_no_token_for(tmp_path, capsys):
     prior = PretrainedPrior(str(save_tiny_pipeline(tmp_path / "tiny")), dtype="float32")
-    model = SimpleNamespace(prior=prior, prompt="a red ☃", prompts=SimpleNamespace(texts=[]))
+    prompts = SimpleNamespace(texts=[], source_text=None)
+    model = SimpleNamespace(prior=prior, prompt="a red ☃", prompts=prompts)
     warn_of_unknown_words(model)
     err = capsys.readouterr().err
     assert "tokenizer has no token for '☃'" in err and "embedded prior" not in err

@@ -123,7 +123,8 @@ def test_classes_by_their_short_names(folder, capsys):
 )
 def test_help(capsys, words, said):
     assert main(words) == 0
-    assert said in capsys.readouterr().out
+    # Long lists of classes are broken in the middle of a name.
+    assert "".join(said.split()) in "".join(capsys.readouterr().out.split())
 
 
 def test_a_reader_that_leaves_ends_the_run_quietly_and_saved(folder, capfd, monkeypatch):

@@ -114,7 +114,7 @@ def another_configuration(folder: Path) -> Tally:
         "--model.scene.features.resolution=16",
         "--trainer.max_steps=9",
     ]
-    return Tally(1, int(ends(folder, words, 2, "size mismatch")))
+    return Tally(1, int(ends(folder, words, 2, "has another scene")))
 
 
 def full_disk(folder: Path) -> Tally:
