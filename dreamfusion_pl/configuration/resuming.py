@@ -109,14 +109,15 @@ def check_parts(checkpoint: Path, model: LightningModule) -> None:
     """
     stored = migration.update_checkpoint(read(checkpoint)[1])["state_dict"]
     own = model.state_dict()
-    differ = {name for name in stored.keys() ^ own.keys()}
+    differ = set(stored.keys() ^ own.keys())
     differ |= {name for name in stored.keys() & own.keys() if stored[name].shape != own[name].shape}
     if differ:
         parts, run = sorted({name.partition(".")[0] for name in differ}), _folder(checkpoint)
+        begin = f", or begin a new run with its object: {PROGRAM} fit --from {shlex.quote(str(run))}"
+        cure = begin if isinstance(model, DreamFusion) else ""
         raise ValueError(
             f"{run} has another {' and '.join(parts)} than this configuration, and cannot go on with it: "
-            f"leave out what changes --model.{parts[0]}, or begin a new run with its object: "
-            f"{PROGRAM} fit --from {shlex.quote(str(run))}"
+            f"leave out what changes that{cure}"
         )
 
 

@@ -49,11 +49,10 @@ class LowRankCopy(nn.Module):
             bound = layer.in_features**-0.5
             self.down[key] = nn.Parameter(bound * torch.randn(rank, layer.in_features))
             self.up[key] = nn.Parameter(torch.zeros(layer.out_features, rank))
-        width = [part for part in network.get_submodule(embedding).modules() if isinstance(part, nn.Linear)][
-            -1
-        ]
+        parts = network.get_submodule(embedding).modules()
+        last = [part for part in parts if isinstance(part, nn.Linear)][-1]
         self.camera = nn.Parameter(CAMERA**-0.5 * torch.randn(CAMERA_WIDTH, CAMERA))
-        self.camera_out = nn.Parameter(torch.zeros(width.out_features, CAMERA_WIDTH))
+        self.camera_out = nn.Parameter(torch.zeros(last.out_features, CAMERA_WIDTH))
         self._layers, self._embedding = list(layers), embedding
 
     @contextmanager
