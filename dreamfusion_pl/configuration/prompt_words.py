@@ -6,13 +6,15 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dreamfusion_pl.data.world.captions import OBJECT_WORDS, RELATION_WORDS, VOCABULARY
+from dreamfusion_pl.data.world.captions import ELEVATION_WORDS, OBJECT_WORDS, RELATION_WORDS, VOCABULARY
 from dreamfusion_pl.data.world.colors import COLORS
 from dreamfusion_pl.data.world.nearest import nearest
 from dreamfusion_pl.data.world.objects.catalog import OBJECTS
 from dreamfusion_pl.data.world.scenes import RELATIONS
 from dreamfusion_pl.diffusion.text.prompt_check import read
 
+# The weights that are packaged have not been trained on captions with elevations yet.
+KNOWN = {*VOCABULARY} - ELEVATION_WORDS
 PRIOR = "dreamfusion_pl.diffusion.families.pretrained.PretrainedPrior"
 OTHER_MODELS = (
     "For any other prompt use a model from the hub, on a GPU: --config deepfloyd.yaml, another overlay, or "
@@ -32,7 +34,7 @@ def check_object(prompt: str) -> None:
     Raises:
         ValueError: it names none; the message says which names are near, and what else can be done.
     """
-    found = read(prompt, VOCABULARY.__contains__)
+    found = read(prompt, KNOWN.__contains__)
     if not _named(found.text, OBJECT_WORDS):
         why = f"it does not know {_quoted(found.unknown)}" if found.unknown else "the prompt names none"
         raise ValueError(
@@ -48,12 +50,12 @@ def words_warning(prompt: str, others: Sequence[str] = ()) -> str | None:
         others: further texts, such as those of the views, in which unknown words are looked for.
     """
     lines = []
-    unknown = read(" , ".join([prompt, *others]), VOCABULARY.__contains__).unknown
+    unknown = read(" , ".join([prompt, *others]), KNOWN.__contains__).unknown
     if unknown:
         them = "them" if len(unknown) > 1 else "it"
         lines = [f"The embedded prior does not know {_quoted(unknown)} and leaves {them} out."]
         lines += [_known(), OTHER_MODELS]
-    text = read(prompt, VOCABULARY.__contains__).text
+    text = read(prompt, KNOWN.__contains__).text
     objects = _named(text, OBJECT_WORDS)
     if len(objects) > 1 and not (len(objects) == 2 and _named(text, RELATION_WORDS)):
         relations = " or ".join(map(repr, RELATIONS))

@@ -10,8 +10,8 @@ from transformers import AutoTokenizer
 from dreamfusion_pl.batch.jobs import Request, jobs_of
 from dreamfusion_pl.cli import main
 from dreamfusion_pl.commands.batch_checks import check_prompts
-from dreamfusion_pl.configuration.prompt_words import check_object, words_warning
-from dreamfusion_pl.data.world.captions import COLOR_WORDS, OBJECT_WORDS, PATTERN_WORDS, VOCABULARY
+from dreamfusion_pl.configuration.prompt_words import KNOWN, check_object, words_warning
+from dreamfusion_pl.data.world.captions import COLOR_WORDS, OBJECT_WORDS, PATTERN_WORDS
 from dreamfusion_pl.data.world.nearest import NEAREST, nearest
 from dreamfusion_pl.diffusion.loading.sources import BUILTIN
 from dreamfusion_pl.diffusion.text.vocabulary import known_words
@@ -40,10 +40,15 @@ def test_suggestions_are_known_and_no_known_word_has_one():
 def test_the_vocabulary_is_that_of_the_tokenizer():
     tokenizer = AutoTokenizer.from_pretrained(BUILTIN / "tokenizer")
     is_known = known_words(tokenizer)
-    assert is_known is not None and all(map(is_known, VOCABULARY))
+    assert is_known is not None and all(map(is_known, KNOWN))
     whole = {token.removesuffix("</w>") for token in tokenizer.get_vocab() if token.endswith("</w>")}
-    others = {word for word in whole if is_known(word)} - {*VOCABULARY}
-    assert others <= pieces_of(VOCABULARY)  # CLIP takes "3d" for two words
+    others = {word for word in whole if is_known(word)} - {*KNOWN}
+    assert others <= pieces_of(KNOWN)  # CLIP takes "3d" for two words
+
+
+def test_elevations_are_unknown_to_the_packaged_weights():
+    warning = words_warning("a red chair", ["a red chair, front view, elevation 30"])
+    assert warning is not None and "does not know 'elevation', '30'" in warning
 
 
 def pieces_of(words):

@@ -13,7 +13,7 @@ from dreamfusion_pl.data.world.colors import COLORS, PATTERNS, ROLES, contrast
 from dreamfusion_pl.data.world.layers import Layers, sample_views, trace_chunk, trace_world
 from dreamfusion_pl.data.world.objects import primitives
 from dreamfusion_pl.data.world.objects.catalog import OBJECT_NAMES, OBJECTS, distance, distances, frame
-from dreamfusion_pl.data.world.pictures import WorldPictures
+from dreamfusion_pl.data.world.pictures import WorldPictures, scene_of
 from dreamfusion_pl.data.world.scenes import Item, Layout, WorldScene, placements
 from dreamfusion_pl.data.world.tracer import compose, draw_layers, normals, render_world, trace
 from dreamfusion_pl.rng import generator
@@ -192,8 +192,26 @@ def test_some_objects_are_shown_three_times_as_often() -> None:
     named, count = int((layers.layout[:, 0] == often[0]).sum()), len(layers.layout)
     share = 7.0 * named / (count + 6.0 * named)  # 1 + 2 * 3 times as often
     assert abs(float((first == often[0]).float().mean()) / share - 1.0) < 0.15
-    with pytest.raises(ValueError, match="not \\['sofas'\\]"):
+    with pytest.raises(ValueError, match="more_of does not know \\['sofas'\\]"):
         WorldPictures(more_of=("sofas",))
+    with pytest.raises(ValueError, match="only does not know \\['striped'\\]"):
+        WorldPictures(only=("striped",))
+
+
+@pytest.mark.parametrize("name", ["striped", "on"])
+def test_patterns_and_relations_are_shown_more_often_too(name: str) -> None:
+    layers = trace_of(32 * len(OBJECT_NAMES), 8)
+    shown = torch.tensor(
+        [
+            name == scene.relation or name in [item.pattern for item in scene.items]
+            for scene in (scene_of(layers, index, ("red", "blue")) for index in range(len(layers.layout)))
+        ]
+    )
+    data = WorldPictures(batch_size=4000, size=8, more_of=(name,))
+    chosen = data._choose(layers, generator(0, "choice"))
+    known = float(shown.float().mean())
+    assert 0.0 < known < 0.5
+    assert abs(float(shown[chosen].float().mean()) / (3.0 * known / (1.0 + 2.0 * known)) - 1.0) < 0.15
 
 
 def test_a_curriculum_shows_some_objects_alone() -> None:
@@ -207,7 +225,7 @@ def test_a_curriculum_shows_some_objects_alone() -> None:
     data.only = tuple(name for name in OBJECT_NAMES if OBJECT_NAMES.index(name) != int(few.layout[0, 0]))
     with pytest.raises(ValueError, match="none of the 16 pictures.*data.count"):
         data._choose(few, generator(0, "choice"))
-    with pytest.raises(ValueError, match="not \\['sofas'\\]"):
+    with pytest.raises(ValueError, match="only does not know \\['sofas'\\]"):
         WorldPictures(only=("sofas",))
 
 
@@ -254,6 +272,8 @@ def test_views_and_words_agree() -> None:
     assert captions.view_words(10, 270) == "right side view"
     assert captions.view_words(10, 45) == "front left view"
     assert captions.view_words(10, 180) == captions.view_words(10, 158) == "back view"
+    assert captions.view_and_elevation(-9, 350) == "front view, elevation 0"
+    assert captions.view_and_elevation(80, 90) == "left side view, elevation 75"
     views = sample_views(512, 4, generator(0, "views"), (-10.0, 80.0))
     assert views.elevation_deg.min() >= -10 and views.elevation_deg.max() <= 80
     assert (views.ambient + views.diffuse).sub(1).abs().max() < 1e-6

@@ -9,11 +9,12 @@ from collections.abc import Mapping
 from dreamfusion_pl.data.world.colors import COLORS, PATTERNS
 from dreamfusion_pl.data.world.objects.catalog import OBJECT_NAMES, OBJECTS
 from dreamfusion_pl.data.world.scenes import BASES, MOVABLES, RELATIONS, Item, WorldScene
-from dreamfusion_pl.diffusion.text.view_names import VIEW_NAMES
+from dreamfusion_pl.diffusion.text.view_names import ELEVATION_STEP_DEG, VIEW_NAMES
 
 PREFIXES = ("", "a photo of", "a picture of", "a 3d model of", "a rendering of", "a toy of")
 ARTICLES = ("a", "the", "one")
 VIEW_WORDS = VIEW_NAMES[8]  # every 45 degrees of azimuth, counter-clockwise seen from above; then from above
+VIEWS_AND_ELEVATIONS = VIEW_NAMES[48]  # eight azimuths for each of six elevations
 COLOR_SYNONYMS = {"cyan": ("turquoise",), "gray": ("grey",), "purple": ("violet",)}
 PATTERN_SYNONYMS = {"spotted": ("dotted",), "checkered": ("checked",)}
 RELATION_SYNONYMS = {"on": ("on top of",), "next to": ("beside",)}
@@ -38,12 +39,15 @@ VOCABULARY = sorted(
             PREFIXES,
             ARTICLES,
             VIEW_WORDS,
+            VIEWS_AND_ELEVATIONS,
             ("an", ","),
         )
         for phrase in phrases
-        for word in phrase.split()
+        for word in phrase.replace(", ", " ").split()
     }
 )
+
+ELEVATION_WORDS = {word for word in VOCABULARY if word == "elevation" or word.isdigit()}
 
 
 def pair_held_out(name: str, color: str) -> bool:
@@ -78,7 +82,17 @@ def view_words(elevation_deg: float, azimuth_deg: float) -> str:
     """
     if elevation_deg > 60.0:
         return VIEW_WORDS[8]
-    return VIEW_WORDS[int((azimuth_deg + 22.5) // 45.0) % 8]
+    return VIEW_WORDS[_octant(azimuth_deg)]
+
+
+def view_and_elevation(elevation_deg: float, azimuth_deg: float) -> str:
+    """Return the view's name with its elevation, the nearest of 0, 15, 30, 45, 60 and 75 degrees."""
+    level = min(max(int(elevation_deg / ELEVATION_STEP_DEG + 0.5), 0), 5)
+    return VIEWS_AND_ELEVATIONS[8 * level + _octant(azimuth_deg)]
+
+
+def _octant(azimuth_deg: float) -> int:
+    return int((azimuth_deg + 22.5) // 45.0) % 8
 
 
 def _article(word: str, rng: random.Random) -> str:

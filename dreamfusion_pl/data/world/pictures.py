@@ -20,12 +20,13 @@ from dreamfusion_pl.data.world import captions
 from dreamfusion_pl.data.world.colors import COLORS, PATTERNS
 from dreamfusion_pl.data.world.layers import PAIRS, Layers, trace_world
 from dreamfusion_pl.data.world.objects.catalog import OBJECT_NAMES
-from dreamfusion_pl.data.world.scenes import Item, WorldScene
+from dreamfusion_pl.data.world.scenes import RELATIONS, Item, WorldScene
 from dreamfusion_pl.data.world.tracer import compose
 from dreamfusion_pl.rng import generator
 from dreamfusion_pl.types import PictureBatch
 
 VIEW_NAMED = 0.9  # share of captions that name the view
+ELEVATION_NAMED = 0.7  # share of those that name its elevation too
 COLOR_NAMED = 0.95  # share of captions that name the colours
 
 
@@ -55,6 +56,11 @@ def color_scene(layers: Layers, index: int, rng: random.Random, held_out: bool =
     return scene_of(layers, index, (one, other))
 
 
+def _view(elevation_deg: float, azimuth_deg: float, rng: random.Random) -> str:
+    naming = captions.view_and_elevation if rng.random() < ELEVATION_NAMED else captions.view_words
+    return naming(elevation_deg, azimuth_deg)
+
+
 def backgrounds(colors: Tensor, rng: torch.Generator) -> Tensor:
     """Sample solid backgrounds [B, 3] that tend to differ from the objects' colours [B, K, 3]."""
     candidates = torch.rand(2, colors.shape[0], 3, generator=rng)
@@ -74,6 +80,24 @@ def compose_batch(layers: Layers, indices: Tensor, scenes: list[WorldScene], rng
 
 def _indices(names: tuple[str, ...]) -> Tensor:
     return torch.tensor([OBJECT_NAMES.index(name) for name in names], dtype=torch.long)
+
+
+def _check_names(argument: str, names: tuple[str, ...], known: tuple[str, ...]) -> None:
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise ValueError(f"{argument} does not know {unknown}; the world has {', '.join(known)}")
+
+
+def _shows(layers: Layers, name: str) -> Tensor:
+    """Return 1 for pictures whose first object has this name, or which show this pattern or relation, [N]."""
+    first, pair, second = layers.layout.T
+    if name in OBJECT_NAMES:
+        return (first == OBJECT_NAMES.index(name)).float()
+    if name in RELATIONS:
+        rows = torch.tensor([row for row, related in enumerate(PAIRS) if related[1] == name])
+        return torch.isin(pair, rows).float()
+    found = layers.patterns == PATTERNS.index(name)
+    return (found[:, 0] | (found[:, 1] & (second >= 0))).float()
 
 
 class _Batches(IterableDataset):
@@ -100,8 +124,8 @@ class WorldPictures(LightningDataModule):
         count: number of images to trace; each is used with all colours and backgrounds.
         seed: seed of geometry, cameras, lights, colours and wordings.
         elevation_deg: lowest and highest camera elevation in degrees.
-        more_of: objects that are shown three times as often, for example because their sides differ; an
-            object that is listed twice is shown five times as often, and so on.
+        more_of: objects, patterns and relations that are shown three times as often, for example because
+            an object's sides differ; what is listed twice is shown five times as often, and so on.
         only: show single objects from this list only, for example for a curriculum; empty: the whole world.
         held_out: also show colour-object pairs that are held out of the prior's training (for classifiers).
         cache_dir: folder for traced images; default ``~/.cache/dreamfusion_pl`` (or ``XDG_CACHE_HOME``).
@@ -124,11 +148,8 @@ class WorldPictures(LightningDataModule):
             raise ValueError(
                 f"batch_size, size and count must be positive, got {batch_size}, {size}, {count}"
             )
-        unknown = [name for name in (*more_of, *only) if name not in OBJECT_NAMES]
-        if unknown:
-            raise ValueError(
-                f"more_of and only name objects of the world, not {unknown}; it has {', '.join(OBJECT_NAMES)}"
-            )
+        _check_names("more_of", more_of, (*OBJECT_NAMES, *PATTERNS[1:], *RELATIONS))
+        _check_names("only", only, OBJECT_NAMES)
         self.batch_size, self.size, self.count, self.seed = batch_size, size, count, seed
         self.more_of, self.only = tuple(more_of), tuple(only)
         self.elevation_deg = (float(elevation_deg[0]), float(elevation_deg[1]))
@@ -174,8 +195,7 @@ class WorldPictures(LightningDataModule):
             ValueError: no picture shows what is asked for.
         """
         first, second = layers.layout[:, 0], layers.layout[:, 2]
-        named = torch.bincount(_indices(self.more_of), minlength=len(OBJECT_NAMES))
-        weights = 1.0 + 2.0 * named[first]
+        weights = 1.0 + 2.0 * sum((_shows(layers, name) for name in self.more_of), torch.zeros(len(first)))
         if self.only:
             weights = weights * (torch.isin(first, _indices(self.only)) & (second < 0))
             if not weights.any():
@@ -193,8 +213,9 @@ class WorldPictures(LightningDataModule):
         indices = self._choose(layers, rng)
         scenes = [color_scene(layers, index, words, self.held_out) for index in indices.tolist()]
         texts = []
-        for scene, (elevation, azimuth) in zip(scenes, layers.angles_deg[indices].tolist(), strict=True):
-            view = captions.view_words(elevation, azimuth) if words.random() < VIEW_NAMED else ""
+        angles = layers.angles_deg[indices].tolist()
+        for scene, (elevation, azimuth) in zip(scenes, angles, strict=True):
+            view = _view(elevation, azimuth, words) if words.random() < VIEW_NAMED else ""
             texts.append(captions.describe(scene, words, view, name_colors=words.random() < COLOR_NAMED))
         return PictureBatch(compose_batch(layers, indices, scenes, rng), texts)
 

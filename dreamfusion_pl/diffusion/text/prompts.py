@@ -23,17 +23,20 @@ class ViewDependentPrompts:
 
     Args:
         negative_prompt: the text of the unconditional branch of classifier-free guidance.
-        directions: number of azimuth directions that are named: 4, the paper's quadrants, where both sides
-            have the same name; 8, which tell left from right, for a prior that knows them; 0: none.
+        directions: number of directions that are named besides overhead: 4, the paper's quadrants, where both
+            sides have the same name; 8, which tell left from right; 48, these 8 at elevations of 0, 15, 30,
+            45, 60 and 75 degrees ("front view, elevation 30"), without overhead; 0: none. 8 and 48 are for
+            priors that were trained with such names.
         overhead_deg: above this elevation a view is an overhead view, in [0, 90]; 90: never.
         front_deg: for 4 directions: up to this azimuth from the front, a view is a front view.
         back_deg: for 4 directions: at this azimuth from the front or more, a view is a back view; between the
             two it is a side view.
         view_prompts: full texts for some directions, used in place of the prompt and the direction's name.
             The keys for 4 directions are front, side, back, overhead; for 8 front, front_left, left_side and
-            so on.
+            so on; for 48 front_0, front_left_0 and so on.
         view_embedding: ``nearest`` uses the text of the view's direction; ``interpolated`` blends the texts
-            of the two neighbouring directions by azimuth, and the overhead text by elevation.
+            of the two neighbouring directions by azimuth, and those of the two neighbouring elevations, or
+            the overhead text, by elevation.
         perp_neg: weights of the front and side texts as negative prompts; None: no Perp-Neg.
 
     Raises:
@@ -45,7 +48,7 @@ class ViewDependentPrompts:
         self,
         negative_prompt: str = "",
         directions: Directions = 4,
-        overhead_deg: float = 60.0,
+        overhead_deg: float = view_names.OVERHEAD_DEG,
         front_deg: float = 45.0,
         back_deg: float = 135.0,
         view_prompts: dict[str, str] | None = None,
@@ -55,7 +58,8 @@ class ViewDependentPrompts:
         blends = view_embedding == "interpolated" or perp_neg is not None
         if directions == 0 and (view_prompts or blends):
             raise ValueError(
-                "directions 0 names no views: view_prompts, interpolated embeddings and perp_neg need 4 or 8"
+                "directions 0 names no views: view_prompts, interpolated embeddings and perp_neg need 4, 8 "
+                "or 48"
             )
         view_names.check_thresholds(directions, overhead_deg, front_deg, back_deg, strictly=blends)
         self.negative_prompt, self.directions = negative_prompt, directions
@@ -139,6 +143,8 @@ class EmbeddedPrompts:
             index = torch.zeros_like(azimuth, dtype=torch.long)
         elif settings.directions == 8:
             index = view_names.octant_index(elevation, azimuth, settings.overhead_deg)
+        elif settings.directions == 48:
+            index = view_names.grid_index(elevation, azimuth)
         else:
             index = view_names.view_index(
                 elevation, azimuth, settings.overhead_deg, settings.front_deg, settings.back_deg
@@ -150,12 +156,18 @@ class EmbeddedPrompts:
         lower, upper, share = view_names.neighbours(
             views.azimuth_deg, settings.directions, settings.front_deg, settings.back_deg
         )
+        if settings.directions == 48:
+            place = view_names.elevation_place(views.elevation_deg)
+            below, above = 8 * place.floor().long(), 8 * place.ceil().long()
+            low = table.rows(below + lower).mix(table.rows(below + upper), share)
+            high = table.rows(above + lower).mix(table.rows(above + upper), share)
+            return low.mix(high, place.frac())
         by_azimuth = table.rows(lower).mix(table.rows(upper), share)
         overhead = table.rows(slice(-2, -1)).expand(len(share))
         return by_azimuth.mix(overhead, view_names.overhead_share(views.elevation_deg, settings.overhead_deg))
 
     def _negatives(self, views: Views) -> Negatives | None:
-        """Return the front and side texts; their weight fades out where the overhead text is used."""
+        """Return the front and side texts, at the view's elevation; their weight is 0 from overhead."""
         settings = self.settings
         if settings.perp_neg is None:
             return None
@@ -165,7 +177,8 @@ class EmbeddedPrompts:
             overhead = view_names.overhead_share(views.elevation_deg, settings.overhead_deg)
         place = view_names.front_to_back(views.azimuth_deg, settings.front_deg, settings.back_deg)
         side = view_names.side_index(views.azimuth_deg, settings.directions)
-        index = torch.cat([torch.zeros_like(side), side])  # the front is the first name
+        first = view_names.first_at_elevation(views.elevation_deg, settings.directions)  # the front
+        index = torch.cat([first, first + side])
         return Negatives(self._table.rows(index), (1.0 - overhead) * settings.perp_neg(place))
 
 

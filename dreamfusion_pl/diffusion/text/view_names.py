@@ -7,22 +7,28 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-Directions = Literal[0, 4, 8]
-# In the order of view_index and octant_index; overhead comes last.
+Directions = Literal[0, 4, 8, 48]
+_OCTANTS = (
+    "front view",
+    "front left view",
+    "left side view",
+    "back left view",
+    "back view",
+    "back right view",
+    "right side view",
+    "front right view",
+)
+ELEVATION_STEP_DEG = 15.0  # between the named elevations
+_ELEVATIONS = ("elevation 0", "elevation 15", "elevation 30", "elevation 45", "elevation 60", "elevation 75")
+# In the order of view_index, octant_index and grid_index; overhead comes last.
 VIEW_NAMES: dict[int, tuple[str, ...]] = {
     4: ("front view", "side view", "back view", "overhead view"),
-    8: (
-        "front view",
-        "front left view",
-        "left side view",
-        "back left view",
-        "back view",
-        "back right view",
-        "right side view",
-        "front right view",
-        "overhead view",
-    ),
+    8: (*_OCTANTS, "overhead view"),
+    48: tuple(f"{octant}, {elevation}" for elevation in _ELEVATIONS for octant in _OCTANTS),
 }
+OVERHEAD_DEG = (
+    60.0  # above this elevation a view is an overhead view (paper 3.2), unless settings say otherwise
+)
 # The overhead text fades in over this elevation on either side of its threshold.
 OVERHEAD_BLEND_DEG = 10.0
 
@@ -36,9 +42,12 @@ class Between(NamedTuple):
 
 
 def keys(directions: Directions) -> tuple[str, ...]:
-    """Return the configuration keys of the directions: ``front_left`` for "front left view"."""
+    """Return the configuration keys of the directions: ``front_left`` for "front left view".
+
+    With an elevation, ``front_left_30`` for "front left view, elevation 30".
+    """
     names = VIEW_NAMES[directions] if directions else ()
-    return tuple(name.removesuffix(" view").replace(" ", "_") for name in names)
+    return tuple(name.replace(", elevation", "").replace(" view", "", 1).replace(" ", "_") for name in names)
 
 
 def check_thresholds(
@@ -67,6 +76,8 @@ def check_thresholds(
         )
     if directions != 4 and (front_deg, back_deg) != (45.0, 135.0):
         raise ValueError(f"front_deg and back_deg divide 4 directions, not {directions}: leave them out")
+    if directions == 48 and overhead_deg != OVERHEAD_DEG:
+        raise ValueError("48 directions name every elevation: leave overhead_deg out")
 
 
 def view_index(
@@ -104,10 +115,35 @@ def octant_index(elevation_deg: Tensor, azimuth_deg: Tensor, overhead_deg: float
     return torch.where(elevation_deg > overhead_deg, torch.full_like(octant, 8), octant)
 
 
+def grid_index(elevation_deg: Tensor, azimuth_deg: Tensor) -> Tensor:
+    """Name each view by the nearest of eight azimuths and six elevations: index into ``VIEW_NAMES[48]``.
+
+    Args:
+        elevation_deg: [B]; below 0 counts as 0, and 75 is the highest with a name.
+        azimuth_deg: [B], of any range; 0 looks at the front, 90 at the object's own left.
+
+    Returns:
+        Indices, int64 [B].
+    """
+    octant = octant_index(elevation_deg, azimuth_deg, overhead_deg=90.0)
+    return first_at_elevation(elevation_deg, 48) + octant
+
+
+def elevation_place(elevation_deg: Tensor) -> Tensor:
+    """Return the position of B elevations among the six with a name, in [0, 5]."""
+    return (elevation_deg / ELEVATION_STEP_DEG).clamp(0.0, len(_ELEVATIONS) - 1.0)
+
+
+def first_at_elevation(elevation_deg: Tensor, directions: Directions) -> Tensor:
+    """Return the index of the front at the nearest elevation with a name; int64 [B], 0 without elevations."""
+    level = (elevation_place(elevation_deg) + 0.5).floor().long()
+    return len(_OCTANTS) * level if directions == 48 else torch.zeros_like(level)
+
+
 def side_index(azimuth_deg: Tensor, directions: Directions) -> Tensor:
-    """Return the index of the nearer side: the only one of 4 directions, left or right of 8; int64 [B]."""
+    """Return the place of the nearer side after the front: the only one of 4, left or right; int64 [B]."""
     left = signed(azimuth_deg) >= 0.0
-    return torch.where(left, 2, 6) if directions == 8 else torch.ones_like(left, dtype=torch.long)
+    return torch.ones_like(left, dtype=torch.long) if directions == 4 else torch.where(left, 2, 6)
 
 
 def front_to_back(azimuth_deg: Tensor, front_deg: float, back_deg: float) -> Tensor:
@@ -124,8 +160,8 @@ def front_to_back(azimuth_deg: Tensor, front_deg: float, back_deg: float) -> Ten
 
 
 def neighbours(azimuth_deg: Tensor, directions: Directions, front_deg: float, back_deg: float) -> Between:
-    """Find the two directions, of 4 or 8, whose centres are on either side of each of B azimuths."""
-    if directions == 8:
+    """Find the two of 4 or 8 azimuths with a name whose centres are on either side of each of B azimuths."""
+    if directions != 4:
         place = azimuth_deg / 45.0
         lower = place.floor().long()
         return Between(lower % 8, (lower + 1) % 8, place - lower)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from dreamfusion_pl.diffusion.loading.library_logging import quiet
 from dreamfusion_pl.diffusion.loading.sources import BUILTIN
+from dreamfusion_pl.diffusion.text.vocabulary import ends_a_word
 from dreamfusion_pl.diffusion.training import folders
 
 
@@ -85,7 +86,8 @@ def load_weights(folder: str, family: PipelineFamily, tokenizer: Any, networks: 
     Args:
         folder: a folder of the same family, or "builtin".
         family: the family.
-        tokenizer: has all words of the folder's tokenizer; embeddings of additional words stay random.
+        tokenizer: has all words of the folder's tokenizer; embeddings of additional words stay random. The
+            pieces of which unknown words are spelled may be others.
         networks: "text_encoder" and "unet".
 
     Raises:
@@ -110,9 +112,10 @@ def load_weights(folder: str, family: PipelineFamily, tokenizer: Any, networks: 
             "text_encoder": encoders.from_pretrained(path / "text_encoder"),
             "unet": UNet2DConditionModel.from_pretrained(path / "unet", low_cpu_mem_usage=False),
         }
-    known, vocabulary = own.get_vocab(), tokenizer.get_vocab()
-    if not known.keys() <= vocabulary.keys():
-        missing = sorted(known.keys() - vocabulary.keys())
+    vocabulary = tokenizer.get_vocab()
+    known = {token: row for token, row in own.get_vocab().items() if token in vocabulary}
+    missing = sorted(token for token in own.get_vocab() if token not in known and ends_a_word(token, own))
+    if missing:
         raise ValueError(
             f"the pipeline at {path} knows words that the vocabulary lacks: {', '.join(missing)}"
         )

@@ -30,15 +30,18 @@ def weights_by_hand(azimuth_deg: float) -> tuple[float, float]:
     return math.exp(-0.5 * r) + 0.967, math.exp(-0.5 * r) - 0.606
 
 
-@pytest.mark.parametrize("directions", [4, 8])
+@pytest.mark.parametrize("directions", [4, 8, 48])
 def test_weights_and_texts_of_the_negatives(directions):
     prompts = embedded(WordPrior(), "a ball", directions=directions, perp_neg=PerpNeg())
     negatives = prompts(views_at(ELEVATIONS, AZIMUTHS)).negatives
     expected = torch.tensor([weights_by_hand(azimuth) for azimuth in AZIMUTHS]).T
     expected[:, -1] = 0.0  # from above
     torch.testing.assert_close(negatives.weight, expected)
-    sides = {4: ["side"] * 9, 8: ["left side"] * 6 + ["right side"] * 3}[directions]
-    texts = [f"a ball, {name} view" for name in ["front"] * 9 + sides]
+    sides = ["side"] * 9 if directions == 4 else ["left side"] * 6 + ["right side"] * 3
+    nearest = [0, 15, 0, 15, 0, 0, 0, 30, 75]
+    levels = [f", elevation {degrees}" if directions == 48 else "" for degrees in nearest]
+    views = zip(["front"] * 9 + sides, levels * 2, strict=True)
+    texts = [f"a ball, {name} view{level}" for name, level in views]
     assert torch.equal(negatives.text.tokens, WordPrior().embed(texts).tokens)
 
 

@@ -5,11 +5,11 @@ import torch
 from tiny_pipeline import save_tiny_pipeline
 from word_prior import WordPrior, assert_same, embedded, views_at
 
-from dreamfusion_pl.data.world.captions import view_words
+from dreamfusion_pl.data.world.captions import view_and_elevation, view_words
 from dreamfusion_pl.diffusion.families.pretrained import PretrainedPrior
 from dreamfusion_pl.diffusion.text.perp_neg import PerpNeg
 from dreamfusion_pl.diffusion.text.prompt_check import check_prompt, read
-from dreamfusion_pl.diffusion.text.view_names import VIEW_NAMES, octant_index, view_index
+from dreamfusion_pl.diffusion.text.view_names import VIEW_NAMES, grid_index, octant_index, view_index
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +52,24 @@ def test_eight_directions_are_named_as_in_the_worlds_captions(prior):
     assert_same(text, prior.embed(["a ball, left side view", "a ball, overhead view"]))
 
 
+def test_eight_directions_at_six_elevations_are_named_as_in_the_worlds_captions():
+    azimuths = [-190.0, -22.4, 0.0, 22.6, 90.0, 135.0, 230.0, 269.0, 337.0, 337.6, 500.0]
+    elevations = [-10.0, 0.0, 7.4, 7.6, 22.4, 22.6, 37.6, 52.6, 67.4, 67.6, 90.0]
+    index = grid_index(torch.tensor(elevations), torch.tensor(azimuths))
+    names = [VIEW_NAMES[48][i] for i in index.tolist()]
+    assert names == [view_and_elevation(e, a) for e, a in zip(elevations, azimuths, strict=True)]
+    assert names[3:6] == [
+        "front left view, elevation 15",
+        "left side view, elevation 15",
+        "back left view, elevation 30",
+    ]
+    assert len(set(VIEW_NAMES[48])) == 48
+    assert [int(name.rsplit(" ", 1)[1]) for name in names] == [0, 0, 0, 15, 15, 30, 45, 60, 60, 75, 75]
+    prompts = embedded(WordPrior(), "a ball", directions=48, view_prompts={"front_left_30": "a nose"})
+    text = prompts(views_at([29.0, 80.0], [44.0, 181.0])).text
+    assert_same(text, WordPrior().embed(["a nose", "a ball, back view, elevation 75"]))
+
+
 def test_each_view_gets_the_embedding_of_its_prompt(prior):
     prompts = embedded(prior, " a red chair ", negative_prompt="blue")
     condition = prompts(views_at([0.0, 80.0, 10.0], [180.0, 0.0, 90.0]))
@@ -77,6 +95,12 @@ def test_thresholds_out_of_order_are_refused(prior):
         ({"front_deg": 0.0, "view_embedding": "interpolated"}, "0 < front_deg < back_deg"),
         ({"back_deg": 180.0, "perp_neg": PerpNeg()}, "0 < front_deg < back_deg"),
         ({"directions": 8, "front_deg": 30.0}, "divide 4 directions, not 8"),
+        ({"directions": 48, "front_deg": 30.0}, "divide 4 directions, not 48"),
+        ({"directions": 48, "overhead_deg": 70.0}, "name every elevation"),
+        (
+            {"directions": 48, "view_prompts": {"overhead": "a ball"}},
+            "'overhead'.* 48: front_0, front_left_0",
+        ),
         ({"directions": 0, "view_embedding": "interpolated"}, "directions 0 names no views"),
         ({"directions": 0, "perp_neg": PerpNeg()}, "directions 0 names no views"),
         ({"directions": 0, "view_prompts": {"front": "a ball"}}, "directions 0 names no views"),
@@ -106,12 +130,13 @@ def test_a_direction_may_have_a_text_of_its_own(directions):
     assert_same(text, expected)
 
 
-CENTRES = {4: [0.0, 90.0, 180.0, -90.0], 8: [45.0 * octant for octant in range(-3, 9)]}
+OCTANTS = [45.0 * octant for octant in range(-3, 9)]
+CENTRES = {4: [0.0, 90.0, 180.0, -90.0], 8: OCTANTS, 48: OCTANTS}
 
 
-@pytest.mark.parametrize("directions", [4, 8])
+@pytest.mark.parametrize("directions", [4, 8, 48])
 def test_at_the_centre_of_a_direction_both_embeddings_are_the_same_to_the_last_digit(directions):
-    azimuths = [*CENTRES[directions], 12.0, 130.0]
+    azimuths = [*CENTRES[directions], 45.0, 135.0]
     elevations = [0.0] * len(CENTRES[directions]) + [90.0, 75.0]
     views = views_at(elevations, azimuths)
     nearest, interpolated = (
@@ -157,6 +182,30 @@ def test_a_mixture_is_what_a_loop_says():
     for row, share in enumerate(shares):
         for part in (0, 1):
             expected = sum(w * one[part][0] for w, one in zip(share, (front, side, back, above), strict=True))
+            torch.testing.assert_close(text[part][row], expected)
+
+
+def test_a_mixture_of_azimuths_and_elevations_is_what_a_loop_says():
+    prompts = embedded(WordPrior(), "a ball", directions=48, view_embedding="interpolated")
+    elevations, azimuths = [0.0, 20.0, 70.0, 90.0, -5.0], [30.0, -100.0, 0.0, 352.5, 170.0]
+    text = prompts(views_at(elevations, azimuths)).text
+    front, right = "front view", "right side view"
+    shares = [
+        {(front, 0): 1 / 3, ("front left view", 0): 2 / 3},
+        {
+            ("back right view", 15): 2 / 9 * 2 / 3,
+            (right, 15): 7 / 9 * 2 / 3,
+            ("back right view", 30): 2 / 9 / 3,
+            (right, 30): 7 / 9 / 3,
+        },
+        {(front, 60): 1 / 3, (front, 75): 2 / 3},
+        {(front, 75): 5 / 6, ("front right view", 75): 1 / 6},
+        {("back view", 0): 7 / 9, ("back left view", 0): 2 / 9},
+    ]
+    for row, share in enumerate(shares):
+        texts = WordPrior().embed([f"a ball, {view}, elevation {degrees}" for view, degrees in share])
+        for part in (0, 1):
+            expected = sum(w * one for w, one in zip(share.values(), texts[part], strict=True))
             torch.testing.assert_close(text[part][row], expected)
 
 

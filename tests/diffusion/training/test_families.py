@@ -239,3 +239,16 @@ def test_known_words_are_those_of_the_vocabulary(family: PipelineFamily) -> None
     assert is_known is not None
     assert all(map(is_known, ["a", "an", "red", "chair", ",", "front", "3d"]))
     assert not any(map(is_known, ["chairs", "air", "re", "wooden", "zebra", "3", "i", "fronta", "d"]))
+
+
+def test_a_new_word_may_change_the_pieces_of_which_others_are_made(families, tmp_path):
+    family = families["StableDiffusionPipeline"]
+    first = DenoiserTraining(family, ["yellow", "red"])
+    first.save(tmp_path / "first")
+    more = DenoiserTraining(family, ["elevation", "yellow", "red"], initial=str(tmp_path / "first"))
+    old, new = first.tokenizer.get_vocab(), more.tokenizer.get_vocab()
+    assert "ye" in old and "ye" not in new
+    with torch.no_grad():
+        torch.testing.assert_close(more.embed(["yellow red"])[0], first.embed(["yellow red"])[0])
+    with pytest.raises(ValueError, match="lacks: .*yellow</w>"):
+        DenoiserTraining(family, ["elevation", "red"], initial=str(tmp_path / "first"))
