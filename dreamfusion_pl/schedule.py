@@ -25,6 +25,16 @@ def schedule_of(value: Schedule | float) -> Schedule:
     return value if isinstance(value, Schedule) else Constant(value)
 
 
+def count_at(count: Schedule | int, progress: float) -> int:
+    """Return a count, such as one of pixels, at a progress; values of a schedule are rounded."""
+    return round(count(progress)) if isinstance(count, Schedule) else count
+
+
+def least_count(count: Schedule | int) -> int:
+    """Return the least that a count is at any progress."""
+    return round(count.least) if isinstance(count, Schedule) else count
+
+
 def check_not_negative(**schedules: Schedule) -> None:
     """Check that weights are never negative.
 

@@ -14,19 +14,12 @@ from dreamfusion_pl import rng
 from dreamfusion_pl.data import cameras
 from dreamfusion_pl.data.orbit import orbit, ring
 from dreamfusion_pl.data.view_loader import ViewLoader
-from dreamfusion_pl.schedule import Schedule, check_steps
+from dreamfusion_pl.schedule import Schedule, check_steps, count_at, least_count
 from dreamfusion_pl.types import Views
 
 
 def _uniform(count: int, limits: tuple[float, float], generator: torch.Generator) -> Tensor:
     return limits[0] + (limits[1] - limits[0]) * torch.rand(count, generator=generator)
-
-
-def _least(resolution: int | Schedule | None) -> float:
-    """Return the least number of pixels that training renders have; the prior's own are enough."""
-    if isinstance(resolution, Schedule):
-        return round(resolution.least)
-    return 1 if resolution is None else resolution
 
 
 @final
@@ -107,7 +100,7 @@ class RandomViews(LightningDataModule):
             ("look_resolution", look_resolution),
             ("num_val_views", num_val_views),
             ("num_test_views", num_test_views),
-            ("resolution", _least(resolution)),
+            ("resolution", 1 if resolution is None else least_count(resolution)),
             ("turntable_resolution", 1 if turntable_resolution is None else turntable_resolution),
         ]:
             if count < 1:
@@ -165,9 +158,7 @@ class RandomViews(LightningDataModule):
 
     def side(self, progress: float, own: int) -> int:
         """Return height and width of training renders at a progress; ``own``: the prior's."""
-        if isinstance(self.resolution, Schedule):
-            return round(self.resolution(progress))
-        return self.resolution or own
+        return own if self.resolution is None else count_at(self.resolution, progress)
 
     def draw(self, step: int, progress: float, resolution: int, rank: int = 0) -> Views:
         """Sample the views of one step.

@@ -28,6 +28,7 @@ from dreamfusion_pl.rendering.visible import Evaluated, evaluate_visible
 from dreamfusion_pl.rendering.volume import accumulate, compositing_weights, over
 from dreamfusion_pl.scene.background import Background
 from dreamfusion_pl.scene.base import Scene
+from dreamfusion_pl.schedule import Schedule, count_at, least_count
 from dreamfusion_pl.types import Rays, Rendering, Views
 
 Normals = Literal["exact", "finite_difference", "surface"]
@@ -39,7 +40,7 @@ class Renderer(nn.Module):
     """Volume renderer with a fixed number of samples per ray.
 
     Args:
-        num_samples: number of samples S per ray.
+        num_samples: number of samples S per ray, or a schedule of it, such as ``Steps``.
         normals: "exact", the gradient of the scene's level function at every sample; "finite_difference",
             six more evaluations per sample; "surface", six more evaluations per ray, at its expected depth,
             and shading of the accumulated albedo (the cheapest).
@@ -63,7 +64,7 @@ class Renderer(nn.Module):
 
     def __init__(
         self,
-        num_samples: int = 32,
+        num_samples: int | Schedule = 32,
         normals: Normals = "surface",
         occupancy_resolution: int = 32,
         num_strata: int = 64,
@@ -83,7 +84,7 @@ class Renderer(nn.Module):
                 "torch.compile cannot differentiate twice, as exact normals need: use compile with normals "
                 "surface or finite_difference"
             )
-        at_least(1, num_samples=num_samples, num_strata=num_strata)
+        at_least(1, num_samples=least_count(num_samples), num_strata=num_strata)
         at_least(0, occupancy_resolution=occupancy_resolution, views_at_once=views_at_once)
         at_least(1e-6, normal_step=normal_step)
         self.num_samples, self.num_strata, self.views_at_once = num_samples, num_strata, views_at_once
@@ -204,11 +205,11 @@ class Renderer(nn.Module):
         return Traced(*shaded, albedo, latent, opacity, depth, samples.weights)
 
     def _sample(self, scene: Scene, rays: RayBatch, progress: float, per_sample: bool) -> Samples:
-        bounds = rays.near, rays.far, rays.jitter
+        bounds, count = (rays.near, rays.far, rays.jitter), count_at(self.num_samples, progress)
         if self.occupancy is None:
-            distances, delta = uniform_samples(*bounds, self.num_samples)
+            distances, delta = uniform_samples(*bounds, count)
         else:
-            distances, delta = place_samples(rays.occupied, *bounds, self.num_samples)
+            distances, delta = place_samples(rays.occupied, *bounds, count)
         points = rays.origins[:, None] + distances[..., None] * rays.directions[:, None]
         evaluate = partial(self._evaluate, scene, progress=progress, per_sample=per_sample)
         if self._skips(points.device):

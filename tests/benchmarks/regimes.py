@@ -33,9 +33,9 @@ PROMPTS = ("a red chair", "a blue mug", "a green car")
 HUB_STEPS = ("--trainer.max_steps=1500", "--trainer.val_check_interval=1500")
 # Steps that take minutes on two cores, instead of hours on a GPU.
 PAPER_STEPS = (
-    "--trainer.max_steps=600",
-    "--trainer.val_check_interval=600",
-    "--model.learning_rate=2e-4",  # 1e-4 is for 15,000 steps
+    "--trainer.max_steps=400",
+    "--trainer.val_check_interval=400",
+    "--model.learning_rate=4e-4",  # 1e-4 is for 15,000 steps
     "--data.resolution=32",  # the network is slow
     "--data.num_test_views=8",
 )

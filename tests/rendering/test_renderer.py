@@ -6,6 +6,7 @@ from dreamfusion_pl.rendering.rays import pixel_rays
 from dreamfusion_pl.rendering.renderer import Renderer
 from dreamfusion_pl.rendering.shading import lambert
 from dreamfusion_pl.scene.background import DirectionBackground, SolidBackground
+from dreamfusion_pl.schedule import Steps
 
 MODES = ("exact", "finite_difference", "surface")
 
@@ -127,6 +128,18 @@ def test_a_few_views_at_once_keep_less(make_views):
         return sum(sizes)
 
     assert kept(1) < 0.3 * kept(0)
+
+
+def test_the_number_of_samples_follows_its_schedule(make_views):
+    scene, views = plane_scene(), make_views(1, 4)
+    changing = Renderer(num_samples=Steps({0: 8, 0.4: 6}))
+    for progress, count in ((0.0, 8), (0.39, 8), (0.4, 6), (1.0, 6)):
+        rendering = changing(scene, SolidBackground(), views, progress)
+        assert rendering.weights.shape[-1] == count
+        fixed = Renderer(num_samples=count)(scene, SolidBackground(), views, progress)
+        torch.testing.assert_close(rendering.rgb, fixed.rgb)
+    with pytest.raises(ValueError, match="num_samples"):
+        Renderer(num_samples=Steps({0: 8, 0.4: 0.2}))
 
 
 def test_the_state_is_the_occupancy_grid_only():
