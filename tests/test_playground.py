@@ -36,6 +36,31 @@ def test_points_go_to_the_modes(run, capsys):
     assert len((theta[:, None] - model.prior.means.float()).norm(dim=-1).argmin(-1).unique()) == 2
 
 
+GAUSSIAN = "{class_path: GaussianPrior, init_args: {mean: [1, -0.5], covariance: [[0.3, 0.1], [0.1, 0.2]]}}"
+D = "--model.distillation"
+
+
+@pytest.mark.parametrize(
+    ("method", "end"),  # in means of the data, from that of the empty text, 0
+    [
+        ([f"{D}.guidance_scale", "0"], 1.0),
+        ([f"{D}.guidance_scale", "1"], 2.0),
+        ([D, "DenoisedPictures", f"{D}.guidance_scale", "1", f"{D}.rgb_weight", "0"], 2.0),
+        ([D, "dreamfusion_pl.distillation.parameter_space.ParameterSpaceSampling"], 1.0),
+        ([D, "ClassifierScoreDistillation", f"{D}.guidance_scale", "1"], None),
+    ],
+)
+def test_points_end_where_the_formulas_say(run, method, end):
+    few = ["--model.parametrization.init_args.count", "16", "--trainer.max_steps", "300"]
+    assert fit("--prompt", "data", "--model.prior", GAUSSIAN, *few, *method) == 0
+    model = Playground.load_from_checkpoint(run / "checkpoints" / "last.ckpt", weights_only=False)
+    points, mean = model.parametrization().detach()[:, 0, 0], model.prior.mean.float()
+    if end is None:  # a constant push: no end
+        assert float((points @ mean).min()) > 3.0 * float(mean @ mean)
+    else:
+        assert float((points.mean(0) - end * mean).norm()) < 0.25
+
+
 def test_another_distillation(run):
     name = "dreamfusion_pl.distillation.parameter_space.ParameterSpaceSampling"
     assert fit("--trainer.max_steps", "5", "--model.distillation", name) == 0
