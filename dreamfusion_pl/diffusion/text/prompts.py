@@ -157,11 +157,10 @@ class EmbeddedPrompts:
             views.azimuth_deg, settings.directions, settings.front_deg, settings.back_deg
         )
         if settings.directions == 48:
-            place = view_names.elevation_place(views.elevation_deg)
-            below, above = 8 * place.floor().long(), 8 * place.ceil().long()
+            below, above, rise = view_names.elevation_neighbours(views.elevation_deg)
             low = table.rows(below + lower).mix(table.rows(below + upper), share)
             high = table.rows(above + lower).mix(table.rows(above + upper), share)
-            return low.mix(high, place.frac())
+            return low.mix(high, rise)
         by_azimuth = table.rows(lower).mix(table.rows(upper), share)
         overhead = table.rows(slice(-2, -1)).expand(len(share))
         return by_azimuth.mix(overhead, view_names.overhead_share(views.elevation_deg, settings.overhead_deg))

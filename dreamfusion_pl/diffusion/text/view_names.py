@@ -26,9 +26,8 @@ VIEW_NAMES: dict[int, tuple[str, ...]] = {
     8: (*_OCTANTS, "overhead view"),
     48: tuple(f"{octant}, {elevation}" for elevation in _ELEVATIONS for octant in _OCTANTS),
 }
-OVERHEAD_DEG = (
-    60.0  # above this elevation a view is an overhead view (paper 3.2), unless settings say otherwise
-)
+# Above this elevation a view is an overhead view (paper 3.2), unless settings say otherwise.
+OVERHEAD_DEG = 60.0
 # The overhead text fades in over this elevation on either side of its threshold.
 OVERHEAD_BLEND_DEG = 10.0
 
@@ -129,15 +128,22 @@ def grid_index(elevation_deg: Tensor, azimuth_deg: Tensor) -> Tensor:
     return first_at_elevation(elevation_deg, 48) + octant
 
 
-def elevation_place(elevation_deg: Tensor) -> Tensor:
-    """Return the position of B elevations among the six with a name, in [0, 5]."""
-    return (elevation_deg / ELEVATION_STEP_DEG).clamp(0.0, len(_ELEVATIONS) - 1.0)
-
-
 def first_at_elevation(elevation_deg: Tensor, directions: Directions) -> Tensor:
     """Return the index of the front at the nearest elevation with a name; int64 [B], 0 without elevations."""
-    level = (elevation_place(elevation_deg) + 0.5).floor().long()
+    level = (_elevation_place(elevation_deg) + 0.5).floor().long()
     return len(_OCTANTS) * level if directions == 48 else torch.zeros_like(level)
+
+
+def elevation_neighbours(elevation_deg: Tensor) -> Between:
+    """Find the fronts, of 48 directions, at the named elevations below and above each of B views."""
+    place = _elevation_place(elevation_deg)
+    lower, upper = place.floor(), place.ceil()
+    return Between(len(_OCTANTS) * lower.long(), len(_OCTANTS) * upper.long(), place - lower)
+
+
+def _elevation_place(elevation_deg: Tensor) -> Tensor:
+    """Return the position of B elevations among the six with a name, in [0, 5]."""
+    return (elevation_deg / ELEVATION_STEP_DEG).clamp(0.0, len(_ELEVATIONS) - 1.0)
 
 
 def side_index(azimuth_deg: Tensor, directions: Directions) -> Tensor:
