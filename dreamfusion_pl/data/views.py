@@ -202,11 +202,12 @@ class RandomViews(LightningDataModule):
     def train_dataloader(self) -> ViewLoader:
         """Return an endless loader of training views from the trainer's current step."""
         trainer, accumulated = self.trainer, self.trainer.accumulate_grad_batches
-        own = trainer.lightning_module.prior.resolution
+        module = trainer.lightning_module
+        own, drawn = module.prior.resolution, module.distillation.view_step
 
         def views(index: int) -> Views:
             progress = min(index // accumulated / (self.schedule_steps or trainer.max_steps), 1.0)
-            return self.draw(index, progress, self.side(progress, own), trainer.global_rank)
+            return self.draw(drawn(index), progress, self.side(progress, own), trainer.global_rank)
 
         return ViewLoader(
             views,

@@ -46,6 +46,10 @@ class Distillation(nn.Module, ABC):
             ValueError: it cannot; the message says why, and what to use instead.
         """
 
+    def view_step(self, step: int) -> int:
+        """Return the step whose random views a training step sees: its own, unless views are seen again."""
+        return step
+
     @abstractmethod
     def param_groups(self, learning_rate: float) -> list[dict[str, Any]]:
         """Return optimizer groups of the distillation's own parameters, each with its ``lr``; often empty."""

@@ -18,6 +18,25 @@ def ddim_step(z: Tensor, eps: Tensor, t: Tensor, to: Tensor, schedule: NoiseSche
     return schedule.diffuse(x0, eps, to)
 
 
+def denoise(
+    z_t: Tensor, t: Tensor, predict: Callable[[Tensor, Tensor], Tensor], steps: int, schedule: NoiseSchedule
+) -> Tensor:
+    """Return the clean pictures [B, C, h, w] that DDIM sampling makes of noisy ones.
+
+    Args:
+        z_t: noisy pictures [B, C, h, w].
+        t: times [B].
+        predict: the predicted noise [B, C, h, w] of noisy pictures at times [B].
+        steps: number of equal steps from t to 0, 1 or more; with one it is the one-step estimate of x0.
+        schedule: the prior's noise levels.
+    """
+    for step in range(steps):
+        now, after = t * (1.0 - step / steps), t * (1.0 - (step + 1) / steps)
+        eps = predict(z_t, now)
+        z_t = ddim_step(z_t, eps, now, after, schedule)
+    return x0_from_eps(eps, z_t, per_row(schedule.alpha(after)), per_row(schedule.sigma(after)))
+
+
 def invert(
     z: Tensor, t: Tensor, predict: Callable[[Tensor, Tensor], Tensor], steps: int, schedule: NoiseSchedule
 ) -> Tensor:

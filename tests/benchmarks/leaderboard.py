@@ -72,6 +72,7 @@ METHODS = {
     "SDS, clipped": Method((f"{D}.adjustment", "Clip", f"{D}.adjustment.bound", "2"), 2),
     "DreamTime": Method((f"{D}.time_law", "PriorWeightedTimes", f"{D}.time_law.center", "0.5"), 2),
     "HiFA": Method(_variant("DenoisedPictures", *FALLING), 2, "one step"),
+    "SIR": Method(_variant("IterativeReconstruction", *FALLING), 1, "two passes"),
     "CSD": Method(_variant("ClassifierScoreDistillation"), 2),
     "NFSD": Method(_variant("NoiseFreeDistillation", f"{D}.negative_text", "a gray ball"), 3, "gray ball"),
     "SDS-Bridge": Method(_variant("BridgeDistillation", f"{D}.source_text", "a gray {}"), 3, "from gray"),

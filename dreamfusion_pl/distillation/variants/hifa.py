@@ -7,7 +7,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from dreamfusion_pl.diffusion.noise import Weighting, per_row, x0_from_eps
+from dreamfusion_pl.diffusion.noise import Weighting
 from dreamfusion_pl.diffusion.prior import DiffusionPrior
 from dreamfusion_pl.distillation.base import (
     Distillation,
@@ -17,7 +17,7 @@ from dreamfusion_pl.distillation.base import (
     loss_unit,
     surrogate,
 )
-from dreamfusion_pl.distillation.ddim import ddim_step
+from dreamfusion_pl.distillation.ddim import denoise
 from dreamfusion_pl.distillation.score_gradient import add_noise
 from dreamfusion_pl.distillation.times import TimeLaw, TimeRange
 from dreamfusion_pl.schedule import Schedule
@@ -84,7 +84,11 @@ class DenoisedPictures(Distillation):
         with torch.no_grad():
             t = self.times.draw(len(z), progress, prior.schedule, generator).to(z.device)
             noisy = add_noise(z.detach(), draw_noise(z, generator), t, prior)
-            denoised = self._denoised(noisy.z_t, t, condition, prior)
+
+            def predict(z_t: Tensor, now: Tensor) -> Tensor:
+                return prior.guided(z_t, now, condition, self.guidance_scale)
+
+            denoised = denoise(noisy.z_t, t, predict, self.steps, prior.schedule)
             weight = self.weighting(noisy.alpha, noisy.sigma) * noisy.alpha / noisy.sigma
             gradient = weight * (z - denoised)
         loss = surrogate(z, gradient)
@@ -93,15 +97,6 @@ class DenoisedPictures(Distillation):
             picture = _resized(rgb, target.shape[1])
             loss = loss + self.rgb_weight * surrogate(picture, weight * (picture - target))
         return DistillationLoss(loss, loss_unit(z, self.guidance_scale))
-
-    def _denoised(self, z_t: Tensor, t: Tensor, condition: Condition, prior: DiffusionPrior) -> Tensor:
-        """Return z_hat [B, C, h, w] of noisy pictures at times t, [B]."""
-        for step in range(self.steps):
-            now, after = t * (1.0 - step / self.steps), t * (1.0 - (step + 1) / self.steps)
-            eps_hat = prior.guided(z_t, now, condition, self.guidance_scale)
-            z_t = ddim_step(z_t, eps_hat, now, after, prior.schedule)
-        levels = per_row(prior.schedule.alpha(after)), per_row(prior.schedule.sigma(after))
-        return x0_from_eps(eps_hat, z_t, *levels)
 
 
 def _resized(rgb: Tensor, side: int) -> Tensor:

@@ -1,0 +1,141 @@
+"""Score-based iterative reconstruction: denoised pictures that several steps are fitted to."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, final
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from dreamfusion_pl.diffusion.noise import Weighting
+from dreamfusion_pl.diffusion.prior import DiffusionPrior
+from dreamfusion_pl.distillation.base import (
+    Distillation,
+    DistillationLoss,
+    check_guidance,
+    draw_noise,
+    loss_unit,
+    surrogate,
+)
+from dreamfusion_pl.distillation.ddim import denoise
+from dreamfusion_pl.distillation.score_gradient import add_noise
+from dreamfusion_pl.distillation.times import TimeLaw, TimeRange
+from dreamfusion_pl.schedule import Schedule
+from dreamfusion_pl.types import Condition
+
+
+class Target(NamedTuple):
+    """What the pictures of one step are fitted to."""
+
+    z: Tensor  # denoised pictures [B, C, h, w]
+    weight: Tensor  # w(t) alpha_t / sigma_t, [B, 1, 1, 1]
+
+
+@final
+class IterativeReconstruction(Distillation):
+    """SIR: w(t) (alpha_t / sigma_t) |z - z_hat|^2 / 2, with z_hat kept for some steps (Chen et al. 2024).
+
+    This is MicroDreamer's scheme. Training goes in blocks of ``batches * passes`` steps. In the first pass of
+    a block, every step asks the prior for z_hat, what DDIM makes of its noisy views. In the passes that
+    follow the same views are rendered again, and the scene is fitted to the z_hat of the first pass without
+    asking the prior. The factor alpha_t / sigma_t, which the paper does not have, keeps the unit of loss:
+    with one pass and one step of DDIM this is SDS.
+
+    Checkpoints hold the targets of the block. A resumed run on several devices has them on the first device
+    only; the others ask the prior anew.
+
+    Args:
+        guidance_scale: omega of classifier-free guidance, >= 0, in the paper's convention (s = 1 + omega).
+        weighting: w(t).
+        t_min: lowest time drawn, in [0, 1).
+        t_max: highest time drawn, in (t_min, 1]: a number, or a schedule that lowers it during training.
+        time_law: how times are chosen between the two; None: uniformly. MicroDreamer's fall evenly.
+        steps: number of DDIM's steps from t to 0, 1 or more; each asks the prior once.
+        batches: steps of a pass, each with views of its own, 1 or more.
+        passes: how often the views of a block are rendered, 1 or more.
+
+    Raises:
+        ValueError: an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        guidance_scale: float,
+        weighting: Weighting,
+        t_min: float = 0.02,
+        t_max: Schedule | float = 0.98,
+        time_law: TimeLaw | None = None,
+        steps: int = 1,
+        batches: int = 4,
+        passes: int = 2,
+    ) -> None:
+        super().__init__()
+        if min(steps, batches, passes) < 1:
+            raise ValueError(
+                f"steps, batches and passes must be 1 or more, got {steps}, {batches} and {passes}"
+            )
+        self.guidance_scale, self.weighting = check_guidance(guidance_scale), weighting
+        self.times, self.steps = TimeRange(t_min, t_max, time_law), steps
+        self.batches, self.passes = batches, passes
+        self.calls, self.targets = 0, dict[int, Target]()
+
+    def view_step(self, step: int) -> int:
+        block, within = divmod(step, self.batches * self.passes)
+        return block * self.batches + within % self.batches
+
+    def check(self, prior: DiffusionPrior) -> None:
+        """Accept any prior: nothing is differentiated through it.
+
+        Raises:
+            ValueError: the prior's noise levels do not fit to the range of t.
+        """
+        self.times.check_levels(prior.schedule)
+
+    def param_groups(self, learning_rate: float) -> list[dict[str, Any]]:
+        return []
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """Return the place in the block and its targets, for checkpoints."""
+        return {"calls": self.calls, "targets": {slot: (*target,) for slot, target in self.targets.items()}}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Restore them; on other devices than the first only the place, as their targets were not saved."""
+        self.calls = state["calls"]
+        is_first = not dist.is_initialized() or dist.get_rank() == 0
+        self.targets = {slot: Target(*target) for slot, target in state["targets"].items() if is_first}
+
+    def forward(
+        self,
+        z: Tensor,
+        condition: Condition,
+        prior: DiffusionPrior,
+        progress: float,
+        generator: torch.Generator,
+        rgb: Tensor | None = None,
+    ) -> DistillationLoss:
+        place = self.calls % (self.batches * self.passes)
+        slot, self.calls = place % self.batches, self.calls + 1
+        if place < self.batches or slot not in self.targets:
+            self.targets[slot] = self._target(z.detach(), condition, prior, progress, generator)
+        target = Target(*(part.to(z) for part in self.targets[slot]))
+        return DistillationLoss(
+            surrogate(z, target.weight * (z.detach() - target.z)), loss_unit(z, self.guidance_scale)
+        )
+
+    @torch.no_grad()
+    def _target(
+        self,
+        z: Tensor,
+        condition: Condition,
+        prior: DiffusionPrior,
+        progress: float,
+        generator: torch.Generator,
+    ) -> Target:
+        def predict(z_t: Tensor, now: Tensor) -> Tensor:
+            return prior.guided(z_t, now, condition, self.guidance_scale)
+
+        t = self.times.draw(len(z), progress, prior.schedule, generator).to(z.device)
+        noisy = add_noise(z, draw_noise(z, generator), t, prior)
+        denoised = denoise(noisy.z_t, t, predict, self.steps, prior.schedule)
+        return Target(denoised, self.weighting(noisy.alpha, noisy.sigma) * noisy.alpha / noisy.sigma)

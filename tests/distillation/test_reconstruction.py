@@ -1,0 +1,135 @@
+"""Denoised pictures that several steps are fitted to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+import torch
+from fakes import small_model
+from gaussians import condition, gradient, guided, levels, pictures
+from pytorch_lightning import Callback, Trainer
+
+from dreamfusion_pl.callbacks.average import WeightAverage
+from dreamfusion_pl.callbacks.checkpoints import LastCheckpoints
+from dreamfusion_pl.data.views import RandomViews
+from dreamfusion_pl.diffusion.closed_form import GaussianPrior
+from dreamfusion_pl.diffusion.noise import Uniform
+from dreamfusion_pl.distillation.sds import ScoreDistillation
+from dreamfusion_pl.distillation.variants.reconstruction import IterativeReconstruction
+
+HERE = {"guidance_scale": 3.0, "t_min": 0.4, "t_max": 0.7}
+
+
+def reconstruction(**options) -> IterativeReconstruction:
+    return IterativeReconstruction(weighting=Uniform(), **{**HERE, **options})
+
+
+def test_one_pass_is_sds():
+    sds = ScoreDistillation(weighting=Uniform(), **HERE)
+    for batches in (1, 3):
+        once = reconstruction(batches=batches, passes=1)
+        for seed in range(5):
+            z = pictures(3)
+            found = gradient(once, z, condition(3), seed=seed)
+            torch.testing.assert_close(found, gradient(sds, z, condition(3), seed=seed))
+
+
+def test_later_passes_pull_to_the_first_target_and_do_not_ask_the_prior():
+    t, batches, passes = 0.6, 2, 3
+    distillation = reconstruction(t_min=t, t_max=t + 1e-9, batches=batches, passes=passes)
+    (alpha, sigma), targets = levels(t), {}
+    for call in range(2 * batches * passes):
+        z, place = pictures(2, seed=call), call % (batches * passes)
+        slot = place % batches
+        if place < batches:
+            generator = torch.Generator().manual_seed(call)
+            torch.rand(1, 2, generator=generator)
+            z_t = alpha * z + sigma * torch.randn(z.shape, generator=generator, dtype=z.dtype)
+            targets[slot] = (z_t - sigma * guided(z_t, t, 3.0)) / alpha
+        with patch.object(
+            GaussianPrior, "predict", autospec=True, side_effect=GaussianPrior.predict
+        ) as asked:
+            found = gradient(distillation, z, condition(2), seed=call)
+        assert asked.call_count == int(place < batches)
+        expected = alpha / sigma * (z - targets[slot])
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_views_are_seen_again_in_the_order_of_the_targets():
+    distillation = reconstruction(batches=2, passes=3)
+    assert [distillation.view_step(step) for step in range(14)] == [0, 1] * 3 + [2, 3] * 3 + [4, 5]
+    assert [ScoreDistillation(weighting=Uniform(), **HERE).view_step(step) for step in (0, 5)] == [0, 5]
+
+
+class Cameras(Callback):
+    """Remembers the cameras of every step."""
+
+    def __init__(self) -> None:
+        self.origins: list[torch.Tensor] = []
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
+        self.origins.append(batch.origin)
+
+
+def fit(folder: Path, resume: Path | None = None, accumulate: int = 1):
+    cameras = Cameras()
+    trainer = Trainer(
+        max_steps=11,
+        max_epochs=-1,
+        accelerator="cpu",
+        accumulate_grad_batches=accumulate,
+        callbacks=[WeightAverage(0.9), LastCheckpoints(7), cameras],
+        logger=False,
+        default_root_dir=folder,
+        limit_val_batches=0,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    scene = small_model(distillation=reconstruction(batches=2, passes=3))
+    trainer.fit(scene, datamodule=RandomViews(views_per_step=2, look_resolution=8), ckpt_path=resume)
+    return scene, cameras.origins
+
+
+def test_a_fit_sees_its_views_again():
+    for accumulate in (1, 2):
+        _, origins = fit(Path("unused"), accumulate=accumulate)
+        for index, origin in enumerate(origins):
+            first = origins[index // 6 * 6 + index % 2]
+            assert torch.equal(origin, first)
+            assert index < 6 or not torch.equal(origin, origins[index - 6])
+
+
+def test_resuming_within_a_block_is_exact(tmp_path):
+    whole, _ = fit(tmp_path / "whole")
+    saved = tmp_path / "whole" / "checkpoints" / "previous.ckpt"
+    assert torch.load(saved, weights_only=True)["global_step"] == 7  # the second step of a block
+    resumed, _ = fit(tmp_path / "resumed", resume=saved)
+    for name, value in whole.scene.state_dict().items():
+        assert torch.equal(resumed.scene.state_dict()[name], value), name
+
+
+def test_another_device_asks_anew_after_resuming():
+    first = reconstruction(batches=1, passes=3)
+    for seed in range(2):
+        gradient(first, pictures(2), condition(2), seed=seed)
+    state = first.state_dict()
+    same, other = (reconstruction(batches=1, passes=3) for _ in range(2))
+    same.load_state_dict(state)
+    with (
+        patch("torch.distributed.is_initialized", lambda: True),
+        patch("torch.distributed.get_rank", lambda: 1),
+    ):
+        other.load_state_dict(state)
+    assert list(same.targets) == [0] and not other.targets
+    assert same.calls == other.calls == 2
+    z = pictures(2, seed=9)
+    kept, here, there = (gradient(one, z, condition(2), seed=2) for one in (first, same, other))
+    assert torch.equal(here, kept) and not torch.equal(there, kept)
+
+
+@pytest.mark.parametrize("option", [{"steps": 0}, {"batches": 0}, {"passes": 0}])
+def test_bad_settings_are_refused(option):
+    with pytest.raises(ValueError, match="steps, batches and passes must be 1 or more"):
+        reconstruction(**option)
