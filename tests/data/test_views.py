@@ -101,13 +101,13 @@ def test_orbit_by_hand():
 
 
 def trainer_at(step: int, rank: int = 0, accumulated: int = 1):
-    prior = SimpleNamespace(resolution=5)
+    prior, distillation = SimpleNamespace(resolution=5), SimpleNamespace(view_step=lambda step: step)
     return SimpleNamespace(
         global_step=step,
         max_steps=10,
         accumulate_grad_batches=accumulated,
         global_rank=rank,
-        lightning_module=SimpleNamespace(prior=prior),
+        lightning_module=SimpleNamespace(prior=prior, distillation=distillation),
     )
 
 

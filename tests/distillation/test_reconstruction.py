@@ -92,9 +92,9 @@ def fit(folder: Path, resume: Path | None = None, accumulate: int = 1):
     return scene, cameras.origins
 
 
-def test_a_fit_sees_its_views_again():
+def test_a_fit_sees_its_views_again(tmp_path):
     for accumulate in (1, 2):
-        _, origins = fit(Path("unused"), accumulate=accumulate)
+        _, origins = fit(tmp_path, accumulate=accumulate)
         for index, origin in enumerate(origins):
             first = origins[index // 6 * 6 + index % 2]
             assert torch.equal(origin, first)
