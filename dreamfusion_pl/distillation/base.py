@@ -34,9 +34,12 @@ class Distillation(nn.Module, ABC):
 
     ``source_text`` is a second text that the distillation compares the prompt's with, or None. A ``{}`` in it
     stands for the text of each view; its embedding is the condition's ``source``.
+
+    ``guidance_scale`` is omega >= 0 of classifier-free guidance, with which previews ask the prior too.
     """
 
     source_text: str | None = None
+    guidance_scale: float = 0.0
 
     @abstractmethod
     def check(self, prior: DiffusionPrior) -> None:

@@ -94,7 +94,7 @@ def previews(fits: list[Fit]) -> torch.Tensor:
     rows = []
     for fit in fits:
         sheet = imageio.imread(max((fit.folder / "renders").glob("step_*.png")))
-        rows.append(torch.from_numpy(sheet[: sheet.shape[0] // 3]) / 255.0)
+        rows.append(torch.from_numpy(sheet[: sheet.shape[1] // 4]) / 255.0)
     return torch.cat(rows)
 
 

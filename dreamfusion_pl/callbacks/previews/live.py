@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any, final
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 
+from dreamfusion_pl.callbacks.previews.prior_view import prior_view
 from dreamfusion_pl.data.orbit import orbit
 from dreamfusion_pl.types import Views
 
 if TYPE_CHECKING:
-    from viser import CameraHandle, ViserServer
+    from viser import CameraHandle, GuiCheckboxHandle, ViserServer
 
 LOOPBACK = "127.0.0.1"  # not reachable from the network
 AFTER = 4  # steps after a picture that it may slow down
@@ -28,7 +29,7 @@ class LiveView(Callback):
 
     Off by default. To switch it on, add it to the callbacks:
     ``--trainer.callbacks+=dreamfusion_pl.callbacks.previews.live.LiveView``. Nothing is rendered while no
-    browser is connected.
+    browser is connected. A checkbox of the page shows what the prior wants to see from there instead.
 
     Args:
         port: port of the page; if it is in use, the next free one is taken.
@@ -48,6 +49,7 @@ class LiveView(Callback):
             )
         self.port, self.size, self.share = port, size, share
         self._server: ViserServer | None = None
+        self._wants: GuiCheckboxHandle | None = None
         self._reported: set[int] = set()  # clients whose rendering failed
         self._began: float | None = None  # when the current step began
 
@@ -71,6 +73,7 @@ class LiveView(Callback):
         self._server.scene.set_up_direction("+z")
         self._server.initial_camera.position = (1.4, 0.0, 0.5)
         self._server.initial_camera.look_at = (0.0, 0.0, 0.0)
+        self._wants = self._server.gui.add_checkbox("what the prior wants to see", False)
         self._throttle = Throttle(self.share, time.monotonic())
         print(f"live view: http://{LOOPBACK}:{self._server.get_port()}", flush=True)
 
@@ -115,7 +118,7 @@ class LiveView(Callback):
 
     def _try_to_show(self, module: LightningModule, number: int, client: Any) -> None:
         try:
-            _show(module, client, self.size)
+            _show(module, client, self.size, self._wants is not None and self._wants.value)
         except Exception as error:  # the camera comes from the browser and may be anything
             if number not in self._reported:
                 self._reported.add(number)
@@ -129,9 +132,10 @@ class LiveView(Callback):
 
 
 @torch.no_grad()
-def _show(module: LightningModule, client: Any, size: int) -> None:
+def _show(module: LightningModule, client: Any, size: int, wants: bool) -> None:
     views = Views(*(part.to(module.device) for part in camera_view(client.camera, size)))
-    picture = module(views, needs_normals=False).rgb[0]
+    rendering = module(views, needs_normals=False)
+    picture = prior_view(module, views, rendering)[0] if wants else rendering.rgb[0]
     pixels = (picture.clamp(0.0, 1.0) * 255.0).byte().cpu().numpy()
     client.scene.set_background_image(pixels, format="jpeg")
 
@@ -191,8 +195,11 @@ def camera_view(camera: CameraHandle, size: int) -> Views:
         ]
     )
     origin = torch.tensor([[float(number) for number in camera.position]])
+    front, left, up = origin.unbind(-1)
     return orbit([0.0], 0.0, 1.0, focal, size, width)._replace(
         origin=origin,
+        elevation_deg=torch.rad2deg(torch.atan2(up, torch.hypot(front, left))),
+        azimuth_deg=torch.rad2deg(torch.atan2(left, front)) % 360.0,
         rotation=(right_down_forward * torch.tensor([1.0, -1.0, -1.0]))[None],
         light=origin,
     )

@@ -1,4 +1,4 @@
-"""Validation renders on one contact sheet: colour, normals, opacity, and decoded latents if there are any."""
+"""Validation renders on one contact sheet: colour, normals, opacity, and what the prior makes of them."""
 
 from __future__ import annotations
 
@@ -10,39 +10,27 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from dreamfusion_pl.algorithm import DreamFusion
+from dreamfusion_pl.callbacks.previews.prior_view import decoded, prior_view
 from dreamfusion_pl.data.orbit import GRAY
-from dreamfusion_pl.diffusion.prior import DiffusionPrior
 from dreamfusion_pl.rendering.volume import over
 from dreamfusion_pl.run_folder import layout
 from dreamfusion_pl.types import Rendering, Views
 
 
-def sheet(rendering: Rendering, decoded: Tensor | None = None) -> Tensor:
+def sheet(rendering: Rendering, *more: Tensor) -> Tensor:
     """Lay out B views side by side, in rows of colour, normals and opacity.
 
     Args:
         rendering: rendering of the views.
-        decoded: their latents decoded by the prior, [B, H, W, 3]; shown as a fourth row.
+        more: further pictures of the views, [B, H, W, 3] each; every one is a row.
 
     Returns:
-        Image [3 H or 4 H, B W, 3] in [0, 1]; normals are shown as 0.5 n + 0.5 over gray.
+        Image [n H, B W, 3] in [0, 1] with n = 3 rows or more; normals are shown as 0.5 n + 0.5 over gray.
     """
     opacity = rendering.opacity[..., None]
     normals = over(0.5 * (rendering.normal + opacity), rendering.opacity, opacity.new_tensor(GRAY))
-    rows = [rendering.rgb, normals, opacity.expand_as(normals)]
-    if decoded is not None:
-        rows.append(decoded)
+    rows = [rendering.rgb, normals, opacity.expand_as(normals), *more]
     return torch.cat([torch.cat(list(row), dim=1) for row in rows]).clamp(0.0, 1.0)
-
-
-def decode(prior: DiffusionPrior, rendering: Rendering) -> Tensor:
-    """Decode rendered latents with the prior's decoder: images [B, H, W, 3] of the rendering's size."""
-    z = prior.resize(rendering.latent)
-    pictures = torch.cat([prior.decode(one) for one in z.split(1)]).permute(0, 3, 1, 2)
-    shown = torch.nn.functional.interpolate(
-        pictures, rendering.rgb.shape[1:3], mode="bilinear", antialias=True
-    )
-    return shown.permute(0, 2, 3, 1)
 
 
 def on_device(views: Views, device: torch.device) -> Views:
@@ -60,13 +48,15 @@ def azimuth_name(azimuth_deg: float) -> str:
 class Renders(Callback):
     """Writes the views of every validation to ``renders/step_000100.png`` and to TensorBoard.
 
-    They are rendered with the averaged weights if there are any. ``predict`` writes every view to its own
-    file, ``renders/azimuth_090.png``.
+    Rows are colour, normals and opacity; while a scene gives the prior its latents, also these, decoded; and
+    during a fit, what the prior wants each view to be (``prior_view``). The views are rendered with the
+    averaged weights if there are any. ``predict`` writes every view to its own file,
+    ``renders/azimuth_090.png``.
     """
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start an empty sheet."""
-        self._renderings: list[Rendering] = []
+        self._renderings: list[tuple[Views, Rendering]] = []
 
     def on_validation_batch_end(
         self,
@@ -78,7 +68,7 @@ class Renders(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Collect the renderings of the validation step."""
-        self._renderings.append(outputs)
+        self._renderings.append((batch, outputs))
 
     def on_predict_batch_end(
         self,
@@ -108,22 +98,28 @@ class Renders(Callback):
         if not trainer.is_global_zero or self._path(trainer).exists():
             return
         with torch.no_grad():
-            sheets = [
-                pl_module.validation_step(on_device(views, pl_module.device), index)
-                for index, views in enumerate(trainer.datamodule.val_dataloader())
-            ]
-        self._write(trainer, pl_module, sheets)
+            batches = [on_device(views, pl_module.device) for views in trainer.datamodule.val_dataloader()]
+            sheets = [pl_module.validation_step(views, index) for index, views in enumerate(batches)]
+        self._write(trainer, pl_module, list(zip(batches, sheets, strict=True)))
 
     def _path(self, trainer: Trainer) -> Path:
         return layout.run_folder(trainer) / layout.RENDERS / f"step_{trainer.global_step:06d}.png"
 
-    def _write(self, trainer: Trainer, pl_module: LightningModule, renderings: list[Rendering]) -> None:
+    def _write(
+        self, trainer: Trainer, pl_module: LightningModule, found: list[tuple[Views, Rendering]]
+    ) -> None:
         from dreamfusion_pl.export.files import images
 
-        rendering = Rendering(*(torch.cat(fields) for fields in zip(*renderings, strict=True)))
+        views, renderings = zip(*found, strict=True)
+        views = Views(*(torch.cat(parts) for parts in zip(*views, strict=True)))
+        rendering = Rendering(*(torch.cat(parts) for parts in zip(*renderings, strict=True)))
         assert isinstance(pl_module, DreamFusion)
-        decoded = decode(pl_module.prior, rendering) if pl_module.gives_latents else None
-        picture = sheet(rendering, decoded).cpu()
+        more, prior = [], pl_module.prior
+        if pl_module.gives_latents:
+            more.append(decoded(prior, prior.resize(rendering.latent), rendering))
+        if trainer.state.fn == "fit":  # only then the prior is there
+            more.append(prior_view(pl_module, views, rendering))
+        picture = sheet(rendering, *more).cpu()
         path = self._path(trainer)
         path.parent.mkdir(parents=True, exist_ok=True)
         images.write_png(picture, path)

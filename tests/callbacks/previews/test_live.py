@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from fakes import small_model
+from fakes import ColorPrior, small_model
 from pytorch_lightning import Callback, Trainer
 
 from dreamfusion_pl.callbacks.previews.live import LiveView, Throttle, camera_view
@@ -100,6 +100,20 @@ def test_a_visitor_whose_picture_fails_spoils_it_for_nobody_else(broken, capsys)
     assert capsys.readouterr().err.count("visitor 0 of the live view got no picture") == 1
 
 
+def test_a_checkbox_shows_what_the_prior_wants():
+    pictures, live = [], LiveView(size=8)
+    scene = SimpleNamespace(set_background_image=lambda pixels, format: pictures.append(pixels))
+    visitor = SimpleNamespace(camera=camera((1.0, 0.0, 0.0, 0.0), (0.0, 0.0, 2.0)), scene=scene)
+    live._server = SimpleNamespace(get_clients=lambda: {0: visitor})
+    live._wants = SimpleNamespace(value=False)
+    for live._wants.value in (False, True):
+        live._throttle = Throttle(0.5, 0.0)
+        live.on_train_batch_end(None, small_model(prior=ColorPrior((1.0, 0.0, 0.0), 1e-3)), None, None, 0)
+    own, wanted = (picture.astype(int) for picture in pictures)
+    assert own.shape == wanted.shape == (8, 8, 3)
+    assert abs(wanted - [255, 0, 0]).max() <= 1 < abs(own - wanted).max()
+
+
 @pytest.mark.parametrize("error", [RuntimeError, ZeroDivisionError, KeyError])
 def test_a_server_that_fails_closes_the_page_and_training_goes_on(error, capsys):
     def fail():
@@ -120,6 +134,7 @@ def test_a_second_live_view_is_not_opened(monkeypatch, capsys):
         return SimpleNamespace(
             scene=SimpleNamespace(set_up_direction=lambda axis: None),
             initial_camera=SimpleNamespace(),
+            gui=SimpleNamespace(add_checkbox=lambda label, value: SimpleNamespace(value=value)),
             get_port=lambda: port,
             get_clients=dict,
             stop=lambda: stopped.append(port),
@@ -187,6 +202,9 @@ def test_the_camera_is_the_packages():
     torch.testing.assert_close(view.rotation, expected.rotation, atol=1e-6, rtol=0.0)
     torch.testing.assert_close(view.origin, expected.origin, atol=1e-6, rtol=0.0)
     torch.testing.assert_close(view.focal, expected.focal)
+    for place, elevation, azimuth in [((1, 1, 0), 0, 45), ((-1, 0, 1), 45, 180), ((0, 0, 2), 90, 0)]:
+        view = camera_view(camera((1.0, 0.0, 0.0, 0.0), place), 16)
+        assert [float(view.elevation_deg), float(view.azimuth_deg)] == pytest.approx([elevation, azimuth])
     wide = camera_view(camera((half, -half, 0.0, 0.0), (0.0, -1.5, 0.0), aspect=2.0), 16)
     assert wide.jitter.shape == (1, 16, 32)
     assert float(wide.focal) == pytest.approx(float(view.focal) / 2.0)  # in widths, which are twice as large
