@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, final
@@ -20,6 +21,7 @@ from dreamfusion_pl.callbacks.score import Score
 from dreamfusion_pl.run_folder import layout
 from dreamfusion_pl.version import VERSION
 
+PREVIEWS = 8  # most on the page
 FORMAT = 1  # version of status.json; raised when a field changes its meaning or is removed
 
 
@@ -36,6 +38,7 @@ class Report(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Record the start time, and make all ranks agree on the run folder."""
         self._started, self._has_begun = datetime.now(UTC), False
+        self._processor_time = time.process_time()
         layout.run_folder(trainer)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -94,29 +97,48 @@ class Report(Callback):
             temporary.write_text(json.dumps(status, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
     def _show(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        from dreamfusion_pl.export.pages.facts import duration, metrics, work
         from dreamfusion_pl.export.pages.viewer import Page, write_viewer
 
-        run = layout.run_folder(trainer)
+        run, device = layout.run_folder(trainer), pl_module.device
         previews = sorted((run / layout.RENDERS).glob("step_*.png"))
-        pictures = [run / layout.TURNTABLE_GIF, *previews[-3:]]
         configuration = run / "config.yaml"
         seconds = (datetime.now(UTC) - self._started).total_seconds()
+        busy = work(time.process_time() - self._processor_time, seconds, torch.get_num_threads())
         facts = {
             "seed": str(_identity(pl_module)["seed"]),
             "steps": str(trainer.global_step),
-            "time": f"{seconds:.0f} s",
-            "device": _device(pl_module.device),
+            "time until this page": duration(seconds),
+            **({"of it, this run's work": busy} if device.type == "cpu" else {}),
+            "device": _device(device),
             "version": f"dreamfusion_pl {VERSION}, torch {torch.__version__}",
-            **{name: f"{value:.4g}" for name, value in _metrics(trainer).items() if value is not None},
+            **metrics(_metrics(trainer)),
         }
         page = Page(
             title=str(_identity(pl_module)["prompt"]),
-            object=run / layout.OBJECT if (run / layout.OBJECT).exists() else None,
-            pictures=[picture for picture in pictures if picture.exists()],
+            object=_existing(run / layout.OBJECT),
+            film=_existing(run / layout.TURNTABLE_GIF),
+            previews={_caption(path): path for path in _spaced(previews, PREVIEWS)},
+            legend="Rows: colour, normals, opacity and, last, what the prior wants the view to be.",
             facts=facts,
             configuration=configuration.read_text(encoding="utf-8") if configuration.exists() else "",
         )
         write_viewer(page, run / layout.VIEWER)
+
+
+def _existing(path: Path) -> Path | None:
+    return path if path.exists() else None
+
+
+def _caption(preview: Path) -> str:
+    return f"step {int(preview.stem.removeprefix('step_'))}"
+
+
+def _spaced(paths: list[Path], most: int) -> list[Path]:
+    """Return at most so many of the paths, evenly spaced, with the last."""
+    if len(paths) <= most:
+        return paths
+    return [paths[round((len(paths) - 1) * place / (most - 1))] for place in range(most)]
 
 
 def _identity(model: LightningModule) -> dict[str, str | int]:

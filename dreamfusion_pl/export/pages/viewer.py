@@ -20,7 +20,9 @@ class Page(NamedTuple):
 
     title: str
     object: Path | None  # .glb
-    pictures: list[Path]  # .gif and .png, in order
+    film: Path | None  # .gif
+    previews: Mapping[str, Path]  # .png by their captions, in the order of time
+    legend: str  # what the rows of the previews are
     facts: Mapping[str, str]
     configuration: str
 
@@ -28,7 +30,8 @@ class Page(NamedTuple):
 def write_viewer(page: Page, path: Path) -> Path:
     """Write the page atomically; return its path.
 
-    The object is shown by the library model-viewer (Apache-2.0), which is embedded in the page.
+    The object is shown by the library model-viewer (Apache-2.0), which is embedded in the page, from its
+    front. It turns by itself after some seconds.
 
     Raises:
         OSError: an image cannot be read, or the page cannot be written.
@@ -36,7 +39,8 @@ def write_viewer(page: Page, path: Path) -> Path:
     text = Template((TEMPLATE / "viewer.html").read_text(encoding="utf-8")).substitute(
         title=html.escape(page.title),
         object=_object(page),
-        pictures="".join(_picture(picture) for picture in page.pictures),
+        film=_film(page),
+        previews=_previews(page),
         facts="".join(_fact(name, value) for name, value in page.facts.items()),
         configuration=html.escape(page.configuration),
         script=_script() if page.object else "",
@@ -51,14 +55,31 @@ def _object(page: Page) -> str:
         return "<p>There is no object file: no surface could be written.</p>"
     return (
         f'<model-viewer src="{_data(page.object)}" alt="{html.escape(page.title)}" camera-controls '
-        'auto-rotate camera-orbit="20deg 75deg auto" shadow-intensity="0.6" interaction-prompt="none">'
-        "</model-viewer>"
+        'auto-rotate auto-rotate-delay="4000" camera-orbit="0deg 75deg 92%" bounds="tight" '
+        'shadow-intensity="0.6" interaction-prompt="none"></model-viewer>'
     )
 
 
-def _picture(path: Path) -> str:
-    name = html.escape(path.stem)
-    return f'<img src="{_data(path)}" alt="{name}" title="{name}">'
+def _film(page: Page) -> str:
+    if page.film is None:
+        return ""
+    return (
+        f'<figure class="film">{_picture(page.film, "turntable")}<figcaption>turntable</figcaption></figure>'
+    )
+
+
+def _previews(page: Page) -> str:
+    if not page.previews:
+        return ""
+    figures = "".join(
+        f"<figure>{_picture(path, caption)}<figcaption>{html.escape(caption)}</figcaption></figure>"
+        for caption, path in page.previews.items()
+    )
+    return f'<h2>During training</h2><div class="strip">{figures}</div><p>{html.escape(page.legend)}</p>'
+
+
+def _picture(path: Path, name: str) -> str:
+    return f'<img src="{_data(path)}" alt="{html.escape(name)}">'
 
 
 def _fact(name: str, value: str) -> str:

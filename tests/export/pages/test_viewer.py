@@ -44,7 +44,9 @@ def page_of(tmp_path, text="a red chair", with_object=True) -> str:
     page = Page(
         title=text,
         object=tmp_path / "object.glb" if with_object else None,
-        pictures=[picture],
+        film=None,
+        previews={f"step 1, {text}": picture},
+        legend=text,
         facts={"seed": "0", text: text},
         configuration=f"prompt: {text}",
     )
