@@ -27,7 +27,7 @@ def duration(seconds: float) -> str:
 
 
 def work(processor_seconds: float, seconds: float, threads: int) -> str:
-    """Return what a run had of a CPU: "1 min 38 s, 79 % of 2 threads". Where it is little, others had the rest.
+    """Return what a run had of a CPU: "1 min 38 s, 79 % of 2 threads". If little, others had the rest.
 
     Args:
         processor_seconds: time of all threads together, of this process.

@@ -55,7 +55,7 @@ def _object(page: Page) -> str:
         return "<p>There is no object file: no surface could be written.</p>"
     return (
         f'<model-viewer src="{_data(page.object)}" alt="{html.escape(page.title)}" camera-controls '
-        'auto-rotate auto-rotate-delay="4000" camera-orbit="0deg 75deg 92%" bounds="tight" '
+        'auto-rotate auto-rotate-delay="4000" camera-orbit="0deg 75deg 100%" bounds="tight" '
         'shadow-intensity="0.6" interaction-prompt="none"></model-viewer>'
     )
 
@@ -63,9 +63,8 @@ def _object(page: Page) -> str:
 def _film(page: Page) -> str:
     if page.film is None:
         return ""
-    return (
-        f'<figure class="film">{_picture(page.film, "turntable")}<figcaption>turntable</figcaption></figure>'
-    )
+    picture = _picture(page.film, "turntable")
+    return f'<figure class="film">{picture}<figcaption>turntable</figcaption></figure>'
 
 
 def _previews(page: Page) -> str:
