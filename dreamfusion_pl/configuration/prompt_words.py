@@ -6,15 +6,14 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dreamfusion_pl.data.world.captions import ELEVATION_WORDS, OBJECT_WORDS, RELATION_WORDS, VOCABULARY
+from dreamfusion_pl.data.world.captions import OBJECT_WORDS, RELATION_WORDS, VOCABULARY
 from dreamfusion_pl.data.world.colors import COLORS
 from dreamfusion_pl.data.world.nearest import nearest
 from dreamfusion_pl.data.world.objects.catalog import OBJECTS
 from dreamfusion_pl.data.world.scenes import RELATIONS
 from dreamfusion_pl.diffusion.text.prompt_check import read
 
-# The weights that are packaged have not been trained on captions with elevations yet.
-KNOWN = {*VOCABULARY} - ELEVATION_WORDS
+KNOWN = {*VOCABULARY}
 PRIOR = "dreamfusion_pl.diffusion.families.pretrained.PretrainedPrior"
 OTHER_MODELS = (
     "For any other prompt use a model from the hub, on a GPU: --config deepfloyd.yaml, another overlay, or "

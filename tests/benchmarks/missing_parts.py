@@ -62,7 +62,7 @@ def asked(model: DreamFusion, prior: DiffusionPrior, views: Views, omega: float,
     step = (pictures[1] - pictures[0]) * differs[:, None]
     if not differs.any():
         return ["0", *[""] * len(TIMES)]
-    condition = ViewDependentPrompts(directions=8).embed(prior, model.prompt)(views)
+    condition = ViewDependentPrompts(directions=48).embed(prior, model.prompt)(views)
     condition = Condition(condition.text.expand(copies), condition.null)
     cells = []
     for t in TIMES:

@@ -18,7 +18,7 @@ STAND_IN = {
     "model.prior.model": "builtin",
     "model.prior.dtype": "auto",
     "model.distillation.guidance_scale": "8",
-    "model.prompts.directions": "8",
+    "model.prompts.directions": "48",
     "data.resolution": "64",
 }
 HUB = ("stable_diffusion", "stable_diffusion_xl", "deepfloyd", "stable_diffusion_3", "flux")

@@ -14,6 +14,7 @@ from dreamfusion_pl.configuration.prompt_words import KNOWN, check_object, words
 from dreamfusion_pl.data.world.captions import COLOR_WORDS, OBJECT_WORDS, PATTERN_WORDS
 from dreamfusion_pl.data.world.nearest import NEAREST, nearest
 from dreamfusion_pl.diffusion.loading.sources import BUILTIN
+from dreamfusion_pl.diffusion.text.view_names import VIEW_NAMES
 from dreamfusion_pl.diffusion.text.vocabulary import known_words
 
 EMBEDDED = ["--model.prior", "PretrainedPrior", "--data.resolution", "8", "--trainer.max_steps", "1"]
@@ -46,9 +47,9 @@ def test_the_vocabulary_is_that_of_the_tokenizer():
     assert others <= pieces_of(KNOWN)  # CLIP takes "3d" for two words
 
 
-def test_elevations_are_unknown_to_the_packaged_weights():
-    warning = words_warning("a red chair", ["a red chair, front view, elevation 30"])
-    assert warning is not None and "does not know 'elevation', '30'" in warning
+def test_names_of_views_are_known_to_the_packaged_weights():
+    names = [name for names in VIEW_NAMES.values() for name in names]
+    assert words_warning("a red chair", [f"a red chair, {name}" for name in names]) is None
 
 
 def pieces_of(words):

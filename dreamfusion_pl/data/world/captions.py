@@ -47,8 +47,6 @@ VOCABULARY = sorted(
     }
 )
 
-ELEVATION_WORDS = {word for word in VOCABULARY if word == "elevation" or word.isdigit()}
-
 
 def pair_held_out(name: str, color: str) -> bool:
     """Return whether this object in this colour is held out of training.

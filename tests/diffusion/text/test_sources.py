@@ -60,7 +60,7 @@ def test_the_model_embeds_it():
 def test_words_that_the_embedded_prior_does_not_know(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["fit", "--prompt", "a red chair", "--model.distillation", "BridgeDistillation"]) == 2
-    assert "says the same as the text 'a red chair, front view'" in capsys.readouterr().err
+    assert "says the same as the text 'a red chair, front view, elevation 0'" in capsys.readouterr().err
     assert not (tmp_path / "lightning_logs").exists()
 
 
