@@ -25,6 +25,7 @@ from fits import Fit, run_fits
 from jsonargparse import ArgumentParser
 from prompts import PROMPTS
 from pytorch_lightning.cli import instantiate_class
+from tables import table
 
 from dreamfusion_pl.algorithm import DreamFusion
 from dreamfusion_pl.data.views import RandomViews
@@ -134,8 +135,22 @@ def summary(rows: list[dict], label: str) -> str:
     )
 
 
+def by_prompt(rows: list[dict]) -> str:
+    """A row for each prompt, with the figures of its seeds one after the other."""
+    found: dict[str, list[dict]] = {}
+    for row in rows:
+        found.setdefault(row["prompt"], []).append(row)
+
+    def cell(results: list[dict], key: str) -> str:
+        return " / ".join(f"{float(one[key]):.3f}" for one in results)
+
+    keys = ("iou", "f_score", "normal_consistency", "albedo_error", "named")
+    cells = [[prompt, *(cell(results, key) for key in keys)] for prompt, results in found.items()]
+    return table(["prompt", "IoU", "F-score", "normals", "albedo error", "named"], cells)
+
+
 def main() -> None:
-    """Run what is missing, judge everything, print the table."""
+    """Run what is missing, judge everything, print the tables."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -143,11 +158,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument(
-        "--steps", type=int, default=400, help="steps of the ceiling's fits, those of the runs"
-    )
-    parser.add_argument(
         "--prompts", choices=PROMPTS, default="first", help="the second 24 have relations and patterns"
     )
+    parser.add_argument("--ceilings", type=int, default=48, help="number of prompts that have one")
     options, fit_options = parser.parse_known_args()
     prompts = PROMPTS[options.prompts]
     runs = [
@@ -170,7 +183,7 @@ def main() -> None:
             found = remembered(run / "judgement.json", partial(_judged, run, prompt, other, settings))
             rows.append({**found, "seed": seed})
             print(rows[-1], flush=True)
-            if seed == 0:
+            if seed == 0 and index < options.ceilings:
                 best = remembered(run / "ceiling.json", partial(_ceiling, run, prompt, settings))
                 ceilings.append(best)
     unseen = [row for row in rows if row["held_out"]]
@@ -180,6 +193,7 @@ def main() -> None:
     floor = sum(float(row["floor_iou"]) for row in rows) / max(len(rows), 1)
     columns = "IoU | IoU, free yaw | backwards | Chamfer | F-score | normals | albedo error"
     looks = "object | colour | object, strict | worst lead"
+    print(by_prompt(rows))
     print(f"| | results | {columns} | {looks} |\n|{'---|' * 13}")
     print(summary(rows, "all prompts"))
     print(summary([row for row in rows if row not in unseen], "seen in training"))
