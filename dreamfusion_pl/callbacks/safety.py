@@ -161,7 +161,7 @@ class Safety(Callback):
     def _restore(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Go back to the last good state."""
         assert self._snapshot is not None
-        pl_module.load_state_dict(self._snapshot[0])
+        pl_module.load_state_dict(self._snapshot[0], strict=False)  # without what counts steps
         for optimizer, state in zip(trainer.optimizers, self._snapshot[1], strict=True):
             optimizer.load_state_dict(copy.deepcopy(state))
         self._snapshot_step = trainer.global_step
@@ -226,5 +226,6 @@ def _end(trainer: Trainer, advice: str) -> DivergedError | SystemExit:
 
 
 def _state(trainer: Trainer, pl_module: LightningModule) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    weights = {name: value.detach().clone() for name, value in pl_module.state_dict().items()}
+    state = pl_module.state_dict().items()
+    weights = {name: value.detach().clone() for name, value in state if isinstance(value, torch.Tensor)}
     return weights, [copy.deepcopy(optimizer.state_dict()) for optimizer in trainer.optimizers]

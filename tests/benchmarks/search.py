@@ -65,9 +65,12 @@ def main() -> None:
             for prompt in options.prompts
         ]
         run_fits(fits, options.jobs)
-        found[name] = [judged(fit) for fit in fits if is_finished(fit)]
+        finished = [judged(fit) for fit in fits if is_finished(fit)]
+        if not finished:
+            continue  # run_fits has said why
+        found[name] = finished
         (options.out / "search.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
-        ranked = sorted(found.items(), key=lambda item: -mean([one["f_score"] for one in item[1]] or [0.0]))
+        ranked = sorted(found.items(), key=lambda item: -mean(one["f_score"] for one in item[1]))
         print(
             table(["candidate", "results", *COLUMNS, "seconds"], [summary(*one) for one in ranked]),
             flush=True,

@@ -13,6 +13,8 @@ from pytorch_lightning import Callback, Trainer
 
 from dreamfusion_pl.callbacks.average import WeightAverage
 from dreamfusion_pl.callbacks.checkpoints import LastCheckpoints
+from dreamfusion_pl.callbacks.safety import Safety
+from dreamfusion_pl.cli import main
 from dreamfusion_pl.data.views import RandomViews
 from dreamfusion_pl.diffusion.closed_form import GaussianPrior
 from dreamfusion_pl.diffusion.noise import Uniform
@@ -127,6 +129,54 @@ def test_another_device_asks_anew_after_resuming():
     z = pictures(2, seed=9)
     kept, here, there = (gradient(one, z, condition(2), seed=2) for one in (first, same, other))
     assert torch.equal(here, kept) and not torch.equal(there, kept)
+
+
+RUN = """
+model:
+  init_args:
+    distillation:
+      class_path: dreamfusion_pl.distillation.variants.reconstruction.IterativeReconstruction
+      init_args: {guidance_scale: 3.0, weighting: {class_path: dreamfusion_pl.diffusion.noise.SigmaSquared}}
+"""
+
+
+def test_a_run_of_the_command_line_goes_on(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own.yaml").write_text(RUN)
+    small = str(Path(__file__).parents[1] / "small.yaml")
+    words = ["fit", "--config", small, "--config", "own.yaml", "--prompt", "a red ball"]
+    assert main(words) == 0, capsys.readouterr().err
+    run = tmp_path / "lightning_logs" / "version_0"
+    assert (run / "status.json").exists()
+    longer = ["fit", "--resume", str(run), "--trainer.max_steps", "6"]
+    assert main(longer) == 0, capsys.readouterr().err
+    state = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    assert state["distillation._extra_state"]["calls"] == 6
+    assert main(["validate", "--resume", str(run)]) == 0, capsys.readouterr().err
+
+
+def test_going_back_after_bad_gradients_keeps_the_place_in_the_block():
+    class Breaks(Callback):
+        def on_after_backward(self, trainer, pl_module) -> None:
+            if trainer.global_step in (3, 4):
+                pl_module.scene.features.planes.grad.fill_(float("nan"))
+
+    safety = Safety(every=1, patience=1)
+    trainer = Trainer(
+        max_steps=8,
+        max_epochs=-1,
+        accelerator="cpu",
+        callbacks=[Breaks(), safety],
+        logger=False,
+        limit_val_batches=0,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    model = small_model(distillation=reconstruction(batches=2, passes=2))
+    trainer.fit(model, datamodule=RandomViews(views_per_step=2, look_resolution=8))
+    assert safety.skipped == 2 and safety.notes
+    assert model.distillation.calls == 8  # views go on from step to step, and so do their targets
 
 
 @pytest.mark.parametrize("option", [{"steps": 0}, {"batches": 0}, {"passes": 0}])

@@ -116,9 +116,10 @@ class IterativeReconstruction(Distillation):
     ) -> DistillationLoss:
         place = self.calls % (self.batches * self.passes)
         slot, self.calls = place % self.batches, self.calls + 1
-        if place < self.batches or slot not in self.targets:
-            self.targets[slot] = self._target(z.detach(), condition, prior, progress, generator)
-        target = Target(*(part.to(z) for part in self.targets[slot]))
+        kept = self.targets.get(slot)
+        if place < self.batches or kept is None or kept.z.shape != z.shape:  # pictures may have grown
+            kept = self.targets[slot] = self._target(z.detach(), condition, prior, progress, generator)
+        target = Target(*(part.to(z) for part in kept))
         return DistillationLoss(
             surrogate(z, target.weight * (z.detach() - target.z)), loss_unit(z, self.guidance_scale)
         )
