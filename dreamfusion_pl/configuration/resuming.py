@@ -109,10 +109,9 @@ def check_parts(checkpoint: Path, model: LightningModule) -> None:
     """
     stored = migration.update_checkpoint(read(checkpoint)[1])["state_dict"]
     own = model.state_dict()
-    both = [name for name in stored.keys() & own.keys() if isinstance(own[name], torch.Tensor)]
-    differ = set(stored.keys() ^ own.keys()) | {
-        name for name in both if stored[name].shape != own[name].shape
-    }
+    tensors = {name for name, value in own.items() if isinstance(value, torch.Tensor)} & stored.keys()
+    differ = set(stored.keys() ^ own.keys())
+    differ |= {name for name in tensors if stored[name].shape != own[name].shape}
     if differ:
         parts, run = sorted({name.partition(".")[0] for name in differ}), _folder(checkpoint)
         begin = f", or begin a new run with its object: {PROGRAM} fit --from {shlex.quote(str(run))}"
