@@ -20,7 +20,7 @@ import imageio.v3 as imageio
 import torch
 import yaml
 from fits import Fit, is_finished, run_fits
-from stand_in import REGIMES, build, words_of
+from stand_in import OWN, REGIMES, build, words_of
 from tables import table
 
 from dreamfusion_pl import rng
@@ -39,7 +39,7 @@ PAPER_STEPS = (
     "--data.resolution=32",  # the network is slow
     "--data.num_test_views=8",
 )
-SHORTER = {"default": (), "paper": PAPER_STEPS}
+SHORTER = {**dict.fromkeys(OWN, ()), "paper": PAPER_STEPS}
 NOTHING, WALL = 0.02, 0.9  # mean opacity of training views
 
 

@@ -22,13 +22,14 @@ STAND_IN = {
     "data.resolution": "64",
 }
 HUB = ("stable_diffusion", "stable_diffusion_xl", "deepfloyd", "stable_diffusion_3", "flux")
-REGIMES = ("default", "paper", *HUB)
+OWN = ("default", "draft", "fine")  # made for the embedded prior
+REGIMES = (*OWN, "paper", *HUB)
 
 
 def words_of(regime: str) -> list[str]:
     """The options of ``fit`` that put the embedded prior into a regime."""
-    if regime == "default":
-        return []
+    if regime in OWN:
+        return [f"--config={regime}.yaml"]
     words = [f"--{name}={value}" for name, value in STAND_IN.items()]
     if regime in HUB:
         words += ["--model.prior.resolution=0", "--model.prior.embedded_guidance=0"]
