@@ -22,7 +22,7 @@ STAND_IN = {
     "data.resolution": "64",
 }
 HUB = ("stable_diffusion", "stable_diffusion_xl", "deepfloyd", "stable_diffusion_3", "flux")
-OWN = ("default", "draft", "fine")  # made for the embedded prior
+OWN = ("default", "draft")  # made for the embedded prior
 REGIMES = (*OWN, "paper", *HUB)
 
 
