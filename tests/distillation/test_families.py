@@ -20,6 +20,7 @@ from dreamfusion_pl.distillation.variants.hifa import DenoisedPictures
 from dreamfusion_pl.distillation.variants.inversion import InversionDistillation
 from dreamfusion_pl.distillation.variants.ism import IntervalScoreMatching
 from dreamfusion_pl.distillation.variants.nfsd import NoiseFreeDistillation
+from dreamfusion_pl.distillation.variants.reconstruction import IterativeReconstruction
 from dreamfusion_pl.types import Condition, Negatives
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -35,6 +36,7 @@ METHODS = {
     "asd": AsynchronousDistillation(**COMMON),
     "sdi": InversionDistillation(**COMMON, steps=2),
     "hifa": DenoisedPictures(**COMMON, steps=2),
+    "sir": IterativeReconstruction(**COMMON, batches=2, passes=2),
     "ism": IntervalScoreMatching(stride=0.5, **COMMON),
 }
 STEPS = 20
