@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -44,6 +45,8 @@ def generate(
         ValueError: the prompt, a file or an option is invalid; the message says how to fix it.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line; too late if torch is loaded
-    from dreamfusion_pl import result  # imported here to keep the package's import fast
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "IProgress not found")  # of tqdm, in notebooks without widgets
+        from dreamfusion_pl import result  # imported here to keep the package's import fast
 
     return result.generate(prompt, steps, seed, configs, options)

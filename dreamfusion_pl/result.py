@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,6 +33,14 @@ class Result:
     def turntable(self) -> Path:
         """Path of the turntable, an animated GIF; an MP4 is next to it."""
         return self.run / layout.TURNTABLE_GIF
+
+    def _repr_html_(self) -> str:
+        """Show the run's page in a notebook: the object to turn around, its turntable and previews."""
+        page = self.run / layout.VIEWER
+        if not page.exists():
+            return f"<p>{html.escape(self.model.prompt)}: {html.escape(str(self.run))} has no page</p>"
+        text = html.escape(page.read_text(encoding="utf-8"))
+        return f'<iframe srcdoc="{text}" style="width: 100%; height: 760px; border: 0"></iframe>'
 
     def save(self, path: str | Path, resolution: int = 96) -> Path:
         """Write the object as a textured mesh.

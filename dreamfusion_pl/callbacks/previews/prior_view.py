@@ -13,7 +13,7 @@ from dreamfusion_pl.distillation.base import draw_noise
 from dreamfusion_pl.types import Rendering, Views
 
 TIME = 0.6  # enough noise that the prior may change shapes, and little enough that it starts from this object
-MOST_GUIDANCE = 6.5  # omega of sampled pictures; with 100, as hub models distil, estimates leave all colours
+MOST_GUIDANCE = 3.0  # omega of sampled pictures; with that of distillation, estimates leave all colours
 
 
 @torch.no_grad()
@@ -21,7 +21,7 @@ def prior_view(model: DreamFusion, views: Views, rendering: Rendering) -> Tensor
     """Return x0_hat of each view: its picture with noise at t = .6, denoised in one step (seed 3.1).
 
     The noise is the same whenever this is called, so that pictures of a run can be compared. omega is that of
-    the distillation, at most 6.5. Views go through the prior one at a time.
+    the distillation, at most 3. Views go through the prior one at a time.
 
     Args:
         model: the model, whose prior is on its device.
