@@ -67,5 +67,6 @@ setup(
         "lora": ["peft>=0.21"],
         "batch": ["ray>=2.60"],
         "viewer": ["viser>=1.1"],
+        "docs": ["sphinx>=8.2", "myst-parser>=5.0", "furo>=2025.9"],
     },
 )

@@ -26,7 +26,7 @@ from dreamfusion_pl.types import Condition
 
 @final
 class DenoisedPictures(Distillation):
-    """w(t) (alpha_t / sigma_t) (|z - z_hat|^2 + weight |x - x_hat|^2) / 2 (HiFA, Zhu et al. 2024).
+    """``w(t) (alpha_t / sigma_t) (|z - z_hat|^2 + weight |x - x_hat|^2) / 2`` (HiFA, Zhu et al. 2024).
 
     z_hat is what DDIM makes of the noisy z in a few steps, and x_hat its colours; both are fixed. With one
     step z - z_hat = (sigma_t / alpha_t) (eps_hat - eps), so that without colours this is SDS. The factor

@@ -34,7 +34,7 @@ class Target(NamedTuple):
 
 @final
 class IterativeReconstruction(Distillation):
-    """SIR: w(t) (alpha_t / sigma_t) |z - z_hat|^2 / 2, with z_hat kept for some steps (Chen et al. 2024).
+    """SIR: ``w(t) (alpha_t / sigma_t) |z - z_hat|^2 / 2`` with z_hat kept for some steps (Chen et al. 2024).
 
     This is MicroDreamer's scheme. Training goes in blocks of ``batches * passes`` steps. In the first pass of
     a block, every step asks the prior for z_hat, what DDIM makes of its noisy views. In the passes that
