@@ -1,6 +1,6 @@
-"""The README's picture: the meshes of finished runs from four sides, shaded, two runs a row.
+"""The README's picture: the meshes of finished runs from some sides, shaded, in rows.
 
-python tests/benchmarks/gallery.py RUN... --out docs/objects.png
+python tests/benchmarks/gallery.py RUN... --out docs/objects.png --sides 2 --columns 4
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from dreamfusion_pl.data.orbit import orbit
+from dreamfusion_pl.data.orbit import GRAY, orbit
 from dreamfusion_pl.evaluation.finished_runs import load
 from dreamfusion_pl.export.asset import Asset, make_asset
 from dreamfusion_pl.export.texture.raster import render_surface
@@ -22,11 +22,11 @@ AZIMUTHS, SAMPLES = [20.0, 110.0, 200.0, 290.0], 3  # degrees; samples along a p
 LIGHT, AMBIENT = torch.tensor([-0.4, 0.7, 0.6]), 0.5  # towards the light: right, up and back of the camera
 
 
-def strip(asset: Asset, size: int) -> Tensor:
-    """The mesh from four sides, [H, 4 W, 3] in [0, 1]."""
-    views = orbit(AZIMUTHS, 15.0, 1.8, 1.2, SAMPLES * size, SAMPLES * size)
+def strip(asset: Asset, size: int, sides: int) -> Tensor:
+    """The mesh from the first n sides, [H, n W, 3] in [0, 1]."""
+    views = orbit(AZIMUTHS[:sides], 15.0, 1.8, 1.2, SAMPLES * size, SAMPLES * size)
     pictures = []
-    for index in range(len(AZIMUTHS)):
+    for index in range(sides):
         view = Views(*(field[index : index + 1] for field in views))
         albedo, covered = render_surface(asset.charts, asset.texture, view)
         albedo = torch.where(covered[..., None], albedo * brightness(asset, view), albedo)[0]
@@ -51,9 +51,14 @@ def main() -> None:
     parser.add_argument("runs", type=Path, nargs="+")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--size", type=int, default=160)
+    parser.add_argument("--sides", type=int, default=len(AZIMUTHS), choices=range(1, len(AZIMUTHS) + 1))
+    parser.add_argument("--columns", type=int, default=2, help="runs in a row")
     options = parser.parse_args()
-    strips = [strip(make_asset(load(run).scene), options.size) for run in options.runs]
-    rows = [torch.cat(strips[i : i + 2], dim=1) for i in range(0, len(strips) - 1, 2)]
+    strips = [strip(make_asset(load(run).scene), options.size, options.sides) for run in options.runs]
+    while len(strips) % options.columns:
+        strips.append(torch.full_like(strips[0], GRAY[0]))
+    starts = range(0, len(strips), options.columns)
+    rows = [torch.cat(strips[start : start + options.columns], dim=1) for start in starts]
     options.out.parent.mkdir(parents=True, exist_ok=True)
     sheet = torch.cat(rows).clamp(0, 1)
     Image.fromarray((sheet * 255).round().byte().numpy()).save(options.out)
