@@ -81,6 +81,14 @@ def fresh_scene(settings: dict[str, Any]) -> Scene:
     return parser.instantiate(parser.parse_object({"scene": settings})).scene
 
 
+def unshaded_views(settings: dict[str, Any]) -> RandomViews:
+    """Build the training views of a run's configuration, without light."""
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(RandomViews, "views")
+    views = parser.parse_object({"views": {**settings, "shaded_probability": 0.0}})
+    return parser.instantiate(views).views
+
+
 def ceiling(prompt: str, run: Path) -> DreamFusion:
     """Fit the run's scene class to true pictures with squared error: same views, optimizer and steps."""
     config = yaml.safe_load((run / "config.yaml").read_text())
@@ -89,7 +97,7 @@ def ceiling(prompt: str, run: Path) -> DreamFusion:
     model.scene = fresh_scene(config["model"]["init_args"]["scene"])
     occupancy = model.renderer.occupancy
     model.renderer.occupancy = type(occupancy)(occupancy.resolution) if occupancy else None
-    views = RandomViews(**{**config["data"]["init_args"], "shaded_probability": 0.0})
+    views = unshaded_views(config["data"]["init_args"])
     own = instantiate_class((), config["model"]["init_args"]["prior"]).resolution
     optimizer = model.make_optimizer(model.scene.param_groups(model.learning_rate))
     rates = [group["lr"] for group in optimizer.param_groups]
