@@ -33,6 +33,7 @@ setup(
     python_requires=">=3.11",
     packages=find_packages(include=["dreamfusion_pl", "dreamfusion_pl.*"]),
     package_data={
+        "dreamfusion_pl.app": ["*.css"],
         "dreamfusion_pl.diffusion": ["builtin/*", "builtin/*/*"],
         "dreamfusion_pl.export.pages": ["template/*"],
         "dreamfusion_pl.metrics": ["*.safetensors"],
@@ -67,5 +68,6 @@ setup(
         "lora": ["peft>=0.21"],
         "batch": ["ray>=2.60"],
         "viewer": ["viser>=1.1"],
+        "app": ["gradio>=6.30,<7"],
     },
 )
