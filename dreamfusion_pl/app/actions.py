@@ -103,20 +103,24 @@ def changes(now: Shown, last: Shown | None) -> list[Any]:
         now.status,
         now.pictures,
         now.log,
+        gr.update(visible=now.can_stop or now.can_resume),
         gr.update(interactive=now.can_stop),
         gr.update(interactive=now.can_resume),
-        gr.update(visible=bool(now.model)),
         now.model or None,
         now.results,
         now.gallery,
     ]
-    values = (*now[:5], bool(now.model), *now[5:])
-    before = (*last[:5], bool(last.model), *last[5:]) if last is not None else len(values) * (None,)
+    values, before = _values(now), _values(last) if last is not None else len(updates) * (None,)
     kept = [
         update if value != old else gr.skip()
         for update, value, old in zip(updates, values, before, strict=True)
     ]
     return [*kept, now if now != last else gr.skip()]
+
+
+def _values(shown: Shown) -> tuple[Any, ...]:
+    """What the updates depend on, in their order."""
+    return (*shown[:3], shown.can_stop or shown.can_resume, *shown[3:])
 
 
 def _data(event: gr.EventData) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from dreamfusion_pl.app.actions import Actions
 from dreamfusion_pl.app.desk import Desk
 
 REFRESH_SECONDS = 2.0
+IDLE_SECONDS = 0.05  # between two looks of gradio's queue; its own 0.001 takes 5 % of a core for nothing
 STYLE = Path(__file__).with_name("style.css")
 FONTS = ("system-ui", "sans-serif")  # the machine's own: nothing comes from the network
 MONO = ("ui-monospace", "monospace")
@@ -38,9 +39,9 @@ class View(NamedTuple):
     status: gr.HTML
     pictures: gr.HTML
     log: gr.Textbox
+    buttons: gr.Row
     stop: gr.Button
     resume: gr.Button
-    finished: gr.Group
     model: gr.Model3D
     results: gr.HTML
 
@@ -52,7 +53,7 @@ def theme() -> gr.themes.Base:
 
 def build(desk: Desk) -> gr.Blocks:
     """Build the page of a desk."""
-    with gr.Blocks(title="DreamFusion", analytics_enabled=False) as page:
+    with gr.Blocks(title="DreamFusion", analytics_enabled=False, fill_width=True) as page:
         selected, shown = gr.State(""), gr.State(None)
         with gr.Row(equal_height=False):
             with gr.Column(scale=4, min_width=300):
@@ -80,6 +81,8 @@ def build(desk: Desk) -> gr.Blocks:
         page.load(actions.begin, None, [selected, *outputs], show_progress="hidden")
         ticks = gr.Timer(REFRESH_SECONDS)
         ticks.tick(actions.refresh, [selected, shown], outputs, show_progress="hidden", queue=False)
+    page._queue.sleep_when_free = IDLE_SECONDS
+    page._queue.progress_update_sleep_when_free = 1.0  # it has no progress bar
     return page
 
 
@@ -128,17 +131,18 @@ def _form(desk: Desk) -> Form:
 
 def _view() -> tuple[View, gr.HTML]:
     status = gr.HTML(parts.WELCOME, elem_id="df-status")
-    pictures = gr.HTML(elem_id="df-pictures")
-    with gr.Row():
+    with gr.Row(visible=False) as buttons:
         stop = gr.Button("Stop", interactive=False, size="sm", min_width=80, elem_id="df-stop")
         resume = gr.Button("Resume", interactive=False, size="sm", min_width=80, elem_id="df-resume")
     said = gr.HTML(elem_id="df-said")
     results = gr.HTML(elem_id="df-results", js_on_load=_clicks("form"))
-    with gr.Group(visible=False) as finished:
-        model = gr.Model3D(label="The object", interactive=False, height=360, elem_id="df-model3d")
+    # Not hidden by gradio, in which a Model3D that was hidden once stays empty: style.css does it.
+    with gr.Column(elem_id="df-object"):
+        model = gr.Model3D(show_label=False, interactive=False, height=340, elem_id="df-model3d")
+    pictures = gr.HTML(elem_id="df-pictures")
     with gr.Accordion("Log", open=False):
         log = gr.Textbox(show_label=False, lines=10, max_lines=14, interactive=False, elem_id="df-log")
-    return View(status, pictures, log, stop, resume, finished, model, results), said
+    return View(status, pictures, log, buttons, stop, resume, model, results), said
 
 
 def _bind_form(form: Form, actions: Actions) -> None:
