@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import NamedTuple, final
 
@@ -10,6 +11,7 @@ from dreamfusion_pl.app.choices import Order, Setup
 from dreamfusion_pl.app.ledger import Entry, Ledger, State
 from dreamfusion_pl.app.look import RUN, Look, look_at, runs_in
 from dreamfusion_pl.app.runner import Runner
+from dreamfusion_pl.atomic import replacing
 from dreamfusion_pl.run_folder import layout
 
 MOST_CARDS = 200  # of the gallery; older runs stay on disk
@@ -36,11 +38,12 @@ class Desk:
         ledger: the queue.
         runner: what runs it.
         setup: what the server was started with.
+        cache: folder of the copies that gradio may serve: of the page's own folder it serves nothing.
     """
 
-    def __init__(self, ledger: Ledger, runner: Runner, setup: Setup) -> None:
+    def __init__(self, ledger: Ledger, runner: Runner, setup: Setup, cache: Path) -> None:
         self._ledger, self._runner, self._setup = ledger, runner, setup
-        self.out = ledger.out
+        self.out, self.cache = ledger.out, cache
         self._strangers = [key for key in runs_in(self.out) if ledger.entry(key) is None]
         self._looks: dict[str, tuple[tuple[int, ...], Look]] = {}
 
@@ -138,10 +141,21 @@ class Desk:
             log=look.log,
             can_stop=is_own and entry.state in ("waiting", "running"),
             can_resume=is_own and entry.state in ("stopped", "failed"),
-            model=str(look.model) if look.model and entry.state == "finished" else "",
+            model=self._copy(look.model) if look.model and entry.state == "finished" else "",
             results=parts.results(key, look) if entry.state == "finished" else "",
             gallery=gallery,
         )
+
+    def _copy(self, model: Path) -> str:
+        """Return the path of a copy of a mesh in the cache; "" if it can't be made."""
+        try:
+            copy = self.cache / f"{model.stat().st_mtime_ns}" / model.parent.parent.name / model.name
+            if not copy.exists():
+                with replacing(copy) as temporary:
+                    shutil.copyfile(model, temporary)
+        except OSError:
+            return ""
+        return str(copy)
 
     def _gallery(self, entries: list[Entry], selected: str) -> str:
         own = {one.key: one for one in entries}

@@ -8,7 +8,6 @@ import os
 import secrets
 import signal
 import socket
-import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -148,7 +147,7 @@ def application(desk: Desk, token: str, cookie: str) -> Guard:
         ssr_mode=False,
         enable_monitoring=False,
         pwa=False,
-        allowed_paths=[str(desk.out)],
+        max_file_size=1,  # nobody has to upload anything
         theme=page.theme(),
         css_paths=page.STYLE,
     )
@@ -200,22 +199,19 @@ def serve(desk: Desk, listener: socket.socket, token: str, closing: threading.Ev
     """Serve the page until ``closing`` is set."""
     import uvicorn
 
-    with tempfile.TemporaryDirectory(prefix="dreamfusion_pl-page-") as cache:
-        os.environ["GRADIO_TEMP_DIR"] = cache  # gradio's copies of what it shows
-        cookie = f"dreamfusion_pl_{listener.getsockname()[1]}"
-        app = application(desk, token, cookie)
-        config = uvicorn.Config(
-            app, log_level="warning", timeout_graceful_shutdown=SHUTDOWN_SECONDS, server_header=False
-        )
-        server = uvicorn.Server(config)
-        thread = threading.Thread(
-            target=server.run, kwargs={"sockets": [listener]}, name="server", daemon=True
-        )
-        thread.start()
-        while thread.is_alive() and not closing.wait(1.0):
-            pass
-        server.should_exit = True
-        thread.join(2.0 * SHUTDOWN_SECONDS + 1.0)
+    os.environ["GRADIO_TEMP_DIR"] = str(desk.cache)  # gradio's copies of what it shows
+    cookie = f"dreamfusion_pl_{listener.getsockname()[1]}"
+    app = application(desk, token, cookie)
+    config = uvicorn.Config(
+        app, log_level="warning", timeout_graceful_shutdown=SHUTDOWN_SECONDS, server_header=False
+    )
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="server", daemon=True)
+    thread.start()
+    while thread.is_alive() and not closing.wait(1.0):
+        pass
+    server.should_exit = True
+    thread.join(2.0 * SHUTDOWN_SECONDS + 1.0)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import os
+import tempfile
 import threading
 from pathlib import Path
 
@@ -65,13 +66,18 @@ def app(options: argparse.Namespace, fit_options: list[str]) -> None:
     model = read_configuration(fit_options)["model"].get("init_args") or {}
     setup = Setup(tuple(fit_options), is_embedded(model))
     closing = threading.Event()
-    with opened(out) as ledger, bound(options.host, options.port) as listener, noted_signals(closing):
+    with (
+        opened(out) as ledger,
+        bound(options.host, options.port) as listener,
+        tempfile.TemporaryDirectory(prefix="dreamfusion_pl-page-") as cache,
+        noted_signals(closing),
+    ):
         runner = Runner(ledger, _settings(), closing)
         runner.start()
         try:
             token = "" if is_loopback(options.host) else new_token()
             _greet(options, listener.getsockname()[1], token, out)
-            serve(Desk(ledger, runner, setup), listener, token, closing)
+            serve(Desk(ledger, runner, setup, Path(cache)), listener, token, closing)
         finally:
             runner.close()
     print("the page is closed; the same command goes on with what waits", flush=True)
