@@ -36,10 +36,9 @@ class Actions:
         """The prompt, or the prior that draws it, changes."""
         return self._desk.hint(text or "", prior)
 
-    def complete(self, prior: str, event: gr.EventData) -> list[str]:
+    def complete(self, event: gr.EventData) -> str:
         """A suggestion is clicked: it becomes the prompt."""
-        text = str(_data(event).get("text", ""))
-        return [text, self._desk.hint(text, prior)]
+        return str(_data(event).get("text", ""))
 
     def choose_prior(self, text: str | None, prior: str) -> list[Any]:
         """Another prior brings its own settings, and draws any prompt."""
@@ -62,13 +61,13 @@ class Actions:
         last: Shown | None,
     ) -> list[Any]:
         """Queue what the form says, and select it."""
+        order = Order(text or "", quality, seed, count, prior, model or "")
         try:
-            order = Order(text or "", quality, seed, count, prior, model or "")
             key, told = self._desk.make(order)
             note = parts.message(told)
         except ValueError as error:
             note = parts.message(str(error), True)
-        return [note, "", key, *changes(self._desk.show(key), last)]
+        return [note, self.type(text, prior), "", key, *changes(self._desk.show(key), last)]
 
     def choose(self, last: Shown | None, event: gr.EventData) -> list[Any]:
         """A card of the gallery is clicked."""

@@ -137,14 +137,17 @@ def unknown_object(text: str) -> str:
 
 def remark(text: str) -> str:
     """Return what to know of a prompt that the embedded prior can draw; "" if there is nothing."""
-    unknown = read(text, _KNOWN.__contains__).unknown
-    said = []
-    if unknown:
-        them = "them" if len(unknown) > 1 else "it"
-        said.append(f"The embedded prior does not know {_named(unknown)} and leaves {them} out.")
     lines = (words_warning(text) or "").splitlines()
-    said += [line for line in lines if line.startswith("This prompt names")]
-    return " ".join(said)
+    said = [unknown_words(text), *(line for line in lines if line.startswith("This prompt names"))]
+    return " ".join(said).strip()
+
+
+def unknown_words(text: str) -> str:
+    """Name the words that the embedded prior does not know, and what is near; "" if it knows all."""
+    unknown = read(text, _KNOWN.__contains__).unknown
+    them = "them" if len(unknown) > 1 else "it"
+    said = f"The embedded prior does not know {_named(unknown)} and leaves {them} out."
+    return said if unknown else ""
 
 
 def _named(words: Sequence[str], most: int = 5) -> str:

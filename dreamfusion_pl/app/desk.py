@@ -56,15 +56,16 @@ class Desk:
         """What to show below the prompt while it is typed."""
         order = Order(text[: 2 * choices.MOST_LETTERS], prior=prior)
         is_embedded = choices.is_embedded(order, self._setup)
-        trouble = remark = ""
-        if text.strip():
-            try:
-                known = choices.prompt(order, self._setup)
-                remark = choices.remark(known) if is_embedded else ""
-            except ValueError as error:
-                trouble = str(error)
-        chips = choices.completions(text[-choices.MOST_LETTERS :]) if is_embedded else []
-        return parts.hint(trouble, remark, chips)
+        chips = choices.completions(order.prompt) if is_embedded else []
+        if not text.strip():
+            return parts.hint("", "", chips)
+        if chips and not text[-1].isspace():  # its last word may become a known one
+            return parts.hint("", choices.unknown_words(order.prompt.rpartition(" ")[0]), chips)
+        try:
+            known = choices.prompt(order, self._setup)
+        except ValueError as error:
+            return parts.hint(str(error), "", chips)
+        return parts.hint("", choices.remark(known) if is_embedded else "", chips)
 
     def make(self, order: Order) -> tuple[str, str]:
         """Queue an order; return the key of its first job, and what there is to say.
@@ -79,13 +80,11 @@ class Desk:
         there = [key for key in keys if key in before]
         count = len(keys) - len(there)
         said = f"{count} variations are queued." if count > 1 else "It is queued." if count else ""
-        if there:
-            said += (
-                f" {len(there)} of them is there already: take another seed."
-                if count
-                else ("This object is there already, with this seed: take another one.")
-            )
-        return next((key for key in keys if key not in before), keys[0]), said.strip()
+        if there and count:
+            said += " The others are there already."
+        elif there:
+            said = "This object is there already, with this seed: another seed makes another one."
+        return next((key for key in keys if key not in before), keys[0]), said
 
     def stop(self, key: str) -> str:
         """Stop a job."""

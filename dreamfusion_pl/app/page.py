@@ -17,6 +17,9 @@ STYLE = Path(__file__).with_name("style.css")
 FONTS = ("system-ui", "sans-serif")  # the machine's own: nothing comes from the network
 MONO = ("ui-monospace", "monospace")
 _SAVE = "() => { const link = document.getElementById('df-ready'); if (link) link.click(); }"
+_TYPE = "() => { const box = document.querySelector('#df-prompt textarea'); if (box) box.focus(); }"
+_LOOK = """() => { if (!document.querySelector('#df-told .df-bad'))
+  document.getElementById('df-status').scrollIntoView({block: 'nearest'}); }"""
 
 
 class Form(NamedTuple):
@@ -70,10 +73,12 @@ def build(desk: Desk) -> gr.Blocks:
             [form.make.click, form.prompt.submit],
             actions.make,
             [*filled, selected, shown],
-            [form.said, said, selected, *outputs],
+            [form.said, form.hint, said, selected, *outputs],
             show_progress="hidden",
+        ).then(None, js=_LOOK)
+        gallery.click(actions.choose, [shown], [said, selected, *outputs], show_progress="hidden").then(
+            None, js=_LOOK
         )
-        gallery.click(actions.choose, [shown], [said, selected, *outputs], show_progress="hidden")
         view.stop.click(actions.stop, [selected, shown], [said, *outputs], show_progress="hidden")
         view.resume.click(actions.resume, [selected, shown], [said, *outputs], show_progress="hidden")
         made = view.results.click(actions.download, [selected], [said], show_progress="hidden")
@@ -148,8 +153,8 @@ def _view() -> tuple[View, gr.HTML]:
 def _bind_form(form: Form, actions: Actions) -> None:
     """While the prompt is typed, what is said below it follows."""
     typed: dict[str, Any] = {"show_progress": "hidden", "trigger_mode": "always_last"}
-    form.prompt.input(actions.type, [form.prompt, form.prior], [form.hint], **typed)
-    form.hint.click(actions.complete, [form.prior], [form.prompt, form.hint], show_progress="hidden")
+    form.prompt.change(actions.type, [form.prompt, form.prior], [form.hint], **typed)
+    form.hint.click(actions.complete, None, [form.prompt], show_progress="hidden").then(None, js=_TYPE)
     form.prior.change(
         actions.choose_prior,
         [form.prompt, form.prior],

@@ -28,5 +28,5 @@ def small_page(tmp_path_factory, warm_python) -> Iterator[Served]:
     pytest.importorskip("gradio")
     out = tmp_path_factory.mktemp("page") / "app"
     add_stranger(out)
-    with served(warm_python, out, *SMALL_RUN, "--trainer.max_steps", "40") as page:
+    with served(warm_python, out, *SMALL_RUN, "--trainer.max_steps", "8") as page:
         yield page

@@ -4,6 +4,8 @@ import pytest
 
 from dreamfusion_pl.app import choices
 from dreamfusion_pl.app.choices import Order, Setup
+from dreamfusion_pl.app.desk import Desk
+from dreamfusion_pl.app.ledger import Ledger
 
 EMBEDDED, OTHER = Setup(), Setup((), False)
 
@@ -99,3 +101,20 @@ def test_the_last_word_is_completed():
     assert choices.completions("r")[0].startswith("r")
     assert choices.completions("a red chair o") == []
     assert choices.completions("zzz") == []
+
+
+def test_an_unfinished_word_is_not_complained_of(tmp_path):
+    desk = Desk(Ledger(tmp_path), None, EMBEDDED, tmp_path)
+    typed = desk.hint("a velvet ch", choices.OWN)
+    assert "a velvet chair" in typed and "“velvet”" in typed and "“ch”" not in typed and "alert" not in typed
+    assert "alert" in desk.hint("a velvet ch ", choices.OWN)
+    assert "alert" not in desk.hint("a velvet chair", choices.OWN)
+    assert "df-note" not in desk.hint("a hamburger", "flux.yaml")
+
+
+def test_an_order_that_is_there_already_is_said(tmp_path):
+    desk = Desk(Ledger(tmp_path), None, EMBEDDED, tmp_path)
+    assert desk.make(Order("a red chair")) == desk.make(Order("a red chair"))[:1] + ("It is queued.",)
+    assert "there already" in desk.make(Order("a red chair"))[1]
+    key, said = desk.make(Order("a red chair", variations=3))
+    assert said == "2 variations are queued. The others are there already." and key.endswith("seed_1")

@@ -57,7 +57,7 @@ def test_an_end_lets_the_fit_save_and_the_next_start_goes_on(tmp_path, warm_pyth
     (key,) = Ledger(out).add("a red ball", [*SMALL_RUN, *LONG], [0])
     run = out / key
     with served(warm_python, out, *SMALL_RUN) as page:
-        until(lambda: "step" in (run / "log.txt").read_text() if (run / "log.txt").exists() else 0, 60)
+        until(lambda: list(run.glob("checkpoints/*.ckpt")), 60.0)
         page.process.send_signal(signal.SIGTERM)
         assert page.process.wait(40.0) == 0
         assert "goes on with what waits" in page.log.read_text()
@@ -66,7 +66,7 @@ def test_an_end_lets_the_fit_save_and_the_next_start_goes_on(tmp_path, warm_pyth
     assert list(run.glob("checkpoints/*.ckpt"))
     length = (run / "log.txt").stat().st_size
     with served(warm_python, out, *SMALL_RUN):
-        until(lambda: (run / "log.txt").stat().st_size > length, 60)
+        until(lambda: (run / "log.txt").stat().st_size > length, 60.0)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
