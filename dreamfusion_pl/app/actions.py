@@ -43,11 +43,10 @@ class Actions:
     def choose_prior(self, text: str | None, prior: str) -> list[Any]:
         """Another prior brings its own settings, and draws any prompt."""
         is_own = prior == OWN
-        return [
-            self._desk.hint(text or "", prior),
-            gr.update(interactive=is_own),
-            gr.update(visible=not is_own),
-        ]
+        quality = gr.update(
+            interactive=is_own, info=None if is_own else "This prior brings its own settings."
+        )
+        return [self._desk.hint(text or "", prior), quality, gr.update(visible=not is_own)]
 
     def make(
         self,
