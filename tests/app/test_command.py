@@ -11,15 +11,15 @@ import pytest
 from fakes import SMALL_RUN
 from served_page import served, until
 
+from dreamfusion_pl.app import command
 from dreamfusion_pl.app.ledger import LOCK, QUEUE, Ledger, opened
 from dreamfusion_pl.cli import main
-from dreamfusion_pl.commands import app
 
 LONG = ("--trainer.max_steps", "100000", "--trainer.val_check_interval", "100000")
 
 
 def test_without_gradio_one_sentence_says_what_to_do(monkeypatch, capsys, tmp_path):
-    monkeypatch.setattr(app.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(command.importlib.util, "find_spec", lambda name: None)
     assert main(["app", "--out", str(tmp_path / "app")]) == 2
     assert capsys.readouterr().err == (
         "dreamfusion_pl: error: the page needs gradio: pip install 'dreamfusion_pl[app]'\n"
@@ -38,7 +38,7 @@ def test_without_gradio_one_sentence_says_what_to_do(monkeypatch, capsys, tmp_pa
 )
 def test_wrong_words_are_refused_before_anything_is_served(words, said, monkeypatch, capsys, tmp_path):
     pytest.importorskip("gradio")
-    monkeypatch.setattr(app, "serve", lambda *some: pytest.fail("it serves"))
+    monkeypatch.setattr(command, "serve", lambda *some: pytest.fail("it serves"))
     assert main(["app", "--out", str(tmp_path / "app"), *words]) == 2
     assert said in capsys.readouterr().err
 
