@@ -107,7 +107,8 @@ def test_stop_and_resume_and_a_queue(visit):
     says(page, "stopped")
     page.click(".df-card:has-text('seed 4')")
     says(page, "seed 4")
-    says(page, "finished")
+    page.click("#df-stop:not([disabled])")
+    says(page, "stopped")
     page.click(".df-card:has-text('a red cone'):has-text('seed 3')")
     says(page, "stopped")
     page.click("#df-resume")
@@ -121,7 +122,8 @@ def test_two_visitors_select_for_themselves(visit):
     second.wait_for_selector(".df-card:has-text('a red ring')")
     second.click(".df-card:has-text('strange')")
     says(second, "strange")
-    says(first, "finished")
+    first.click("#df-stop")
+    says(first, "stopped")
     assert "a red ring" in first.inner_text("#df-status") and "strange" in second.inner_text("#df-status")
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from served_page import until
 
-from dreamfusion_pl.app.ledger import Ledger
+from dreamfusion_pl.app.ledger import Entry, Ledger
 from dreamfusion_pl.app.runner import BUSY, Runner
 from dreamfusion_pl.batch.locks import try_lock
 from dreamfusion_pl.batch.worker import Outcome, ProcessSettings
@@ -112,8 +112,9 @@ def test_a_failure_is_kept_and_the_next_job_runs(start, fits):
 
 def test_what_a_run_raises_is_a_failure(start, fits):
     ledger, _ = start()
+    entry = Entry("a chair", (), 0)
+    ledger.job(entry).folder.with_suffix(".lock").mkdir(parents=True)  # no lock can be had
     (key,) = ledger.add("a chair", [], [0])
-    ledger.job(ledger.entry(key)).folder.with_suffix(".lock").mkdir(parents=True)  # no lock can be had
     until(lambda: state(ledger, key) == "failed")
     assert "directory" in ledger.entry(key).reason
 
