@@ -15,6 +15,7 @@ from dreamfusion_pl.batch.locks import try_lock
 
 QUEUE = "queue.json"  # in the page's folder
 LOCK = ".page.lock"  # held by the server that writes the queue
+MARKER = ".running-"  # first part of the name of a file that is there while a fit shall go on
 State = Literal["waiting", "running", "stopped", "failed", "finished"]
 
 
@@ -134,6 +135,8 @@ def opened(out: Path) -> Iterator[Ledger]:
             raise ValueError(
                 f"another page works in {out}: use that one, end it first, or take another folder (--out)"
             )
+        for marker in out.glob(f"{MARKER}*"):  # of a server that was killed
+            marker.unlink(missing_ok=True)
         yield Ledger(out)
 
 

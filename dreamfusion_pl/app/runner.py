@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import final
 
-from dreamfusion_pl.app.ledger import Entry, Ledger
+from dreamfusion_pl.app.ledger import MARKER, Entry, Ledger
 from dreamfusion_pl.batch import worker
 from dreamfusion_pl.batch.jobs import Job
 from dreamfusion_pl.batch.locks import try_lock
@@ -95,7 +95,7 @@ class Runner:
 
     def _outcome(self, entry: Entry) -> Outcome:
         job = self._ledger.job(entry)
-        marker = self._ledger.out / f".running-{secrets.token_hex(4)}"
+        marker = self._ledger.out / f"{MARKER}{secrets.token_hex(4)}"
         try:
             marker.touch()
             with self._lock:

@@ -33,6 +33,12 @@ def test_the_order_and_the_states_outlive_the_server(tmp_path):
         assert ledger.entry(chair).key == chair
 
 
+def test_what_a_killed_server_left_is_cleared(tmp_path):
+    (tmp_path / ".running-0123").touch()
+    with opened(tmp_path):
+        assert not list(tmp_path.glob(".running-*"))
+
+
 def test_a_job_is_not_doubled(tmp_path):
     ledger = Ledger(tmp_path)
     (key,) = ledger.add("a chair", [], [3])
