@@ -33,6 +33,7 @@ setup(
     python_requires=">=3.11",
     packages=find_packages(include=["dreamfusion_pl", "dreamfusion_pl.*"]),
     package_data={
+        "dreamfusion_pl.app": ["*.css"],
         "dreamfusion_pl.diffusion": ["builtin/*", "builtin/*/*"],
         "dreamfusion_pl.export.pages": ["template/*"],
         "dreamfusion_pl.metrics": ["*.safetensors"],
@@ -68,5 +69,6 @@ setup(
         "batch": ["ray>=2.60"],
         "viewer": ["viser>=1.1"],
         "docs": ["sphinx>=8.2", "myst-parser>=5.0", "furo>=2025.9"],
+        "app": ["gradio>=6.30,<7"],
     },
 )

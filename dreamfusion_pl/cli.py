@@ -32,6 +32,7 @@ COMMANDS = {
     "test": Command("dreamfusion_pl.runs:test", "render the turntable video of a fit"),
     "predict": Command("dreamfusion_pl.runs:predict", "render the turntable's views as images"),
     "batch": Command("dreamfusion_pl.commands.batch:main", "many prompts on many cores, GPUs or machines"),
+    "app": Command("dreamfusion_pl.app.command:main", "a local page to make objects in"),
     "export": Command(
         "dreamfusion_pl.commands.export:main", "write a finished object as glb, obj, ply, stl, usdz"
     ),

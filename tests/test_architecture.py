@@ -38,6 +38,7 @@ FLOORS = [
     {"evaluation", "batch"},
     {"runs"},
     {"commands"},
+    {"app"},
     {"result"},
     {"__init__"},
     {"cli"},
@@ -50,6 +51,7 @@ HEAVY = {
     "trimesh",
     "skimage",
     "ray",
+    "gradio",
     "tensorboard",
     "torch",
     "pytorch_lightning",
@@ -116,7 +118,7 @@ def test_the_command_line_starts_light():
 
 
 def test_a_run_loads_priors_and_exports_only_when_it_uses_them():
-    optional = {"diffusers", "trimesh", "skimage", "ray"}
+    optional = {"diffusers", "trimesh", "skimage", "ray", "gradio"}
     code = f"import sys, dreamfusion_pl.runs; print(sorted(set(sys.modules) & {optional!r}))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=PACKAGE.parent)
     assert done.stdout.strip() == "[]", done.stdout + done.stderr
