@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from dreamfusion_pl.configuration.layers import PACKAGED
 from dreamfusion_pl.configuration.prompt_words import check_object, words_warning
 from dreamfusion_pl.data.world.captions import COLOR_WORDS, OBJECT_WORDS, VOCABULARY, pair_held_out
 from dreamfusion_pl.data.world.colors import COLORS
@@ -19,7 +18,7 @@ OWN = "own"  # the prior that the server was started with, by default the embedd
 MOST_LETTERS = 500  # of a prompt
 MOST_SEEDS = 16  # variations at once
 LARGEST_SEED = 2**31 - 1
-QUALITIES = {"draft": "draft.yaml", "default": "", "fine": "fine.yaml"}  # name: overlay
+QUALITIES = {"draft": "draft.yaml", "default": ""}  # name: overlay
 PRIORS = {  # overlay: what people call it
     "stable_diffusion.yaml": "Stable Diffusion 1.5",
     "stable_diffusion_xl.yaml": "Stable Diffusion XL",
@@ -48,16 +47,6 @@ class Order(NamedTuple):
     model: str = ""  # name or folder of the prior; "" is the overlay's own
 
 
-def qualities() -> list[str]:
-    """The qualities whose overlays are there."""
-    return [name for name, overlay in QUALITIES.items() if not overlay or (PACKAGED / overlay).is_file()]
-
-
-def priors() -> dict[str, str]:
-    """The overlays of priors that are there, with what they are called."""
-    return {overlay: name for overlay, name in PRIORS.items() if (PACKAGED / overlay).is_file()}
-
-
 def options(order: Order, setup: Setup) -> tuple[str, ...]:
     """Return the options of the fits of an order. The words of the server come last, and win.
 
@@ -65,11 +54,11 @@ def options(order: Order, setup: Setup) -> tuple[str, ...]:
         ValueError: it asks for what is not offered.
     """
     if order.prior == OWN:
-        if order.quality not in qualities():
+        if order.quality not in QUALITIES:
             raise ValueError(f"There is no quality {order.quality!r}.")
         overlay = QUALITIES[order.quality]
         return (*([f"--config={overlay}"] if overlay else []), *setup.words)
-    if order.prior not in priors():
+    if order.prior not in PRIORS:
         raise ValueError(f"There is no prior {order.prior!r}.")
     model = order.model.strip()
     if len(model) > MOST_LETTERS or not model.isprintable() or model.startswith("-"):

@@ -103,7 +103,7 @@ def _form(desk: Desk) -> Form:
         autofocus=True,
     )
     hint = gr.HTML(desk.hint("", choices.OWN), elem_id="df-hint", js_on_load=_clicks("text"))
-    quality = gr.Radio(choices.qualities(), value="default", label="Quality", elem_id="df-quality")
+    quality = gr.Radio([*choices.QUALITIES], value="default", label="Quality", elem_id="df-quality")
     with gr.Row():
         seed = gr.Number(0, label="Seed", precision=0, minimum=0, min_width=110, elem_id="df-seed")
         count = gr.Number(
@@ -117,7 +117,7 @@ def _form(desk: Desk) -> Form:
         )
     with gr.Accordion("Prior", open=False):
         name = "the embedded one" if desk.setup.is_embedded else "that of the command line"
-        offered = [(name, choices.OWN), *((title, overlay) for overlay, title in choices.priors().items())]
+        offered = [(name, choices.OWN), *((title, overlay) for overlay, title in choices.PRIORS.items())]
         prior = gr.Dropdown(
             offered,
             value=choices.OWN,

@@ -6,6 +6,7 @@ from dreamfusion_pl.app import choices
 from dreamfusion_pl.app.choices import Order, Setup
 from dreamfusion_pl.app.desk import Desk
 from dreamfusion_pl.app.ledger import Ledger
+from dreamfusion_pl.configuration.layers import PACKAGED
 
 EMBEDDED, OTHER = Setup(), Setup((), False)
 
@@ -75,12 +76,9 @@ def test_options_that_are_not_offered(order):
         choices.options(order, EMBEDDED)
 
 
-def test_only_qualities_that_are_there_are_offered(tmp_path, monkeypatch):
-    assert {"draft", "default"} <= set(choices.qualities())
-    monkeypatch.setattr(choices, "PACKAGED", tmp_path)
-    assert choices.qualities() == ["default"] and choices.priors() == {}
-    (tmp_path / "fine.yaml").touch()
-    assert choices.qualities() == ["default", "fine"]
+def test_the_overlays_that_are_offered_are_there():
+    for overlay in [*choices.QUALITIES.values(), *choices.PRIORS]:
+        assert not overlay or (PACKAGED / overlay).is_file()
 
 
 def test_seeds():
