@@ -27,6 +27,7 @@ SHORT_CONFIGS = {
     "autoencoder.yaml": [*SHORT_TRAINING, "--model.sample_every", "0"],
     "denoiser.yaml": [*SHORT_TRAINING, "--model.sample_every", "0"],
     "classifier.yaml": SHORT_TRAINING,
+    "draft.yaml": SHORT_FIT,
     "playground.yaml": ["--trainer.max_steps", "2"],
     # The paper's network takes minutes with many samples and pixels.
     "paper.yaml": [
