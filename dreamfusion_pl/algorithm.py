@@ -131,6 +131,7 @@ class DreamFusion(LightningModule):
         condition = self.prompts(views)  # view-dependent y
         z = self.encode(rendering).to(rendering.rgb)  # z = x for a pixel-space prior
         generator = self._generator("distillation", batch_idx, self.global_rank)
+        self.distillation.step = self._index(batch_idx)
         rgb = None if self.gives_latents else rendering.rgb
         losses = self.distillation(z, condition, self.prior, self.progress, generator, rgb)  # 2c-2f
         regularizers, parts = self.regularizers(rendering, self.progress)
@@ -244,9 +245,13 @@ class DreamFusion(LightningModule):
     def _set_progress(self) -> None:
         self.progress = min(self.trainer.global_step / (self.schedule_steps or self.trainer.max_steps), 1.0)
 
-    def _generator(self, stream: str, batch_idx: int, rank: int) -> torch.Generator:
+    def _index(self, batch_idx: int) -> int:
+        """The index of a training step among all batches, which is also that of its views."""
         accumulated = self.trainer.accumulate_grad_batches
-        step = self.trainer.global_step * accumulated + batch_idx % accumulated
+        return self.trainer.global_step * accumulated + batch_idx % accumulated
+
+    def _generator(self, stream: str, batch_idx: int, rank: int) -> torch.Generator:
+        step = self._index(batch_idx)
         # On the CPU for a CPU and a Mac; a GPU draws its own noise and does not wait for it.
         device = torch.device("cpu") if self.device.type in ("cpu", "mps") else self.device
         return rng.generator(self.seed, stream, rank, step, device)

@@ -68,6 +68,7 @@ class Playground(LightningModule):
             source = source.to(z.device).expand(len(z))
         condition = Condition(self.text(len(z)), null, source=source)
         generator = rng.generator(self.seed, "distillation", self.global_rank, self.global_step)
+        self.distillation.step = self.global_step
         losses = self.distillation(z, condition, self.prior, progress, generator, rgb)
         self.log("loss", losses.total.detach())
         self.log_dict({f"loss/{name}": loss.detach() for name, loss in losses.own.items()})

@@ -73,7 +73,7 @@ def test_a_fit_that_begins_in_latents_and_goes_on_in_colours(name, channels, tmp
     words += ["--model.scene.latents", str(channels)]
     assert main(["fit", *words]) == 0, capsys.readouterr().err
     (run,) = [path.parent for path in tmp_path.glob("lightning_logs/*/object.glb")]
-    for step, rows in ((8, 4), (16, 3)):  # the first has a row of decoded latents
+    for step, rows in ((8, 5), (16, 4)):  # the first has a row of decoded latents
         with Image.open(run / "renders" / f"step_{step:06d}.png") as sheet:
             assert sheet.height == rows * 16
     words = ["--formats", "ply", "--out", str(tmp_path / "out"), *SMALL_EXPORT]

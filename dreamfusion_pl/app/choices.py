@@ -80,9 +80,9 @@ def seeds(order: Order) -> list[int]:
         ValueError: they are no whole numbers in the range that fits take.
     """
     first, count = order.seed, order.variations
-    if first is None or first != int(first) or not 0 <= first <= LARGEST_SEED - MOST_SEEDS:
+    if first is None or not 0 <= first <= LARGEST_SEED - MOST_SEEDS or first != int(first):
         raise ValueError(f"The seed is a whole number from 0 to {LARGEST_SEED - MOST_SEEDS}.")
-    if count is None or count != int(count) or not 1 <= count <= MOST_SEEDS:
+    if count is None or not 1 <= count <= MOST_SEEDS or count != int(count):
         raise ValueError(f"The number of variations is from 1 to {MOST_SEEDS}.")
     return [int(first) + index for index in range(int(count))]
 

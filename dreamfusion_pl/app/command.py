@@ -58,7 +58,7 @@ def app(options: argparse.Namespace, fit_options: list[str]) -> None:
     """
     check_system()
     if importlib.util.find_spec("gradio") is None:
-        raise ValueError("the page needs gradio: pip install 'dreamfusion_pl[app]'")
+        raise ValueError("the page needs gradio: pip install 'gradio>=6.30,<7'")
     if not 1 <= options.port <= 65535:
         raise ValueError(f"--port is from 1 to 65535, got {options.port}")
     out = options.out.absolute()

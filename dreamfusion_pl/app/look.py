@@ -76,7 +76,7 @@ def runs_in(out: Path) -> list[str]:
 
 def newest_preview(run: Path) -> Path | None:
     """Return the newest preview sheet of a run; None if there is none."""
-    return max((run / layout.RENDERS).glob("step_*.png"), default=None)
+    return next(reversed(layout.previews(run)), None)
 
 
 def tail(log: Path) -> str:

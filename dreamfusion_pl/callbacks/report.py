@@ -101,14 +101,14 @@ class Report(Callback):
         from dreamfusion_pl.export.pages.viewer import Page, write_viewer
 
         run, device = layout.run_folder(trainer), pl_module.device
-        previews = sorted((run / layout.RENDERS).glob("step_*.png"))
+        previews = layout.previews(run)
         configuration = run / "config.yaml"
         seconds = (datetime.now(UTC) - self._started).total_seconds()
         busy = work(time.process_time() - self._processor_time, seconds, torch.get_num_threads())
         facts = {
             "seed": str(_identity(pl_module)["seed"]),
             "steps": str(trainer.global_step),
-            "time until this page": duration(seconds),
+            "time since it started, or went on": duration(seconds),
             **({"of it, this run's work": busy} if device.type == "cpu" else {}),
             "device": _device(device),
             "version": f"dreamfusion_pl {VERSION}, torch {torch.__version__}",
@@ -119,7 +119,7 @@ class Report(Callback):
             object=_existing(run / layout.OBJECT),
             film=_existing(run / layout.TURNTABLE_GIF),
             previews={_caption(path): path for path in _spaced(previews, PREVIEWS)},
-            legend="Rows: colour, normals, opacity and, last, what the prior wants the view to be.",
+            legend="Rows: colour, normals, opacity; latents decoded, if there are any; what the prior wants.",
             facts=facts,
             configuration=configuration.read_text(encoding="utf-8") if configuration.exists() else "",
         )
@@ -131,7 +131,7 @@ def _existing(path: Path) -> Path | None:
 
 
 def _caption(preview: Path) -> str:
-    return f"step {int(preview.stem.removeprefix('step_'))}"
+    return f"step {layout.step_of(preview)}"
 
 
 def _spaced(paths: list[Path], most: int) -> list[Path]:

@@ -36,10 +36,12 @@ class Distillation(nn.Module, ABC):
     stands for the text of each view; its embedding is the condition's ``source``.
 
     ``guidance_scale`` is omega >= 0 of classifier-free guidance, with which previews ask the prior too.
+    ``step`` is the index of the training step, which the module sets; it is that of ``view_step``.
     """
 
     source_text: str | None = None
     guidance_scale: float = 0.0
+    step: int = 0
 
     @abstractmethod
     def check(self, prior: DiffusionPrior) -> None:

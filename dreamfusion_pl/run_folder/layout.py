@@ -34,6 +34,17 @@ _KNOWN: WeakKeyDictionary[Trainer, Path] = WeakKeyDictionary()
 _NUMBERS: WeakKeyDictionary[Trainer, tuple[int, int] | None] = WeakKeyDictionary()  # device, inode
 
 
+def previews(run: Path) -> list[Path]:
+    """Return the previews of a run, in the order of their steps; other files beside them are left out."""
+    found = (run / RENDERS).glob("step_*.png")
+    return sorted((path for path in found if path.stem.removeprefix("step_").isdecimal()), key=step_of)
+
+
+def step_of(preview: Path) -> int:
+    """Return the step of a preview."""
+    return int(preview.stem.removeprefix("step_"))
+
+
 def run_folder(trainer: Trainer) -> Path:
     """Return the run folder.
 

@@ -83,7 +83,18 @@ def test_the_overlays_that_are_offered_are_there():
 
 def test_seeds():
     assert choices.seeds(Order("a", seed=7, variations=3)) == [7, 8, 9]
-    for seed, count in ((-1, 1), (0.5, 1), (2**40, 1), (None, 1), (0, 0), (0, 17), (0, None)):
+    for seed, count in (
+        (-1, 1),
+        (0.5, 1),
+        (2**40, 1),
+        (None, 1),
+        (float("inf"), 1),
+        (float("nan"), 1),
+        (0, float("inf")),
+        (0, 0),
+        (0, 17),
+        (0, None),
+    ):
         with pytest.raises(ValueError, match=r"^The (seed|number)"):
             choices.seeds(Order("a", seed=seed, variations=count))
 

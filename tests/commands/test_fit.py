@@ -270,12 +270,12 @@ BAD = [
     (["--prompt", "a ball", "--model.prompts.overhead_deg", "120"], "overhead_deg must be in [0, 90]"),
     (["--prompt", "a ball", "--model.prompts.view_embedding", "mean"], "view_embedding"),
     (
-        ["--prompt", "a ball", "--model.prompts.view_prompts.left", "a side"],
+        ["--prompt", "a ball", "--model.prompts.directions=8", "--model.prompts.view_prompts.left", "a side"],
         "those of 8: front, front_left, left_side",
     ),
     (
-        ["--prompt", "a ball", "--model.prompts.view_prompts.front", ""],
-        "view_prompts.front: the prompt is empty",
+        ["--prompt", "a ball", "--model.prompts.view_prompts.front_0", ""],
+        "view_prompts.front_0: the prompt is empty",
     ),
     (["--prompt", "a ball", "--model.prompts.perp_neg.side_ahead", "[-1, 1, 0]"], "perp_neg.side_ahead"),
     (["--prompt", "a ball", "--trainer.logger.init_args.save_dir", "taken"], "cannot be written"),

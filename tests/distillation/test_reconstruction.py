@@ -33,7 +33,7 @@ def test_one_pass_is_sds():
     for batches in (1, 3):
         once = reconstruction(batches=batches, passes=1)
         for seed in range(5):
-            z = pictures(3)
+            z, once.step = pictures(3), seed
             found = gradient(once, z, condition(3), seed=seed)
             torch.testing.assert_close(found, gradient(sds, z, condition(3), seed=seed))
 
@@ -44,6 +44,7 @@ def test_later_passes_pull_to_the_first_target_and_do_not_ask_the_prior():
     (alpha, sigma), targets = levels(t), {}
     for call in range(2 * batches * passes):
         z, place = pictures(2, seed=call), call % (batches * passes)
+        distillation.step = call
         slot = place % batches
         if place < batches:
             generator = torch.Generator().manual_seed(call)
@@ -114,8 +115,8 @@ def test_resuming_within_a_block_is_exact(tmp_path):
 
 def test_another_device_asks_anew_after_resuming():
     first = reconstruction(batches=1, passes=3)
-    for seed in range(2):
-        gradient(first, pictures(2), condition(2), seed=seed)
+    for first.step in range(2):
+        gradient(first, pictures(2), condition(2), seed=first.step)
     state = first.state_dict()
     same, other = (reconstruction(batches=1, passes=3) for _ in range(2))
     same.load_state_dict(state)
@@ -125,7 +126,7 @@ def test_another_device_asks_anew_after_resuming():
     ):
         other.load_state_dict(state)
     assert list(same.targets) == [0] and not other.targets
-    assert same.calls == other.calls == 2
+    first.step = same.step = other.step = 2
     z = pictures(2, seed=9)
     kept, here, there = (gradient(one, z, condition(2), seed=2) for one in (first, same, other))
     assert torch.equal(here, kept) and not torch.equal(there, kept)
@@ -151,7 +152,7 @@ def test_a_run_of_the_command_line_goes_on(tmp_path, monkeypatch, capsys):
     longer = ["fit", "--resume", str(run), "--trainer.max_steps", "6"]
     assert main(longer) == 0, capsys.readouterr().err
     state = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
-    assert state["distillation._extra_state"]["calls"] == 6
+    assert list(state["distillation._extra_state"]["targets"]) == [0, 1, 2, 3]
     assert main(["validate", "--resume", str(run)]) == 0, capsys.readouterr().err
 
 
@@ -176,7 +177,36 @@ def test_going_back_after_bad_gradients_keeps_the_place_in_the_block():
     model = small_model(distillation=reconstruction(batches=2, passes=2))
     trainer.fit(model, datamodule=RandomViews(views_per_step=2, look_resolution=8))
     assert safety.skipped == 2 and safety.notes
-    assert model.distillation.calls == 8  # views go on from step to step, and so do their targets
+    assert list(model.distillation.targets) == [2, 3]  # views go on from step to step, and so do targets
+
+
+def test_a_resumed_run_with_another_order_has_no_target_of_other_views():
+    before, after = reconstruction(batches=4, passes=2), reconstruction(batches=2, passes=2)
+    for before.step in range(6):
+        gradient(before, pictures(2), condition(2), seed=before.step)
+    after.load_state_dict(before.state_dict())
+    for after.step in (6, 7):  # the second pass of views 2 and 3
+        kept = before.targets[after.view_step(after.step)]
+        z = pictures(2, seed=9)
+        torch.testing.assert_close(
+            gradient(after, z, condition(2), seed=0), kept.weight.double() * (z - kept.z)
+        )
+    after.step = 8
+    with patch.object(GaussianPrior, "predict", autospec=True, side_effect=GaussianPrior.predict) as asked:
+        gradient(after, pictures(2), condition(2), seed=0)
+    assert asked.call_count == 1 and list(after.targets) == [4]
+
+
+def test_a_bad_prediction_spoils_one_step_only():
+    distillation = reconstruction(batches=1, passes=3)
+    with patch.object(GaussianPrior, "predict", lambda self, z_t, t, text: z_t * float("nan")):
+        assert not gradient(distillation, pictures(2), condition(2)).isfinite().any()
+    for distillation.step in (1, 2):
+        assert torch.equal(
+            gradient(distillation, pictures(2), condition(2)), torch.zeros(2, 1, 2, 2).double()
+        )
+    distillation.step = 3
+    assert gradient(distillation, pictures(2), condition(2)).abs().min() > 0.0
 
 
 @pytest.mark.parametrize("option", [{"steps": 0}, {"batches": 0}, {"passes": 0}])

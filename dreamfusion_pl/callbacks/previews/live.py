@@ -13,13 +13,14 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from dreamfusion_pl.callbacks.previews.prior_view import prior_view
-from dreamfusion_pl.data.orbit import orbit
+from dreamfusion_pl.data.orbit import GRAY, orbit
 from dreamfusion_pl.types import Views
 
 if TYPE_CHECKING:
     from viser import CameraHandle, GuiCheckboxHandle, ViserServer
 
 LOOPBACK = "127.0.0.1"  # not reachable from the network
+MOST_ASPECT = 3.0  # width of a picture in heights
 AFTER = 4  # steps after a picture that it may slow down
 
 
@@ -133,9 +134,15 @@ class LiveView(Callback):
 
 @torch.no_grad()
 def _show(module: LightningModule, client: Any, size: int, wants: bool) -> None:
-    views = Views(*(part.to(module.device) for part in camera_view(client.camera, size)))
+    aspect = float(client.camera.aspect)
+    views = camera_view(client.camera, size, 1.0 if wants else aspect)  # priors see squares
+    views = Views(*(part.to(module.device) for part in views))
     rendering = module(views, needs_normals=False)
-    picture = prior_view(module, views, rendering)[0] if wants else rendering.rgb[0]
+    picture = rendering.rgb[0]
+    if wants:
+        side = max(0, round(size * (min(aspect, MOST_ASPECT) - 1.0) / 2.0))
+        wanted = prior_view(module, views, rendering)[0].permute(2, 0, 1)
+        picture = torch.nn.functional.pad(wanted, (side, side), value=GRAY[0]).permute(1, 2, 0)
     pixels = (picture.clamp(0.0, 1.0) * 255.0).byte().cpu().numpy()
     client.scene.set_background_image(pixels, format="jpeg")
 
@@ -177,14 +184,15 @@ class Throttle:
         self._begin, self._cost, self._left = begin, end - begin, AFTER
 
 
-def camera_view(camera: CameraHandle, size: int) -> Views:
+def camera_view(camera: CameraHandle, size: int, aspect: float) -> Views:
     """Convert a viser camera to one view.
 
     Args:
         camera: the client's camera; it looks along +z with y down, and its field of view is vertical.
-        size: height of the image in pixels; the width follows the window's aspect ratio, up to 3.
+        size: height of the image in pixels.
+        aspect: width of the image in heights, at most 3, such as the window's.
     """
-    width = max(1, round(size * min(float(camera.aspect), 3.0)))
+    width = max(1, round(size * min(aspect, MOST_ASPECT)))
     focal = 0.5 * size / width / math.tan(0.5 * float(camera.fov))
     w, x, y, z = (float(number) for number in camera.wxyz)
     right_down_forward = torch.tensor(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any, final
 
@@ -54,6 +55,8 @@ class Renders(Callback):
     ``renders/azimuth_090.png``.
     """
 
+    _has_memory = True  # for the prior's decoder
+
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start an empty sheet."""
         self._renderings: list[tuple[Views, Rendering]] = []
@@ -102,6 +105,21 @@ class Renders(Callback):
             sheets = [pl_module.validation_step(views, index) for index, views in enumerate(batches)]
         self._write(trainer, pl_module, list(zip(batches, sheets, strict=True)))
 
+    def _wanted(self, model: DreamFusion, views: Views, rendering: Rendering) -> list[Tensor]:
+        """What the prior wants, or nothing where memory does not suffice for its decoder."""
+        if not self._has_memory:
+            return []
+        try:
+            return [prior_view(model, views, rendering)]
+        except torch.OutOfMemoryError as error:
+            self._has_memory = False
+            print(
+                f"dreamfusion_pl: warning: previews do not show what the prior wants: {error}",
+                file=sys.stderr,
+                flush=True,
+            )
+            return []
+
     def _path(self, trainer: Trainer) -> Path:
         return layout.run_folder(trainer) / layout.RENDERS / f"step_{trainer.global_step:06d}.png"
 
@@ -118,7 +136,7 @@ class Renders(Callback):
         if pl_module.gives_latents:
             more.append(decoded(prior, prior.resize(rendering.latent), rendering))
         if trainer.state.fn == "fit":  # only then the prior is there
-            more.append(prior_view(pl_module, views, rendering))
+            more += self._wanted(pl_module, views, rendering)
         picture = sheet(rendering, *more).cpu()
         path = self._path(trainer)
         path.parent.mkdir(parents=True, exist_ok=True)

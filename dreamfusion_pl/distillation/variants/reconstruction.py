@@ -78,7 +78,7 @@ class IterativeReconstruction(Distillation):
         self.guidance_scale, self.weighting = check_guidance(guidance_scale), weighting
         self.times, self.steps = TimeRange(t_min, t_max, time_law), steps
         self.batches, self.passes = batches, passes
-        self.calls, self.targets = 0, dict[int, Target]()
+        self.targets = dict[int, Target]()  # by the step whose views they are of
 
     def view_step(self, step: int) -> int:
         block, within = divmod(step, self.batches * self.passes)
@@ -96,14 +96,13 @@ class IterativeReconstruction(Distillation):
         return []
 
     def get_extra_state(self) -> dict[str, Any]:
-        """Return the place in the block and its targets, for checkpoints."""
-        return {"calls": self.calls, "targets": {slot: (*target,) for slot, target in self.targets.items()}}
+        """Return the targets of the block, for checkpoints."""
+        return {"targets": {step: (*target,) for step, target in self.targets.items()}}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
-        """Restore them; on other devices than the first only the place, as their targets were not saved."""
-        self.calls = state["calls"]
+        """Restore them, on the first device: those of others were not saved."""
         is_first = not dist.is_initialized() or dist.get_rank() == 0
-        self.targets = {slot: Target(*target) for slot, target in state["targets"].items() if is_first}
+        self.targets = {step: Target(*target) for step, target in state["targets"].items() if is_first}
 
     def forward(
         self,
@@ -114,15 +113,17 @@ class IterativeReconstruction(Distillation):
         generator: torch.Generator,
         rgb: Tensor | None = None,
     ) -> DistillationLoss:
-        place = self.calls % (self.batches * self.passes)
-        slot, self.calls = place % self.batches, self.calls + 1
-        kept = self.targets.get(slot)
-        if place < self.batches or kept is None or kept.z.shape != z.shape:  # pictures may have grown
-            kept = self.targets[slot] = self._target(z.detach(), condition, prior, progress, generator)
-        target = Target(*(part.to(z) for part in kept))
-        return DistillationLoss(
-            surrogate(z, target.weight * (z.detach() - target.z)), loss_unit(z, self.guidance_scale)
-        )
+        first = self.view_step(self.step - self.step % (self.batches * self.passes))
+        self.targets = {step: kept for step, kept in self.targets.items() if step >= first}
+        seen = self.view_step(self.step)
+        target = self.targets.get(seen)
+        if target is None or target.z.shape != z.shape:  # pictures may have grown
+            target = self._target(z.detach(), condition, prior, progress, generator)
+            # What is not finite ends this step, and pulls at nothing in later passes.
+            known = torch.where(target.z.isfinite(), target.z, z.detach())
+            self.targets[seen] = Target(known, target.weight)
+        pull = target.weight.to(z) * (z.detach() - target.z.to(z))
+        return DistillationLoss(surrogate(z, pull), loss_unit(z, self.guidance_scale))
 
     @torch.no_grad()
     def _target(

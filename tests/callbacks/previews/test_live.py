@@ -112,6 +112,11 @@ def test_a_checkbox_shows_what_the_prior_wants():
     own, wanted = (picture.astype(int) for picture in pictures)
     assert own.shape == wanted.shape == (8, 8, 3)
     assert abs(wanted - [255, 0, 0]).max() <= 1 < abs(own - wanted).max()
+    visitor.camera.aspect, live._throttle = 2.0, Throttle(0.5, 0.0)  # the prior sees a square in the middle
+    live.on_train_batch_end(None, small_model(prior=ColorPrior((1.0, 0.0, 0.0), 1e-3)), None, None, 0)
+    wide = pictures[-1].astype(int)
+    assert wide.shape == (8, 16, 3)
+    assert abs(wide[:, 4:12] - [255, 0, 0]).max() <= 1 and (wide[:, :4] == wide[0, 0, 0]).all()
 
 
 @pytest.mark.parametrize("error", [RuntimeError, ZeroDivisionError, KeyError])
@@ -197,15 +202,15 @@ def test_the_view_measures_what_its_pictures_cost(monkeypatch):
 def test_the_camera_is_the_packages():
     """Looking from -y along +y: right is +x, down is -z."""
     half = math.sqrt(0.5)
-    view = camera_view(camera((half, -half, 0.0, 0.0), (0.0, -1.5, 0.0)), 16)  # a quarter turn about x
+    view = camera_view(camera((half, -half, 0.0, 0.0), (0.0, -1.5, 0.0)), 16, 1.0)  # a quarter turn about x
     expected = orbit([270.0], 0.0, 1.5, 0.5 / math.tan(math.radians(30.0)), 16, 16)
     torch.testing.assert_close(view.rotation, expected.rotation, atol=1e-6, rtol=0.0)
     torch.testing.assert_close(view.origin, expected.origin, atol=1e-6, rtol=0.0)
     torch.testing.assert_close(view.focal, expected.focal)
     for place, elevation, azimuth in [((1, 1, 0), 0, 45), ((-1, 0, 1), 45, 180), ((0, 0, 2), 90, 0)]:
-        view = camera_view(camera((1.0, 0.0, 0.0, 0.0), place), 16)
+        view = camera_view(camera((1.0, 0.0, 0.0, 0.0), place), 16, 1.0)
         assert [float(view.elevation_deg), float(view.azimuth_deg)] == pytest.approx([elevation, azimuth])
-    wide = camera_view(camera((half, -half, 0.0, 0.0), (0.0, -1.5, 0.0), aspect=2.0), 16)
+    wide = camera_view(camera((half, -half, 0.0, 0.0), (0.0, -1.5, 0.0)), 16, 2.0)
     assert wide.jitter.shape == (1, 16, 32)
     assert float(wide.focal) == pytest.approx(float(view.focal) / 2.0)  # in widths, which are twice as large
 

@@ -31,7 +31,7 @@ def test_it_is_the_posterior_mean_of_a_gaussian(spread):
         torch.testing.assert_close(shown, 0.5 * x0.permute(1, 2, 0) + 0.5, rtol=1e-4, atol=1e-4)
 
 
-def test_previews_of_a_fit_have_it_as_a_row_and_those_without_a_prior_do_not(tmp_path):
+def test_previews_of_a_fit_have_it_as_a_row_and_those_without_a_prior_do_not(tmp_path, capsys):
     model = small_model(prior=ColorPrior((0.2, 0.7, 0.4), 0.01))
     views = RandomViews(views_per_step=2, look_resolution=16, num_val_views=3)
     trainer = Trainer(
@@ -57,5 +57,33 @@ def test_previews_of_a_fit_have_it_as_a_row_and_those_without_a_prior_do_not(tmp
     cameras = orbit(ring(3), 15.0, views.look_distance, views.look_focal, 16, 16)
     torch.testing.assert_close(picture[:16, :16], model(cameras).rgb[0].detach(), rtol=0.0, atol=0.02)
     path.unlink()
+    assert capsys.readouterr().err == ""
     trainer.validate(model, datamodule=views, verbose=False)
     assert imageio.imread(path).shape == (3 * 16, 3 * 16, 3)
+
+
+def test_where_memory_does_not_suffice_the_row_is_missing_and_the_fit_goes_on(tmp_path, capsys, monkeypatch):
+    def full(self, z):
+        asked.append(1)
+        raise torch.OutOfMemoryError("tried to allocate 80 GiB")
+
+    asked: list[int] = []
+    monkeypatch.setattr(ColorPrior, "decode", full)
+    trainer = Trainer(
+        max_steps=4,
+        max_epochs=-1,
+        accelerator="cpu",
+        callbacks=[Renders()],
+        logger=False,
+        default_root_dir=tmp_path,
+        val_check_interval=2,
+        check_val_every_n_epoch=None,
+        num_sanity_val_steps=0,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(small_model(), datamodule=RandomViews(views_per_step=2, look_resolution=16, num_val_views=2))
+    assert trainer.global_step == 4 and len(asked) == 1  # it is not tried again
+    assert capsys.readouterr().err.count("do not show what the prior wants: tried to allocate 80 GiB") == 1
+    assert imageio.imread(tmp_path / "renders" / "step_000004.png").shape == (3 * 16, 2 * 16, 3)
