@@ -22,7 +22,7 @@ def test_without_gradio_one_sentence_says_what_to_do(monkeypatch, capsys, tmp_pa
     monkeypatch.setattr(command.importlib.util, "find_spec", lambda name: None)
     assert main(["app", "--out", str(tmp_path / "app")]) == 2
     assert capsys.readouterr().err == (
-        "dreamfusion_pl: error: the page needs gradio: pip install 'dreamfusion_pl[app]'\n"
+        "dreamfusion_pl: error: the page needs gradio: pip install 'gradio>=6.30,<7'\n"
     )
     assert not (tmp_path / "app").exists()
 
