@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from dreamfusion_pl.configuration.prompt_words import check_object, words_warning
-from dreamfusion_pl.data.world.captions import COLOR_WORDS, OBJECT_WORDS, VOCABULARY, pair_held_out
+from dreamfusion_pl.configuration.prompt_words import KNOWN, check_object, words_warning
+from dreamfusion_pl.data.world.captions import COLOR_WORDS, OBJECT_WORDS, pair_held_out
 from dreamfusion_pl.data.world.colors import COLORS
 from dreamfusion_pl.data.world.nearest import nearest
 from dreamfusion_pl.data.world.objects.catalog import OBJECTS
@@ -26,7 +26,6 @@ PRIORS = {  # overlay: what people call it
     "deepfloyd.yaml": "DeepFloyd IF",
     "flux.yaml": "FLUX",
 }
-_KNOWN = {*VOCABULARY}
 
 
 class Setup(NamedTuple):
@@ -119,7 +118,7 @@ def is_embedded(order: Order, setup: Setup) -> bool:
 
 def unknown_object(text: str) -> str:
     """Say that a prompt names no object that the embedded prior knows, and what is near."""
-    unknown = read(text, _KNOWN.__contains__).unknown
+    unknown = read(text, KNOWN.__contains__).unknown
     said = f" It does not know {_named(unknown)}." if unknown else ""
     return f"The embedded prior knows no object in this prompt.{said}"
 
@@ -133,7 +132,7 @@ def remark(text: str) -> str:
 
 def unknown_words(text: str) -> str:
     """Name the words that the embedded prior does not know, and what is near; "" if it knows all."""
-    unknown = read(text, _KNOWN.__contains__).unknown
+    unknown = read(text, KNOWN.__contains__).unknown
     them = "them" if len(unknown) > 1 else "it"
     said = f"The embedded prior does not know {_named(unknown)} and leaves {them} out."
     return said if unknown else ""
@@ -159,7 +158,7 @@ def completions(text: str, most: int = 8) -> list[str]:
     names = [name for name in names if name.startswith(last) and name != last]
     if colored:
         names = [name for name in names if name not in COLOR_WORDS]
-    start = f"{text[: len(head)]} " if head else ("" if last[:1] else "")
+    start = f"{text[: len(head)]} " if head else ""
     return [f"{start}{name}" for name in sorted(names, key=lambda name: (name not in OBJECTS, name))][:most]
 
 

@@ -9,6 +9,8 @@ from urllib.parse import quote
 from dreamfusion_pl.app import downloads
 from dreamfusion_pl.app.ledger import Entry
 from dreamfusion_pl.app.look import Look
+from dreamfusion_pl.export.pages.facts import duration
+from dreamfusion_pl.run_folder import layout
 
 TITLES = {
     "waiting": "waits for its turn",
@@ -103,11 +105,11 @@ def pictures(key: str, look: Look) -> str:
     ]
     if look.preview is not None:
         sheet = address(key, "preview.png", stamp)
-        step = look.preview.stem.rpartition("_")[2].lstrip("0") or "0"
+        step = layout.step_of(look.preview)
         shown.append(
             f'<figure><a href="{sheet}" target="_blank"><img class="df-sheet" src="{sheet}" '
             f'alt="preview sheet: colour, normals, opacity and what the prior wants, from four sides"></a>'
-            f"<figcaption>step {escape(step)}: colour, normals, opacity, what the prior wants</figcaption>"
+            f"<figcaption>step {step}: colour, normals, opacity, what the prior wants</figcaption>"
             "</figure>"
         )
     return f'<div class="df-pictures">{"".join(shown)}</div>'
@@ -169,12 +171,6 @@ def gallery(cards: Sequence[tuple[str, Entry, int, str]], selected: str) -> str:
 def short(text: str, most: int) -> str:
     """Cut a text."""
     return text if len(text) <= most else f"{text[: most - 1]}…"
-
-
-def duration(seconds: float) -> str:
-    """Write a duration, as "1 min 05 s"."""
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
 
 
 def stamp_of(look: Look) -> int:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, final
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
+from torch import Tensor
 
 from dreamfusion_pl.callbacks.previews.prior_view import prior_view
 from dreamfusion_pl.data.orbit import GRAY, orbit
@@ -140,11 +141,17 @@ def _show(module: LightningModule, client: Any, size: int, wants: bool) -> None:
     rendering = module(views, needs_normals=False)
     picture = rendering.rgb[0]
     if wants:
-        side = max(0, round(size * (min(aspect, MOST_ASPECT) - 1.0) / 2.0))
-        wanted = prior_view(module, views, rendering)[0].permute(2, 0, 1)
-        picture = torch.nn.functional.pad(wanted, (side, side), value=GRAY[0]).permute(1, 2, 0)
+        picture = _padded(prior_view(module, views, rendering)[0], aspect)
     pixels = (picture.clamp(0.0, 1.0) * 255.0).byte().cpu().numpy()
     client.scene.set_background_image(pixels, format="jpeg")
+
+
+def _padded(square: Tensor, aspect: float) -> Tensor:
+    """Put a square picture [S, S, 3] into the middle of a gray one of a window's aspect ratio."""
+    share = min(max(aspect, 1.0 / MOST_ASPECT), MOST_ASPECT)
+    beside, above = (max(0, round(len(square) * (one - 1.0) / 2.0)) for one in (share, 1.0 / share))
+    sides = (beside, beside, above, above)
+    return torch.nn.functional.pad(square.permute(2, 0, 1), sides, value=GRAY[0]).permute(1, 2, 0)
 
 
 @final

@@ -13,12 +13,10 @@ from dreamfusion_pl.distillation.base import (
     Distillation,
     DistillationLoss,
     check_guidance,
-    draw_noise,
     loss_unit,
     surrogate,
 )
-from dreamfusion_pl.distillation.ddim import denoise
-from dreamfusion_pl.distillation.score_gradient import add_noise
+from dreamfusion_pl.distillation.denoised import Denoiser
 from dreamfusion_pl.distillation.times import TimeLaw, TimeRange
 from dreamfusion_pl.schedule import Schedule
 from dreamfusion_pl.types import Condition
@@ -58,8 +56,8 @@ class DenoisedPictures(Distillation):
         super().__init__()
         if steps < 1 or rgb_weight < 0.0:
             raise ValueError(f"steps is 1 or more and rgb_weight 0 or more, got {steps} and {rgb_weight}")
-        self.guidance_scale, self.weighting = check_guidance(guidance_scale), weighting
-        self.times, self.steps, self.rgb_weight = TimeRange(t_min, t_max, time_law), steps, rgb_weight
+        self.guidance_scale, self.rgb_weight = check_guidance(guidance_scale), rgb_weight
+        self.denoiser = Denoiser(guidance_scale, weighting, TimeRange(t_min, t_max, time_law), steps)
 
     def check(self, prior: DiffusionPrior) -> None:
         """Accept any prior: nothing is differentiated through its network.
@@ -67,7 +65,7 @@ class DenoisedPictures(Distillation):
         Raises:
             ValueError: the prior's noise levels do not fit to the range of t.
         """
-        self.times.check_levels(prior.schedule)
+        self.denoiser.check(prior)
 
     def param_groups(self, learning_rate: float) -> list[dict[str, Any]]:
         return []
@@ -81,19 +79,10 @@ class DenoisedPictures(Distillation):
         generator: torch.Generator,
         rgb: Tensor | None = None,
     ) -> DistillationLoss:
-        with torch.no_grad():
-            t = self.times.draw(len(z), progress, prior.schedule, generator).to(z.device)
-            noisy = add_noise(z.detach(), draw_noise(z, generator), t, prior)
-
-            def predict(z_t: Tensor, now: Tensor) -> Tensor:
-                return prior.guided(z_t, now, condition, self.guidance_scale)
-
-            denoised = denoise(noisy.z_t, t, predict, self.steps, prior.schedule)
-            weight = self.weighting(noisy.alpha, noisy.sigma) * noisy.alpha / noisy.sigma
-            gradient = weight * (z - denoised)
-        loss = surrogate(z, gradient)
+        z_hat, weight = self.denoiser.target(z, condition, prior, progress, generator)
+        loss = surrogate(z, weight * (z - z_hat))
         if rgb is not None and self.rgb_weight > 0.0:
-            target = prior.decode(denoised)
+            target = prior.decode(z_hat)
             picture = _resized(rgb, target.shape[1])
             loss = loss + self.rgb_weight * surrogate(picture, weight * (picture - target))
         return DistillationLoss(loss, loss_unit(z, self.guidance_scale))

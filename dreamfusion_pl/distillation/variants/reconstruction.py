@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, final
+from typing import Any, final
 
 import torch
 import torch.distributed as dist
@@ -14,22 +14,13 @@ from dreamfusion_pl.distillation.base import (
     Distillation,
     DistillationLoss,
     check_guidance,
-    draw_noise,
     loss_unit,
     surrogate,
 )
-from dreamfusion_pl.distillation.ddim import denoise
-from dreamfusion_pl.distillation.score_gradient import add_noise
+from dreamfusion_pl.distillation.denoised import Denoiser, Target
 from dreamfusion_pl.distillation.times import TimeLaw, TimeRange
 from dreamfusion_pl.schedule import Schedule
 from dreamfusion_pl.types import Condition
-
-
-class Target(NamedTuple):
-    """What the pictures of one step are fitted to."""
-
-    z: Tensor  # denoised pictures [B, C, h, w]
-    weight: Tensor  # w(t) alpha_t / sigma_t, [B, 1, 1, 1]
 
 
 @final
@@ -75,8 +66,8 @@ class IterativeReconstruction(Distillation):
             raise ValueError(
                 f"steps, batches and passes must be 1 or more, got {steps}, {batches} and {passes}"
             )
-        self.guidance_scale, self.weighting = check_guidance(guidance_scale), weighting
-        self.times, self.steps = TimeRange(t_min, t_max, time_law), steps
+        self.guidance_scale = check_guidance(guidance_scale)
+        self.denoiser = Denoiser(guidance_scale, weighting, TimeRange(t_min, t_max, time_law), steps)
         self.batches, self.passes = batches, passes
         self.targets = dict[int, Target]()  # by the step whose views they are of
 
@@ -90,7 +81,7 @@ class IterativeReconstruction(Distillation):
         Raises:
             ValueError: the prior's noise levels do not fit to the range of t.
         """
-        self.times.check_levels(prior.schedule)
+        self.denoiser.check(prior)
 
     def param_groups(self, learning_rate: float) -> list[dict[str, Any]]:
         return []
@@ -118,26 +109,9 @@ class IterativeReconstruction(Distillation):
         seen = self.view_step(self.step)
         target = self.targets.get(seen)
         if target is None or target.z.shape != z.shape:  # pictures may have grown
-            target = self._target(z.detach(), condition, prior, progress, generator)
+            target = self.denoiser.target(z, condition, prior, progress, generator)
             # What is not finite ends this step, and pulls at nothing in later passes.
             known = torch.where(target.z.isfinite(), target.z, z.detach())
             self.targets[seen] = Target(known, target.weight)
         pull = target.weight.to(z) * (z.detach() - target.z.to(z))
         return DistillationLoss(surrogate(z, pull), loss_unit(z, self.guidance_scale))
-
-    @torch.no_grad()
-    def _target(
-        self,
-        z: Tensor,
-        condition: Condition,
-        prior: DiffusionPrior,
-        progress: float,
-        generator: torch.Generator,
-    ) -> Target:
-        def predict(z_t: Tensor, now: Tensor) -> Tensor:
-            return prior.guided(z_t, now, condition, self.guidance_scale)
-
-        t = self.times.draw(len(z), progress, prior.schedule, generator).to(z.device)
-        noisy = add_noise(z, draw_noise(z, generator), t, prior)
-        denoised = denoise(noisy.z_t, t, predict, self.steps, prior.schedule)
-        return Target(denoised, self.weighting(noisy.alpha, noisy.sigma) * noisy.alpha / noisy.sigma)

@@ -112,11 +112,14 @@ def test_a_checkbox_shows_what_the_prior_wants():
     own, wanted = (picture.astype(int) for picture in pictures)
     assert own.shape == wanted.shape == (8, 8, 3)
     assert abs(wanted - [255, 0, 0]).max() <= 1 < abs(own - wanted).max()
-    visitor.camera.aspect, live._throttle = 2.0, Throttle(0.5, 0.0)  # the prior sees a square in the middle
-    live.on_train_batch_end(None, small_model(prior=ColorPrior((1.0, 0.0, 0.0), 1e-3)), None, None, 0)
-    wide = pictures[-1].astype(int)
-    assert wide.shape == (8, 16, 3)
-    assert abs(wide[:, 4:12] - [255, 0, 0]).max() <= 1 and (wide[:, :4] == wide[0, 0, 0]).all()
+    for visitor.camera.aspect in (2.0, 0.5):  # the prior sees a square in the middle
+        live._throttle = Throttle(0.5, 0.0)
+        live.on_train_batch_end(None, small_model(prior=ColorPrior((1.0, 0.0, 0.0), 1e-3)), None, None, 0)
+    wide, tall = (picture.astype(int) for picture in pictures[-2:])
+    assert wide.shape == (8, 16, 3) and tall.shape == (16, 8, 3)
+    for picture in (wide, tall.transpose(1, 0, 2)):
+        assert abs(picture[:, 4:12] - [255, 0, 0]).max() <= 1
+        assert (picture[:, :4] == picture[0, 0, 0]).all() and picture[0, 0, 0] == picture[0, 0, 1]
 
 
 @pytest.mark.parametrize("error", [RuntimeError, ZeroDivisionError, KeyError])

@@ -1,5 +1,7 @@
 """What the prior wants each view to be, as a row of the previews."""
 
+from pathlib import Path
+
 import imageio.v3 as imageio
 import pytest
 import torch
@@ -31,16 +33,14 @@ def test_it_is_the_posterior_mean_of_a_gaussian(spread):
         torch.testing.assert_close(shown, 0.5 * x0.permute(1, 2, 0) + 0.5, rtol=1e-4, atol=1e-4)
 
 
-def test_previews_of_a_fit_have_it_as_a_row_and_those_without_a_prior_do_not(tmp_path, capsys):
-    model = small_model(prior=ColorPrior((0.2, 0.7, 0.4), 0.01))
-    views = RandomViews(views_per_step=2, look_resolution=16, num_val_views=3)
-    trainer = Trainer(
-        max_steps=2,
+def trainer_of(folder: Path, steps: int) -> Trainer:
+    return Trainer(
+        max_steps=steps,
         max_epochs=-1,
         accelerator="cpu",
         callbacks=[Renders()],
         logger=False,
-        default_root_dir=tmp_path,
+        default_root_dir=folder,
         val_check_interval=2,
         check_val_every_n_epoch=None,
         num_sanity_val_steps=0,
@@ -48,6 +48,12 @@ def test_previews_of_a_fit_have_it_as_a_row_and_those_without_a_prior_do_not(tmp
         enable_progress_bar=False,
         enable_model_summary=False,
     )
+
+
+def test_previews_of_a_fit_have_it_as_a_row_and_those_without_a_prior_do_not(tmp_path, capsys):
+    model = small_model(prior=ColorPrior((0.2, 0.7, 0.4), 0.01))
+    views = RandomViews(views_per_step=2, look_resolution=16, num_val_views=3)
+    trainer = trainer_of(tmp_path, 2)
     trainer.fit(model, datamodule=views)
     path = tmp_path / "renders" / "step_000002.png"
     picture = torch.from_numpy(imageio.imread(path)) / 255.0
@@ -69,20 +75,7 @@ def test_where_memory_does_not_suffice_the_row_is_missing_and_the_fit_goes_on(tm
 
     asked: list[int] = []
     monkeypatch.setattr(ColorPrior, "decode", full)
-    trainer = Trainer(
-        max_steps=4,
-        max_epochs=-1,
-        accelerator="cpu",
-        callbacks=[Renders()],
-        logger=False,
-        default_root_dir=tmp_path,
-        val_check_interval=2,
-        check_val_every_n_epoch=None,
-        num_sanity_val_steps=0,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
+    trainer = trainer_of(tmp_path, 4)
     trainer.fit(small_model(), datamodule=RandomViews(views_per_step=2, look_resolution=16, num_val_views=2))
     assert trainer.global_step == 4 and len(asked) == 1  # it is not tried again
     assert capsys.readouterr().err.count("do not show what the prior wants: tried to allocate 80 GiB") == 1
