@@ -15,15 +15,18 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import ProgressBar
 
+from dreamfusion_pl.types import Views
+
 GB = 1e9
 
 
 @final
 class _Clock(Callback):
-    """Records the end time of every step, and the device."""
+    """Records the end time of every step, the size of its renders, and the device."""
 
     def __init__(self) -> None:
         self.ends: list[float] = []
+        self.sizes: list[torch.Size] = []
         self.device = torch.device("cpu")
         self._step = 0
 
@@ -36,6 +39,18 @@ class _Clock(Callback):
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         self.ends.append(time.perf_counter())
+        self.sizes.append(batch.jitter.shape if isinstance(batch, Views) else torch.Size())
+
+    def seconds(self) -> float:
+        """Mean seconds of a step: the median of each size of renders, weighted by its number of steps.
+
+        Schedules are functions of progress, so that a trial has as large a share of each size as the fit.
+        """
+        found: dict[torch.Size, list[float]] = {}
+        for size, start, end in zip(self.sizes[1:], self.ends, self.ends[1:], strict=False):
+            found.setdefault(size, []).append(end - start)
+        count = sum(len(times) for times in found.values())
+        return sum(len(times) * statistics.median(times) for times in found.values()) / count
 
 
 def trial(words: list[str], steps: int) -> dict[str, Any]:
@@ -46,9 +61,9 @@ def trial(words: list[str], steps: int) -> dict[str, Any]:
         steps: number of steps, at least 3; the first is a warm-up and not counted.
 
     Returns:
-        Seconds per step (median), peak memory in GB of this process (None where the operating system does not
+        Mean seconds per step, peak memory in GB of this process (None where the operating system does not
         tell) and of its GPU (None without one), and hours for all steps of the configuration, without
-        previews, turntable and export.
+        previews, turntable and export. Schedules run their whole course in the trial.
 
     Raises:
         ValueError: too few steps, a configuration without ``max_steps``, or an invalid argument or file.
@@ -77,7 +92,7 @@ def trial(words: list[str], steps: int) -> dict[str, Any]:
         here = [f"--trainer.max_steps={steps}", "--trainer.limit_val_batches=0"]
         here += [f"--trainer.logger.init_args.save_dir={folder}"]
         RunCommand("fit", [*words, *here], prepare)
-    second = statistics.median(b - a for a, b in zip(clock.ends, clock.ends[1:], strict=False))
+    second = clock.seconds()
     gpu = torch.cuda.max_memory_allocated(clock.device) / GB if clock.device.type == "cuda" else None
     return {
         "device": str(clock.device),

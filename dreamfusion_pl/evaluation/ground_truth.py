@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -23,6 +23,7 @@ from dreamfusion_pl.metrics.geometry import (
     chamfer_distance,
     distance_surface,
     f_score,
+    has_second_front,
     normal_consistency,
     saturation_bias,
     surface_samples,
@@ -44,6 +45,7 @@ class Judgement(NamedTuple):
     iou_free: float  # the same with a free yaw, which forgives an object that faces elsewhere
     yaw_deg: float  # how far the object is turned, in [-180, 180)
     backwards: bool  # whether its front is on the far side
+    second_front: bool  # whether it has a front on both sides
     chamfer: float  # symmetric Chamfer distance in world units; the truth fits in a ball of diameter 1
     f_score: float  # F-score at 2 % of the truth's diagonal, in [0, 1]
     normal_consistency: float  # mean absolute cosine of nearest normals, in [0, 1]
@@ -60,6 +62,7 @@ NOTHING = Judgement(  # a result without a surface
     iou_free=0.0,
     yaw_deg=float("nan"),
     backwards=False,
+    second_front=False,
     chamfer=float("nan"),
     f_score=0.0,
     normal_consistency=0.0,
@@ -131,7 +134,7 @@ def judge(model: DreamFusion, scene: WorldScene, settings: RunSettings | None = 
         chamfer=chamfer_distance(mine.points, theirs.points),
         f_score=f_score(mine.points, theirs.points, TOLERANCE * truth.diagonal),
         normal_consistency=normal_consistency(mine, theirs),
-        **_compare_albedo(model, scene, stands.front),
+        **_compare_pictures(model, scene, stands.front),
         object=names.object,
         color=names.color,
         named=names.look.share,
@@ -190,10 +193,15 @@ def _from_all_sides(model: DreamFusion, settings: RunSettings) -> Looks:
     return looks(model.scene, model.renderer, views, model.progress)
 
 
-def _compare_albedo(model: DreamFusion, scene: WorldScene, alignment: Alignment) -> dict[str, float]:
+def _compare_pictures(model: DreamFusion, scene: WorldScene, alignment: Alignment) -> dict[str, Any]:
     """Compare albedo in views of the truth with that in views of the aligned result."""
     views = orbit(ring(8), 15.0, 1.5, 1.2, 64, 64)
     seen = looks(model.scene, model.renderer, in_result(views, alignment), model.progress)
     truth = render_world(scene, views)
-    both = seen.albedo, seen.opacity, truth.over(views.background), truth.alpha
-    return {"albedo_error": albedo_error(*both), "saturation_bias": saturation_bias(*both)}
+    pictures, rear = truth.over(views.background), len(seen.albedo) // 2
+    both = seen.albedo, seen.opacity, pictures, truth.alpha
+    return {
+        "second_front": has_second_front(seen.albedo[0], seen.albedo[rear], pictures[0], pictures[rear]),
+        "albedo_error": albedo_error(*both),
+        "saturation_bias": saturation_bias(*both),
+    }

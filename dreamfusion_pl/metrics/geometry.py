@@ -118,6 +118,27 @@ def saturation_bias(albedo: Tensor, opacity: Tensor, true_albedo: Tensor, true_o
     return float((mine - theirs).mean())
 
 
+def has_second_front(front: Tensor, rear: Tensor, true_front: Tensor, true_rear: Tensor) -> bool:
+    """Whether an object shows its front on both sides (the Janus problem).
+
+    From the front and from the rear it then looks more like the truth's front than like the truth's rear. A
+    true object whose two pictures differ by less than .02, such as a ball, has no front.
+
+    Args:
+        front: picture of the aligned result from the truth's front, [H, W, 3] in [0, 1].
+        rear: the same from its rear.
+        true_front: picture of the truth, by the same camera over the same background.
+        true_rear: the same from its rear.
+    """
+
+    def error(first: Tensor, second: Tensor) -> float:
+        return float((first - second).abs().mean())
+
+    if error(true_front, true_rear) < 0.02:
+        return False
+    return all(error(picture, true_front) < error(picture, true_rear) for picture in (front, rear))
+
+
 class _Mean(Metric):
     """Mean of one number per result."""
 

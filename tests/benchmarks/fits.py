@@ -8,9 +8,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import torch
+
+from dreamfusion_pl.evaluation.ground_truth import Judgement, judge_result
 
 
 class Fit(NamedTuple):
@@ -24,23 +29,62 @@ class Fit(NamedTuple):
 
 def run_fits(fits: Sequence[Fit], jobs: int = 1) -> None:
     """Run every fit that has not finished, ``jobs`` at a time with an equal share of the cores."""
-    environment = dict(os.environ, OMP_NUM_THREADS=str(max(1, (os.cpu_count() or 1) // jobs)))
-
-    def run(fit: Fit) -> None:
-        start = time.time()
-        log = subprocess.run(_command(fit), env=environment, capture_output=True, text=True)
-        if log.returncode:
-            print(f"{fit.folder} failed ({log.returncode}):\n{log.stderr[-2000:]}", flush=True)
-        print(f"{fit.prompt}, seed {fit.seed}, {fit.folder}: {time.time() - start:.0f} s", flush=True)
-
+    threads, missing = max(1, (os.cpu_count() or 1) // jobs), [fit for fit in fits if not is_finished(fit)]
     with ThreadPoolExecutor(jobs) as pool:
-        list(pool.map(run, [fit for fit in fits if not is_finished(fit)]))
+        list(pool.map(_run, missing, [threads] * len(missing)))
+
+
+def run_and_judge(fits: Sequence[Fit], jobs: int = 1) -> list[tuple[Fit, dict[str, Any]]]:
+    """Run and judge every fit, ``jobs`` at a time; what failed is said and left out.
+
+    Returns:
+        Finished fits, and of each its steps, seconds and measures, which its folder keeps.
+    """
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    with ProcessPoolExecutor(jobs, get_context("spawn"), torch.set_num_threads, (threads,)) as pool:
+        found = pool.map(_run_and_judge, fits, [threads] * len(fits))
+        return [(fit, measures) for fit, measures in zip(fits, found, strict=True) if measures]
+
+
+def judged(fit: Fit) -> dict[str, Any]:
+    """Measures of a finished fit; None stands for what is not a number."""
+    kept = fit.folder / "measures.json"
+    known = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
+    if set(Judgement._fields) <= set(known):
+        return known
+    status, found = _status(fit), judge_result(fit.folder)._asdict()
+    measures = {name: None if value != value else value for name, value in found.items()}  # JSON has no NaN
+    known = {"steps": status["step"], "seconds": status["seconds"], **measures}
+    kept.write_text(json.dumps(known), encoding="utf-8")
+    return known
 
 
 def is_finished(fit: Fit) -> bool:
     """Whether the run says that it is finished."""
-    status = fit.folder / "status.json"
-    return status.exists() and json.loads(status.read_text(encoding="utf-8"))["state"] == "finished"
+    return (fit.folder / "status.json").exists() and _status(fit)["state"] == "finished"
+
+
+def seconds_of(fit: Fit) -> float:
+    """Seconds of a finished fit, from its first preparation to its page."""
+    return float(_status(fit)["seconds"])
+
+
+def _status(fit: Fit) -> dict[str, Any]:
+    return json.loads((fit.folder / "status.json").read_text(encoding="utf-8"))
+
+
+def _run_and_judge(fit: Fit, threads: int) -> dict[str, Any] | None:
+    if not is_finished(fit):
+        _run(fit, threads)
+    return judged(fit) if is_finished(fit) else None
+
+
+def _run(fit: Fit, threads: int) -> None:
+    start, environment = time.time(), dict(os.environ, OMP_NUM_THREADS=str(threads))
+    log = subprocess.run(_command(fit), env=environment, capture_output=True, text=True)
+    if log.returncode:
+        print(f"{fit.folder} failed ({log.returncode}):\n{log.stderr[-2000:]}", flush=True)
+    print(f"{fit.prompt}, seed {fit.seed}, {fit.folder}: {time.time() - start:.0f} s", flush=True)
 
 
 def _command(fit: Fit) -> list[str]:

@@ -1,13 +1,18 @@
 """Distillation methods side by side on true geometry: the same prompts, seeds and budgets.
 
-    python tests/benchmarks/leaderboard.py --out DIR [--jobs 2] [--prompts 16] [--seeds 2] [--only CSD]
+    python tests/benchmarks/leaderboard.py search --out DIR [--jobs 2] [--only CSD]
+    python tests/benchmarks/leaderboard.py calls --out DIR [--prompts 16] [--seeds 2]
+    python tests/benchmarks/leaderboard.py seconds --out DIR
 
-Every method runs as the default configuration with its distillation in place of SDS (``METHODS``). With
-``--equal calls`` it asks the prior for as many predictions as SDS does in 400 steps, a row of a call counted
-once; with ``--equal seconds`` it has as many steps as fit into the time that SDS needs, from a timing of each
-method. Schedules are functions of progress, so that they keep their shape. Writes a table, a picture with
-methods from top to bottom and prompts from left to right, and the figures as JSON, to which a later call with
-other methods adds. Finished fits are not repeated. Other words are options of every fit.
+Every method of ``methods.METHODS`` runs as ``draft.yaml`` with its distillation in place of SDS. The budget
+is that of 200 steps of SDS. ``search`` tries a few settings of each method on prompts that are not on the
+board; the best one's name goes into ``METHODS``. With ``calls`` a method asks the prior for as many
+predictions as SDS does, a row of a call counted once; with ``seconds`` it has as many steps as fit into the
+time that SDS needs, from a timing of each method. Where that is within 5 % of the number by calls, the same
+fits serve. Schedules are functions of progress, so that they keep their shape. ``--settings paper`` takes
+those of the papers in place of the best. Writes a table, a picture with methods from top to bottom and
+prompts from left to right, and the figures as JSON. Finished fits are not repeated. Other words are options of
+every fit.
 """
 
 from __future__ import annotations
@@ -22,15 +27,15 @@ from typing import Any, NamedTuple
 import imageio.v3 as imageio
 import numpy as np
 import torch
-from fits import Fit, is_finished, run_fits
+from fits import Fit, run_and_judge, run_fits, seconds_of
+from methods import METHODS, Method, candidates
 from tables import spread, table
 
-from dreamfusion_pl.evaluation.ground_truth import judge_result
 from dreamfusion_pl.export.files.images import write_png
 
-STEPS = 400  # of SDS
+STEPS = 200  # of SDS
 TIMING = (40, 120)  # steps
-TUNED = ("a red chair", "a brown table")  # prompts on which settings were chosen, none of those below
+SEARCHED = ("a red chair", "a red car", "a blue house")  # none of those below
 PROMPTS = (
     "a yellow duck",
     "a green car",
@@ -49,82 +54,126 @@ PROMPTS = (
     "a brown bookshelf",
     "a white lighthouse",
 )
-D = "--model.distillation"
+MEASURED = ("iou", "f_score", "normal_consistency", "albedo_error")
+SHARES = ("named", "color", "backwards", "second_front")
+HEADER = ["method", "settings", "IoU", "F-score", "normals", "albedo error", "saturation bias"]
+HEADER += ["named", "colour", "backwards", "two fronts", "diversity", "steps", "calls per view", "seconds"]
+SEARCH_HEADER = ["method", "settings", "IoU", "F-score", "normals", "albedo error", "named"]
 
 
-class Method(NamedTuple):
-    """One row of the board."""
-
-    words: tuple[str, ...]  # in place of SDS
-    rows: float  # rows of the network's calls per view and step; SDS with guidance has 2
-    note: str = ""
+Result = tuple[Fit, dict[str, Any]]
 
 
-def _variant(name: str, *words: str) -> tuple[str, ...]:
-    return (D, name, f"{D}.guidance_scale", "6", *words)
+class Options(NamedTuple):
+    """What the command says."""
 
-
-FALLING = (f"{D}.time_law", "FallingTimes")  # from .98 on
-METHODS = {
-    "SDS": Method((), 2),
-    "SDS, two draws": Method((f"{D}.draws", "2"), 4),
-    "SDS, rescaled": Method((f"{D}.adjustment", "Rescale"), 2),
-    "SDS, clipped": Method((f"{D}.adjustment", "Clip", f"{D}.adjustment.bound", "2"), 2),
-    "DreamTime": Method((f"{D}.time_law", "PriorWeightedTimes", f"{D}.time_law.center", "0.5"), 2),
-    "HiFA": Method(_variant("DenoisedPictures", *FALLING), 2, "one step"),
-    "SIR": Method(_variant("IterativeReconstruction", *FALLING), 1, "two passes"),
-    "CSD": Method(_variant("ClassifierScoreDistillation"), 2),
-    "NFSD": Method(_variant("NoiseFreeDistillation", f"{D}.negative_text", "a gray ball"), 3, "gray ball"),
-    "SDS-Bridge": Method(_variant("BridgeDistillation", f"{D}.source_text", "a gray {}"), 3, "from gray"),
-    "ASD": Method(_variant("AsynchronousDistillation"), 3),
-    "ISM": Method(_variant("IntervalScoreMatching"), 7.5, "inversion of 4 or 5 steps"),
-    "SDI": Method(_variant("InversionDistillation", *FALLING, f"{D}.steps", "3"), 8, "inversion of 3 steps"),
-    "VSD": Method(_variant("VariationalDistillation"), 6, "its own training counted three times"),
-}
+    what: str
+    out: Path
+    only: list[str]
+    settings: str
+    prompts: int
+    seeds: int
+    jobs: int
+    more: list[str]  # options of every fit
 
 
 def steps_by_calls(method: Method) -> int:
-    """Steps in which a method asks for as many rows as SDS."""
-    return max(1, round(STEPS * METHODS["SDS"].rows / method.rows))
+    """Steps in which a method asks for as many rows as SDS in the same part of the run."""
+    return max(1, round(STEPS * (1.0 - method.first) * METHODS["SDS"].rows / method.rows))
 
 
 def steps_by_seconds(name: str, out: Path, more: list[str]) -> int:
-    """Steps that a method does in the time that SDS needs; each is timed alone, with one thread.
+    """Steps that a method does in the time that SDS needs for the same part of the run."""
+    method = METHODS[name]
+    ratio = seconds_of_a_step("SDS", out, more) / seconds_of_a_step(name, out, more)
+    steps, by_calls = round(STEPS * (1.0 - method.first) * ratio), steps_by_calls(method)
+    return by_calls if abs(steps - by_calls) < 0.05 * by_calls else max(1, steps)
 
-    The time of a step is the difference of two lengths, so that start, film and mesh do not count.
-    """
-    seconds = {}
-    for one in ("SDS", name):
-        words = (*METHODS[one].words, *more)
-        fits = [Fit("a red chair", 0, out / "timing" / f"{one} {n}", (*words, *_length(n))) for n in TIMING]
-        run_fits(fits[:1], jobs=os.cpu_count() or 1)
-        run_fits(fits[1:], jobs=os.cpu_count() or 1)
-        short, long = (
-            json.loads((fit.folder / "status.json").read_text(encoding="utf-8"))["seconds"] for fit in fits
-        )
-        seconds[one] = (long - short) / (TIMING[1] - TIMING[0])
-    return max(1, round(STEPS * seconds["SDS"] / seconds[name]))
+
+def seconds_of_a_step(name: str, out: Path, more: list[str]) -> float:
+    """Seconds of a method's step with one thread, from two fits: start, film and mesh do not count."""
+    seconds = []
+    for steps in TIMING:
+        words = (*METHODS[name].words, *_length(steps), *more)
+        fit = Fit("a red chair", 0, out / "timing" / f"{name} {steps}", words)
+        run_fits([fit], jobs=os.cpu_count() or 1)
+        seconds.append(seconds_of(fit))
+    return (seconds[1] - seconds[0]) / (TIMING[1] - TIMING[0])
 
 
 def _length(steps: int) -> tuple[str, ...]:
     return (
+        "--config=draft.yaml",
         f"--trainer.max_steps={steps}",
         f"--trainer.val_check_interval={steps}",
         "--data.num_test_views=8",
     )
 
 
-def figures(fit: Fit) -> dict[str, Any]:
-    """What is measured of one object."""
-    status = json.loads((fit.folder / "status.json").read_text(encoding="utf-8"))
-    judged = judge_result(fit.folder)._asdict()
-    return {
-        "prompt": fit.prompt,
-        "seed": fit.seed,
-        "steps": status["step"],
-        "seconds": status["seconds"],
-        **{name: None if value != value else value for name, value in judged.items()},  # JSON has no NaN
-    }
+def results_of(
+    name: str, settings: str, steps: int, prompts: tuple[str, ...], seeds: int, options: Options
+) -> list[Result]:
+    """Run and judge one method with some settings; seconds are those of SDS before it as well."""
+    method = METHODS[name]
+    first = round(STEPS * method.first)
+    fits = fits_of(name, settings, steps, prompts, seeds, options)
+    before = fits_of("SDS", "as SDS", first, prompts, seeds, options) if first else []
+    run_fits(before, options.jobs)
+    spent = {fit.folder: seconds_of(sds) for fit, sds in zip(fits, before, strict=False)}
+    for index, sds in enumerate(before):
+        fits[index] = fits[index]._replace(options=(*fits[index].options, "--from", str(sds.folder)))
+    return [
+        (fit, row | {"seconds": row["seconds"] + spent.get(fit.folder, 0.0)})
+        for fit, row in run_and_judge(fits, options.jobs)
+    ]
+
+
+def fits_of(
+    name: str, settings: str, steps: int, prompts: tuple[str, ...], seeds: int, options: Options
+) -> list[Fit]:
+    """The fits of a method with some settings."""
+    words = (*METHODS[name].words, *candidates(METHODS[name])[settings], *_length(steps), *options.more)
+    place = options.out / "fits" / name / " ".join([settings, str(steps), *options.more]).replace("/", "_")
+    return [
+        Fit(prompt, seed, place / f"{prompt} {seed}".replace(" ", "_"), words)
+        for prompt in prompts
+        for seed in range(seeds)
+    ]
+
+
+def search(options: Options) -> None:
+    """Try every candidate of every method on the prompts of the search; one seed."""
+    kept = options.out / "search.json"
+    found = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
+    for name in options.only:
+        for settings in candidates(METHODS[name]):
+            results = results_of(name, settings, steps_by_calls(METHODS[name]), SEARCHED, 1, options)
+            if results:
+                found.setdefault(name, {})[settings] = [measures for _, measures in results]
+            kept.write_text(json.dumps(found, indent=1), encoding="utf-8")
+        lines = [
+            [one, settings, *(over(rows, key, 3) for key in MEASURED), share(rows, "named")]
+            for one, tried in found.items()
+            for settings, rows in sorted(tried.items(), key=lambda item: -worth(item[1]))
+        ]
+        (options.out / "search.md").write_text(table(SEARCH_HEADER, lines) + "\n", encoding="utf-8")
+        print(table(SEARCH_HEADER, [line for line in lines if line[0] == name]), flush=True)
+
+
+def worth(rows: list[dict[str, Any]]) -> float:
+    """What the search looks for: mean IoU and F-score."""
+    return statistics.mean(row["iou"] + row["f_score"] for row in rows) / 2.0
+
+
+def over(rows: list[dict[str, Any]], key: str, digits: int = 2) -> str:
+    """Mean and standard deviation over prompts and seeds."""
+    values = [float(row[key]) for row in rows if row[key] is not None]
+    return spread(values, digits) if values else "-"
+
+
+def share(rows: list[dict[str, Any]], key: str) -> str:
+    """Mean of a share, in percent."""
+    return f"{100 * statistics.mean(float(row[key]) for row in rows):.0f} %"
 
 
 def front(fit: Fit) -> np.ndarray:
@@ -141,74 +190,41 @@ def diversity(fits: list[Fit]) -> float:
     return statistics.mean(found) if found else 0.0
 
 
-def line(name: str, method: Method, rows: list[dict[str, Any]], fits: list[Fit]) -> list[str]:
-    """One row of the board: means and standard deviations over prompts and seeds."""
-
-    def over(key: str, digits: int = 2) -> str:
-        values = [float(row[key]) for row in rows if row[key] is not None]
-        return spread(values, digits) if values else "-"
-
-    def share(key: str) -> str:
-        return f"{100 * statistics.mean(float(row[key]) for row in rows):.0f} %"
-
-    steps, calls = rows[0]["steps"], round(rows[0]["steps"] * method.rows)
-    measured = [
-        over(key) for key in ("iou", "f_score", "normal_consistency", "albedo_error", "saturation_bias")
-    ]
-    looks = [share("named"), share("color"), share("backwards")]
+def line(name: str, settings: str, results: list[Result]) -> list[str]:
+    """One row of the board."""
+    method, rows = METHODS[name], [row for _, row in results]
+    first, steps = round(STEPS * method.first), rows[0]["steps"]
     return [
         name + (f" ({method.note})" if method.note else ""),
-        *measured,
-        *looks,
-        f"{diversity(fits):.3f}",
-        str(steps),
-        str(calls),
-        over("seconds", 0),
+        settings,
+        *(over(rows, key) for key in (*MEASURED, "saturation_bias")),
+        *(share(rows, key) for key in SHARES),
+        f"{diversity([fit for fit, _ in results]):.3f}",
+        str(first + steps),
+        str(round(first * METHODS["SDS"].rows + steps * method.rows)),
+        over(rows, "seconds", 0),
     ]
 
 
-HEADER = ["method", "IoU", "F-score", "normals", "albedo error", "saturation bias", "named", "colour"]
-HEADER += ["backwards", "diversity", "steps", "calls per view", "seconds"]
-
-
-def main() -> None:
+def board(options: Options) -> None:
     """Run what is missing, judge everything, write the board."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--equal", choices=("calls", "seconds"), default="calls")
-    parser.add_argument("--only", nargs="+", default=list(METHODS), choices=list(METHODS), metavar="METHOD")
-    parser.add_argument("--prompts", type=int, default=len(PROMPTS), help="the first of the prompts")
-    parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--jobs", type=int, default=2, help="fits at a time")
-    options, more = parser.parse_known_args()
-    options.out.mkdir(parents=True, exist_ok=True)
-    kept = options.out / f"{options.equal}.json"
-    board = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
-    lines, strips = [], []
+    label = options.what + ("" if options.settings == "best" else "_paper")
+    figures, lines, strips = {}, [], []
     for name in options.only:
-        steps = steps_by_calls(METHODS[name])
-        if options.equal == "seconds":
-            steps = steps_by_seconds(name, options.out, more)
-        place = options.out / name / " ".join([str(steps), *more]).replace("/", "_")
-        words = (*METHODS[name].words, *_length(steps), *more)
-        fits = [
-            Fit(prompt, seed, place / f"{prompt} {seed}".replace(" ", "_"), words)
-            for prompt in PROMPTS[: options.prompts]
-            for seed in range(options.seeds)
-        ]
-        run_fits(fits, options.jobs)
-        done = [fit for fit in fits if is_finished(fit)]
-        if not done:
-            continue
-        board[name] = [figures(fit) for fit in done]
-        lines.append(line(name, METHODS[name], board[name], done))
-        strips.append(np.concatenate([front(fit) for fit in done if fit.seed == 0], axis=1))
+        method = METHODS[name]
+        by_seconds = options.what == "seconds" and name != "SDS"
+        steps = steps_by_seconds(name, options.out, options.more) if by_seconds else steps_by_calls(method)
+        settings = method.best if options.settings == "best" else "paper"
+        results = results_of(name, settings, steps, PROMPTS[: options.prompts], options.seeds, options)
+        if not results:
+            continue  # run_and_judge has said why
+        figures[name] = [{"prompt": fit.prompt, "seed": fit.seed, **row} for fit, row in results]
+        lines.append(line(name, settings, results))
+        strips.append(np.concatenate([front(fit) for fit, _ in results if fit.seed == 0], axis=1))
         print(table(HEADER, lines[-1:]), flush=True)
-        kept.write_text(json.dumps(board, indent=1), encoding="utf-8")
-        (options.out / f"{options.equal}.md").write_text(table(HEADER, lines) + "\n", encoding="utf-8")
-        write_png(options.out / f"{options.equal}.png", torch.from_numpy(stacked(strips)))
+        (options.out / f"{label}.json").write_text(json.dumps(figures, indent=1), encoding="utf-8")
+        (options.out / f"{label}.md").write_text(table(HEADER, lines) + "\n", encoding="utf-8")
+        write_png(torch.from_numpy(stacked(strips)), options.out / f"{label}.png")
     print(table(HEADER, lines))
 
 
@@ -218,6 +234,24 @@ def stacked(strips: list[np.ndarray]) -> np.ndarray:
     return np.concatenate(
         [np.pad(s, ((0, 0), (0, widest - s.shape[1]), (0, 0)), constant_values=1.0) for s in strips]
     )
+
+
+def main() -> None:
+    """Run a stage."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", choices=("search", "calls", "seconds"))
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--only", nargs="+", default=list(METHODS), choices=list(METHODS), metavar="METHOD")
+    parser.add_argument("--settings", choices=("best", "paper"), default="best")
+    parser.add_argument("--prompts", type=int, default=len(PROMPTS), help="the first of the prompts")
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--jobs", type=int, default=2, help="fits at a time")
+    parsed, more = parser.parse_known_args()
+    options = Options(**vars(parsed), more=more)
+    options.out.mkdir(parents=True, exist_ok=True)
+    (search if options.what == "search" else board)(options)
 
 
 if __name__ == "__main__":

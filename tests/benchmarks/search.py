@@ -16,24 +16,12 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-import torch
 import yaml
-from fits import Fit, is_finished, run_fits
+from fits import Fit, run_and_judge
 from tables import table
-
-from dreamfusion_pl.evaluation.ground_truth import judge_result
 
 PROMPTS = ("a red chair", "a red car", "a blue house", "a brown teddy bear", "a blue mug")
 COLUMNS = ("iou", "f_score", "normal_consistency", "albedo_error", "named")
-
-
-def judged(fit: Fit) -> dict[str, Any]:
-    """All measures of a finished fit and the seconds that it took; kept in its folder."""
-    path = fit.folder / "judgement.json"
-    if not path.exists():
-        seconds = json.loads((fit.folder / "status.json").read_text(encoding="utf-8"))["seconds"]
-        path.write_text(json.dumps({**judge_result(fit.folder)._asdict(), "seconds": seconds}))
-    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def summary(name: str, results: list[dict[str, Any]]) -> list[str]:
@@ -56,7 +44,6 @@ def main() -> None:
     options, fit_options = parser.parse_known_args()
     candidates = yaml.safe_load(options.candidates.read_text(encoding="utf-8"))
     found: dict[str, list[dict[str, Any]]] = {}
-    torch.set_num_threads(1)
     for name in options.only or candidates:
         fits = [
             Fit(prompt, seed, options.out / name / f"{prompt.replace(' ', '_')}_{seed}", words)
@@ -64,10 +51,9 @@ def main() -> None:
             for seed in range(options.seeds)
             for prompt in options.prompts
         ]
-        run_fits(fits, options.jobs)
-        finished = [judged(fit) for fit in fits if is_finished(fit)]
+        finished = [measures for _, measures in run_and_judge(fits, options.jobs)]
         if not finished:
-            continue  # run_fits has said why
+            continue  # run_and_judge has said why
         found[name] = finished
         (options.out / "search.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
         ranked = sorted(found.items(), key=lambda item: -mean(one["f_score"] for one in item[1]))

@@ -12,14 +12,18 @@ from dreamfusion_pl.algorithm import DreamFusion
 from dreamfusion_pl.configuration import parsing
 from dreamfusion_pl.data.views import RandomViews
 
-# What the embedded prior demands: its model and picture size, a guidance scale that it stands, the names of
-# its views.
+# What the embedded prior demands: its model, a guidance scale that it stands, the names of its views.
 STAND_IN = {
     "model.prior.model": "builtin",
     "model.prior.dtype": "auto",
     "model.distillation.guidance_scale": "8",
     "model.prompts.directions": "48",
-    "data.resolution": "64",
+}
+# Renders of all hub models have the size of those for the smaller ones.
+HUB_STAND_IN = {
+    "model.prior.resolution": "0",
+    "model.prior.embedded_guidance": "0",
+    "data.resolution": "{class_path: Steps, init_args: {values: {0.0: 64, 0.7: 128}}}",
 }
 HUB = ("stable_diffusion", "stable_diffusion_xl", "deepfloyd", "stable_diffusion_3", "flux")
 OWN = ("default", "draft")  # made for the embedded prior
@@ -30,10 +34,8 @@ def words_of(regime: str) -> list[str]:
     """The options of ``fit`` that put the embedded prior into a regime."""
     if regime in OWN:
         return [f"--config={regime}.yaml"]
-    words = [f"--{name}={value}" for name, value in STAND_IN.items()]
-    if regime in HUB:
-        words += ["--model.prior.resolution=0", "--model.prior.embedded_guidance=0"]
-    return [f"--config={regime}.yaml", *words]
+    settings = STAND_IN | (HUB_STAND_IN if regime in HUB else {})
+    return [f"--config={regime}.yaml", *(f"--{name}={value}" for name, value in settings.items())]
 
 
 def build(regime: str, *words: str, prompt: str = "a red chair") -> tuple[DreamFusion, RandomViews]:

@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import huggingface_hub
 import pytest
@@ -20,8 +21,11 @@ from dreamfusion_pl.callbacks.previews.turntable import Turntable
 from dreamfusion_pl.callbacks.report import Report
 from dreamfusion_pl.callbacks.score import Score
 from dreamfusion_pl.cli import main
-from dreamfusion_pl.commands import prior_check
+from dreamfusion_pl.commands import cost_estimate, prior_check
+from dreamfusion_pl.commands.cost_estimate import _Clock
+from dreamfusion_pl.data.views import RandomViews
 from dreamfusion_pl.diffusion.loading import files
+from dreamfusion_pl.schedule import Steps
 
 
 def diagnose(capsys, *words):
@@ -142,6 +146,18 @@ def test_a_trial_says_what_the_whole_fit_takes(capsys):
         trial["hours"] == pytest.approx(2.0 * trial["seconds_per_step"]) and trial["seconds_per_step"] > 0.0
     )
     assert 0.1 < trial["peak_memory_gb"] < report["machine"]["memory_gb"]
+
+
+def test_a_trial_has_the_share_of_each_size_of_renders_that_the_fit_has(monkeypatch):
+    clock, now = _Clock(), iter((10.0, 11.0, 12.0, 13.0, 16.0))  # steps of 1, 1, 1 and 3 s after the first
+    monkeypatch.setattr(cost_estimate.time, "perf_counter", lambda: next(now))
+    data = RandomViews(resolution=Steps({0.0: 4, 0.8: 8}))
+    model = torch.nn.Module()
+    model.device = torch.device("cpu")
+    for step in range(5):
+        batch = data.draw(step, step / 5, data.side(step / 5, 64))
+        clock.on_train_batch_end(SimpleNamespace(global_step=step + 1), model, None, batch, step)
+    assert clock.seconds() == pytest.approx((1.0 + 1.0 + 1.0 + 3.0) / 4)
 
 
 def test_a_trial_skips_what_comes_on_top(capsys, monkeypatch):

@@ -13,6 +13,7 @@ from dreamfusion_pl.evaluation.ground_truth import NOTHING, judge_result, overla
 from dreamfusion_pl.evaluation.run_settings import RunSettings
 from dreamfusion_pl.rendering.renderer import Renderer
 from dreamfusion_pl.scene.background import DirectionBackground
+from dreamfusion_pl.scene.base import Scene
 
 
 def shown(scene, prompt: str = "a red chair"):
@@ -41,6 +42,45 @@ def test_an_object_that_faces_backwards_is_told():
     assert found.iou < 0.6 and found.iou_free > 0.85
     assert found.f_score < 0.8 and found.chamfer > 0.02
     assert found.object and found.named >= 0.75  # seen from all around, it is a chair
+
+
+@final
+class TwoFronts(Scene):
+    """The front half of a scene on both sides."""
+
+    latent_colors, surface, empty_level = None, 0.0, -1.0
+
+    def __init__(self, scene: WorldField) -> None:
+        super().__init__()
+        self.scene, self.radius = scene, scene.radius
+
+    def density(self, points, progress):
+        return self.scene.density(self._front(points), progress)
+
+    def level(self, points, progress):
+        return self.scene.level(self._front(points), progress)
+
+    def forward(self, points, progress):
+        return self.scene(self._front(points), progress)
+
+    def param_groups(self, learning_rate):
+        return []
+
+    def _front(self, points):
+        """Points behind x = 0 turned by half a turn about the up axis."""
+        return torch.where(points[:, :1] < 0.0, points * points.new_tensor([-1.0, -1.0, 1.0]), points)
+
+
+@pytest.mark.parametrize("prompt", ["a black penguin", "a brown teddy bear", "a blue cat"])
+def test_a_front_on_both_sides_is_told(prompt):
+    front = WorldField(prompt)
+    assert judge_result(shown(TwoFronts(front), prompt)).second_front
+    for fine in (front, WorldField(prompt, yaw_deg=180.0)):  # the second is merely backwards
+        assert not judge_result(shown(fine, prompt)).second_front
+
+
+def test_what_has_no_front_has_no_second_one():
+    assert not judge_result(shown(WorldField("a red ball"), "a red ball")).second_front
 
 
 def test_another_prompts_object_is_told():
