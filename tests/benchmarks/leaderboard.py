@@ -11,8 +11,8 @@ predictions as SDS does, a row of a call counted once; with ``seconds`` it has a
 time that SDS needs, from a timing of each method. Where that is within 5 % of the number by calls, the same
 fits serve. Schedules are functions of progress, so that they keep their shape. ``--settings paper`` takes
 those of the papers in place of the best. Writes a table, a picture with methods from top to bottom and
-prompts from left to right, and the figures as JSON. Finished fits are not repeated. Other words are options of
-every fit.
+prompts from left to right, and the figures as JSON. Finished fits are not repeated. Other words are options
+of every fit.
 """
 
 from __future__ import annotations
