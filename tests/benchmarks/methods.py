@@ -17,6 +17,7 @@ class Method(NamedTuple):
     best: str = "as SDS"  # the settings that the search found
     note: str = ""
     first: float = 0.0  # share of the budget that SDS has before it
+    papers: tuple[str, ...] = ()  # more of its paper's settings
 
     @property
     def falls(self) -> bool:
@@ -37,7 +38,7 @@ METHODS = {
     "SDS, rescaled": Method((f"{D}.adjustment", "Rescale"), 2, 49),
     "SDS, clipped": Method((f"{D}.adjustment", "Clip", f"{D}.adjustment.bound", "2"), 2, 100),
     "RFDS": Method((f"{D}.weighting", "Velocity"), 2, 100),
-    "DreamTime": Method(DREAMTIME, 2, 100),
+    "DreamTime": Method(DREAMTIME, 2, 100, papers=(f"{LAW}.center", "0.8", f"{LAW}.width", "0.3")),
     "HiFA": Method(_variant("DenoisedPictures", *FALLING), 2, 100, note="one step"),
     "SIR": Method(_variant("IterativeReconstruction", *FALLING), 1, 100, note="two passes"),
     "CSD": Method(_variant("ClassifierScoreDistillation"), 2, 100),
@@ -61,5 +62,5 @@ def candidates(method: Method) -> dict[str, tuple[str, ...]]:
         "omega 12": (OMEGA, "12"),
         later[0]: later[1],
         "t from .02": (LOWEST, ".02"),
-        "paper": (OMEGA, f"{method.paper:g}", LOWEST, ".02", HIGHEST, ".98"),
+        "paper": (OMEGA, f"{method.paper:g}", LOWEST, ".02", HIGHEST, ".98", *method.papers),
     }
