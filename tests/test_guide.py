@@ -7,6 +7,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+import yaml
 
 from dreamfusion_pl.cli import main
 
@@ -37,6 +38,34 @@ def test_a_command_is_accepted(command, tmp_path, monkeypatch, capsys):
     if "--prompt" not in words and "playground.yaml" not in words:
         words += ["--prompt", "a red chair"]
     assert main([*words, "--print_config"]) == 0, capsys.readouterr().err
+
+
+def test_our_options_beside_those_of_other_code_are_ours(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    table = (DOCS / "coming_from.md").read_text("utf-8").split("## Settings")[1].split("\n## ")[0]
+    ours = [line.split(" | ")[-1] for line in table.splitlines() if line.startswith("| `")]
+    words = [shlex.split(code) for cell in ours for code in re.findall(r"`(--[^`]+)`", cell)]
+    with_values = [word for option in words if len(option) > 1 for word in option]
+    main(
+        [
+            "fit",
+            "--config",
+            "stable_diffusion.yaml",
+            "--prompt",
+            "a red chair",
+            *with_values,
+            "--print_config",
+        ]
+    )
+    printed = capsys.readouterr()
+    assert not printed.err and len(with_values) > 12
+    config = yaml.safe_load(printed.out)
+    for name in (option[0] for option in words):  # those that are named only are keys of the configuration
+        node = config
+        for key in name.removeprefix("--").split("."):
+            node = node["init_args"] if isinstance(node, dict) and "init_args" in node else node
+            assert key in node, name
+            node = node[key]
 
 
 def test_every_page_is_in_the_index():
