@@ -35,7 +35,7 @@ from dreamfusion_pl.export.files.images import write_png
 
 STEPS = 200  # of SDS
 TIMING = (40, 120)  # steps
-SEARCHED = ("a red chair", "a red car", "a blue house")  # none of those below
+SEARCHED = ("a red chair", "a blue house")  # none of those below
 PROMPTS = (
     "a yellow duck",
     "a green car",

@@ -61,6 +61,5 @@ def candidates(method: Method) -> dict[str, tuple[str, ...]]:
         "omega 3": (OMEGA, "3"),
         "omega 12": (OMEGA, "12"),
         later[0]: later[1],
-        "t from .02": (LOWEST, ".02"),
         "paper": (OMEGA, f"{method.paper:g}", LOWEST, ".02", HIGHEST, ".98", *method.papers),
     }
