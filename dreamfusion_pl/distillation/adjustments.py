@@ -38,11 +38,11 @@ class Adjustment(ABC):
 
 @final
 class Rescale(Adjustment):
-    """Give the guided picture the contrast of the one without guidance (Lin et al. 2024, eq. 15 and 16).
+    """Give the guided picture the contrast of the one without guidance (Lin et al. 2024, eq. 16).
 
     With x_hat = (z_t - sigma_t eps_hat) / alpha_t of every view, guided and given the prompt alone, the
-    guided one is multiplied by std(x_text) / std(x_guided), and mixed with what it was. The paper has a
-    share of .7, MVDream .5.
+    guided one is multiplied by std(x_text) / std(x_guided), and mixed with what it was. As in MVDream, which
+    has a share of .5 and one factor for all views of a step, this is done to x_hat, not to the prediction.
 
     Args:
         share: weight of the rescaled picture, in [0, 1].
@@ -69,7 +69,8 @@ class Clip(Adjustment):
     """Bound every element of eps_hat - eps (D-SDS, Hong et al. 2023).
 
     Rare large elements are where a view pulls at what other views do not show. A bound that rises lets shape
-    form first and detail later; the authors raise it from 2 to 8 for Stable Diffusion, from .5 to 2 for IF.
+    form first and detail later; the authors raise it from 2 to 8 for Stable Diffusion, from .5 to 2 for IF,
+    where their code bounds w(t) (eps_hat - eps).
 
     Args:
         bound: largest magnitude, > 0: a number, or a schedule.

@@ -76,6 +76,7 @@ class PriorWeightedTimes(TimeLaw):
 
     The share of training spent above t is proportional to the integral from t to t_max of
     W(t) = (sigma_t / alpha_t) exp(-(t - center)^2 / (2 width^2)). All views of a step have the same time.
+    In a preprint the second factor is 1 from .5 to .8, and falls faster below than above.
 
     Args:
         center: m of the paper, a time in [0, 1].

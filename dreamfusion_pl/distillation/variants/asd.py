@@ -22,7 +22,8 @@ class AsynchronousDistillation(ScoreGradient):
 
     The prior's own prediction at more noise stands for that of the scene's pictures, for which VSD trains a
     second network: a frozen network predicts noise better at later times, as a trained one does at all
-    times. u = t + d with d ~ U(0, shift (t - t_min)), and both have the same noise.
+    times. u = t + d with d ~ U(0, shift (t - t_min)), and both have the same noise. The authors' code also
+    lowers t_min during training.
 
     Args:
         guidance_scale: omega of classifier-free guidance, >= 0, in the paper's convention (s = 1 + omega).

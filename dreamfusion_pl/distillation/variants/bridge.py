@@ -18,7 +18,7 @@ from dreamfusion_pl.types import Condition
 
 @final
 class BridgeDistillation(ScoreGradient):
-    """SDS-Bridge: w(t) (1 + omega) (eps(y) - eps(y_src)) (McAllister et al. 2024, section 3.4).
+    """SDS-Bridge: w(t) (1 + omega) (eps(y) - eps(y_src)) (McAllister et al. 2024).
 
     The source text describes the renderings as they are; where it says the same as the prompt, nothing pulls.
     It is for the second part of a run, after SDS has made the object: ``fit --from RUN``.

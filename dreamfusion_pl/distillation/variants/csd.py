@@ -22,7 +22,8 @@ class ClassifierScoreDistillation(ScoreGradient):
 
     eps() - eps(y) is sigma_t times the gradient of log p(y | z_t), the score of the classifier that the prior
     implies. SDS adds the generative part eps(y) - eps. With a negative text it is
-    w(t) (omega_1 eps(y) + (omega_2 - omega_1) eps() - omega_2 eps(y_neg)) (eq. 10), with omega_2 annealed.
+    w(t) (omega_1 eps(y) + (omega_2 - omega_1) eps() - omega_2 eps(y_neg)), with omega_2 annealed. The
+    authors' code has omega_1 = 1.
 
     Args:
         guidance_scale: omega of classifier-free guidance, >= 0, in the paper's convention (s = 1 + omega).

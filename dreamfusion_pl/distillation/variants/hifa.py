@@ -28,7 +28,7 @@ class DenoisedPictures(Distillation):
 
     z_hat is what DDIM makes of the noisy z in a few steps, and x_hat its colours; both are fixed. With one
     step z - z_hat = (sigma_t / alpha_t) (eps_hat - eps), so that without colours this is SDS. The factor
-    alpha_t / sigma_t, which HiFA does not have, keeps the unit of loss.
+    alpha_t / sigma_t, an option of HiFA's code, keeps the unit of loss.
 
     Args:
         guidance_scale: omega of classifier-free guidance, >= 0, in the paper's convention (s = 1 + omega).

@@ -23,7 +23,8 @@ class InversionDistillation(ScoreGradient):
 
     The direction is eps_hat(z_t) - (z_t - alpha_t z) / sigma_t at the inverted z_t. Between two steps the
     noise hardly changes, so that a view is denoised as by DDIM, without the blur of averaging over noise. The
-    authors' code also adds a little noise to the inversion (eta .3), and goes a little past t; this does not.
+    paper also adds noise of .3 sigma_t (eq. 11), inverts a little past t, and takes fewer steps at small t;
+    this does not.
 
     Args:
         guidance_scale: omega of classifier-free guidance, >= 0, in the paper's convention (s = 1 + omega).

@@ -18,11 +18,11 @@ from dreamfusion_pl.types import Condition
 
 @final
 class NoiseFreeDistillation(ScoreGradient):
-    """NFSD: w(t) (delta_D + s delta_C) (Katzir et al. 2024, eq. 6 and 7).
+    """NFSD: w(t) (delta_D + s delta_C) (Katzir et al. 2024, eq. 6).
 
     delta_C = eps(y) - eps() pulls to the prompt, with s = 1 + omega. delta_D pulls into the domain of clean
     pictures: below ``low_noise`` it is eps(), where the noise that the network predicts is small; above it is
-    eps() - eps(y_neg), in which the noise cancels. The paper has s = 7.5.
+    eps() - eps(y_neg), in which the noise cancels. s is that of ordinary sampling, 7.5.
 
     Args:
         guidance_scale: omega of classifier-free guidance, >= 0, in the paper's convention (s = 1 + omega).

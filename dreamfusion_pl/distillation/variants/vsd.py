@@ -33,7 +33,8 @@ class VariationalDistillation(Distillation):
     eps_phi predicts the noise in pictures of the scene itself, from camera c. It is a low-rank copy of the
     prior's network, trained beside the scene with L_Diff on its pictures. Were it exact, the scene's
     pictures would end as samples of the prior, without a large guidance scale; were it the noise that was
-    added, this would be SDS. Without a camera in the condition, c is 0.
+    added, this would be SDS. Without a camera in the condition, c is 0. y is the text of the
+    view for both; the paper leaves the view's name out for eps_phi.
 
     Args:
         guidance_scale: omega of classifier-free guidance, >= 0; the paper has s = 1 + omega = 7.5.
