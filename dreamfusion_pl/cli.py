@@ -72,8 +72,9 @@ Options of fit, validate, test and predict:
   --seed_everything N   random seed
   --print_config        show the whole configuration and stop
   --trainer.max_steps N, --model.learning_rate X, ...   any constructor argument
-  --help all            every option of the command
-  --model.scene.help [CLASS]   what the arguments of a class mean; without one, of the class that is there
+  --model.help, --data.help, --model.distillation.help [CLASS], ...
+                        what the arguments of a class mean; without CLASS, of the one that is there
+  --help all            options of the trainer, and all classes
 """
 
 

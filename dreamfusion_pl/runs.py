@@ -94,6 +94,9 @@ def predict(args: list[str]) -> int:
     return guarded(lambda: RunCommand("predict", args), "predict")
 
 
+PARSING = {"exit_on_error": False, "allow_abbrev": False}
+
+
 @final
 class RunCommand(LightningCLI):
     """Builds model, data and trainer from configuration files and arguments, and runs a command.
@@ -142,7 +145,7 @@ class RunCommand(LightningCLI):
             save_config_kwargs={"save_to_log_dir": False},  # SavedConfiguration does
             seed_everything_default=0,
             trainer_defaults={"inference_mode": False},
-            parser_kwargs={"exit_on_error": False} | {self._command: {"exit_on_error": False}},
+            parser_kwargs=PARSING | {self._command: PARSING},
             subclass_mode_model=True,
             subclass_mode_data=True,
             auto_configure_optimizers=False,

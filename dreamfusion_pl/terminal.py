@@ -88,7 +88,8 @@ def destroy_process_group() -> None:
 def _explain(error: Exception, command: str) -> tuple[str, int] | None:
     """Return message (cause and cure) and exit status of an error; None if it is a bug."""
     if isinstance(error, ArgumentError):
-        options = f"Options: python -m dreamfusion_pl {command} --help all, or --print_config"
+        program = f"python -m dreamfusion_pl {command}"
+        options = f"Options: {program} --model.help, --data.help, or --print_config for all values"
         return f"{plain(error)}\n{options}", WRONG_USAGE
     if isinstance(error, MisconfigurationException):
         cure = "Is that device in this machine? --trainer.accelerator auto takes what is there"

@@ -12,7 +12,7 @@ from dreamfusion_pl.algorithm import DreamFusion
 from dreamfusion_pl.atomic import replacing
 from dreamfusion_pl.data.world.captions import parse
 from dreamfusion_pl.evaluation.caption_retrieval import PAPER_CAPTIONS, distinct, read_captions, retrieval
-from dreamfusion_pl.evaluation.finished_runs import TRUST_HELP, find_runs, judged_views, load
+from dreamfusion_pl.evaluation.finished_runs import TRUST_HELP, find_runs, judged_views, load, run_named
 from dreamfusion_pl.evaluation.ground_truth import judge_result
 from dreamfusion_pl.evaluation.run_settings import RunSettings, settings_of
 from dreamfusion_pl.metrics.clip import PAPER_MODELS, ClipJudge
@@ -34,7 +34,9 @@ def _parser() -> argparse.ArgumentParser:
         "own classifier, and geometry, albedo and recognition against the exact object "
         "(docs/measures.md). Cameras are those of each run's data.",
     )
-    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folder, or a folder of them")
+    parser.add_argument(
+        "runs", type=run_named, nargs="+", metavar="RUN", help="run folder, a folder of them, or last"
+    )
     parser.add_argument(
         "--clip",
         action="append",

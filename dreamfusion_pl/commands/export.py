@@ -6,7 +6,7 @@ import argparse
 import re
 from pathlib import Path
 
-from dreamfusion_pl.evaluation.finished_runs import TRUST_HELP, load
+from dreamfusion_pl.evaluation.finished_runs import TRUST_HELP, load, run_named
 from dreamfusion_pl.export.asset import Settings, check, make_asset
 from dreamfusion_pl.export.files.meshes import check_formats, write_asset
 from dreamfusion_pl.export.quality import compare
@@ -28,7 +28,7 @@ def _parser() -> argparse.ArgumentParser:
         "textured, y up, front +z; ply (vertex colours) and stl (for printing) are z up, front +x.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("run", type=Path, metavar="RUN", help="run folder or checkpoint")
+    parser.add_argument("run", type=run_named, metavar="RUN", help="run folder, checkpoint, or last")
     parser.add_argument("--formats", default="glb", help="some of glb,obj,ply,stl,usdz")
     parser.add_argument("--out", type=Path, default=Path("."), help="folder of the files")
     parser.add_argument("--name", default="object", help="their name without suffix")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from dreamfusion_pl.evaluation.finished_runs import find_runs
+from dreamfusion_pl.evaluation.finished_runs import find_runs, run_named
 from dreamfusion_pl.evaluation.gallery_cards import card_of
 from dreamfusion_pl.export.pages.gallery import write_gallery
 from dreamfusion_pl.run_folder.layout import read_status
@@ -24,7 +24,9 @@ def _parser() -> argparse.ArgumentParser:
         "filters by prompt. The runs stay where they are: the page links to them.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folder, or a folder of them")
+    parser.add_argument(
+        "runs", type=run_named, nargs="+", metavar="RUN", help="run folder, a folder of them, or last"
+    )
     parser.add_argument("--out", type=Path, default=Path("gallery.html"), help="the page")
     return parser
 

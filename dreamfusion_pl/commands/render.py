@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dreamfusion_pl.data.orbit import GRAY, orbit, ring
 from dreamfusion_pl.evaluation.film import LIGHTS, Film
-from dreamfusion_pl.evaluation.finished_runs import TRUST_HELP, load
+from dreamfusion_pl.evaluation.finished_runs import TRUST_HELP, load, run_named
 from dreamfusion_pl.export.files.films import write_film, write_stills
 from dreamfusion_pl.terminal import guarded
 
@@ -28,7 +28,7 @@ def _parser() -> argparse.ArgumentParser:
         "and so on.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("run", type=Path, metavar="RUN", help="run folder or checkpoint")
+    parser.add_argument("run", type=run_named, metavar="RUN", help="run folder, checkpoint, or last")
     parser.add_argument("--frames", type=int, default=60, help="views around the object")
     parser.add_argument("--channel", choices=list(LIGHTS), default="color", help="what is shown")
     parser.add_argument(

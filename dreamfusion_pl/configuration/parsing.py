@@ -29,7 +29,10 @@ def parse(parser: ArgumentParser, arguments: layers.Arguments, command: str | No
         ValueError: a number is out of range, or a file has an unknown key.
     """
     before = [] if command is None else [command]
+    others = [word for word in arguments.rest if word.partition("=")[0] != "--print_config"]
     try:
+        if others != arguments.rest:  # it prints and ends before unknown options are found
+            parser.parse_args([*before, *arguments._replace(rest=others).flat()])
         whole = parser.parse_args([*before, *arguments.flat()])
     except ArgumentError as error:
         known = _names_without(parser, arguments, before)
@@ -133,7 +136,7 @@ def read_configuration(args: list[str]) -> dict[str, Any]:
         ArgumentError: an argument is wrong.
         ValueError: a file is wrong.
     """
-    parser = LightningArgumentParser(exit_on_error=False)
+    parser = LightningArgumentParser(exit_on_error=False, allow_abbrev=False)
     parser.add_argument("--config", action=ActionConfigFile)
     parser.add_argument("--seed_everything", type=bool | int, default=0)
     for name in layers.ONE_COMMAND_ONLY:  # in a config.yaml, and shown by --print_config

@@ -16,8 +16,8 @@ from dreamfusion_pl.diffusion.text.prompt_check import read
 KNOWN = {*VOCABULARY}
 PRIOR = "dreamfusion_pl.diffusion.families.pretrained.PretrainedPrior"
 OTHER_MODELS = (
-    "For any other prompt use a model from the hub, on a GPU: --config deepfloyd.yaml, another overlay, or "
-    "--model.prior.model NAME (docs/priors.md)"
+    "For any other prompt use a model from the hub, on a GPU: --config stable_diffusion.yaml, another "
+    "overlay, or --model.prior.model NAME (docs/priors.md)"
 )
 
 

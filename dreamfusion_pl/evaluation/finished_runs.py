@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from argparse import ArgumentTypeError
 from contextlib import nullcontext
 from pathlib import Path
 from pickle import UnpicklingError
@@ -14,10 +15,11 @@ from torch import Tensor
 
 from dreamfusion_pl.algorithm import DreamFusion
 from dreamfusion_pl.configuration import trust
-from dreamfusion_pl.configuration.checkpoints import find_checkpoint
+from dreamfusion_pl.configuration.checkpoints import RUNS, find_checkpoint
 from dreamfusion_pl.configuration.old_names import migration
 from dreamfusion_pl.data.orbit import orbit, ring
 from dreamfusion_pl.metrics.looks import Camera, looks, seeing_all
+from dreamfusion_pl.run_folder.layout import newest_run
 from dreamfusion_pl.types import Views
 
 DEFAULT_CAMERA = Camera()
@@ -33,6 +35,20 @@ _UNREADABLE = (
     UnpicklingError,
     ArgumentError,
 )
+
+
+def run_named(name: str) -> Path:
+    """Return the place that a command's argument names; ``last`` is the newest run in ``lightning_logs``.
+
+    Raises:
+        ArgumentTypeError: there is none.
+    """
+    if name != "last" or Path(name).exists():
+        return Path(name)
+    run = newest_run(RUNS)
+    if run is None:
+        raise ArgumentTypeError(f"'last' is the newest run in {RUNS}, where there is none")
+    return run
 
 
 def find_runs(places: list[Path]) -> list[Path]:

@@ -4,6 +4,7 @@ import errno
 import io
 import json
 import math
+import os
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from scenes import AnalyticDensity, Balls
 
 from dreamfusion_pl.cli import main
 from dreamfusion_pl.commands import export as command
-from dreamfusion_pl.evaluation.finished_runs import judged_views
+from dreamfusion_pl.evaluation.finished_runs import judged_views, run_named
 from dreamfusion_pl.export.asset import Settings, make_asset
 from dreamfusion_pl.export.quality import compare, psnr
 from dreamfusion_pl.rendering.premultiplied import render_premultiplied
@@ -93,6 +94,19 @@ def test_the_command_writes_files_and_a_report(tmp_path, monkeypatch, capsys):
     assert report["texture"]["solid_db"] > 15.0
     out = capsys.readouterr().out
     assert "1500 triangles, watertight, 1 component" in out and "dB where the field is opaque" in out
+
+
+@pytest.mark.parametrize("name", ["export", "render", "evaluate", "gallery"])
+def test_last_is_the_newest_run(name, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main([name, "last"]) == 2
+    assert "newest run in lightning_logs, where there is none" in capsys.readouterr().err
+    for version, time in (("version_0", 100.0), ("version_1", 50.0)):
+        checkpoint = tmp_path / "lightning_logs" / version / "checkpoints" / "last.ckpt"
+        checkpoint.parent.mkdir(parents=True)
+        checkpoint.write_bytes(b"")
+        os.utime(checkpoint, (time, time))
+    assert run_named("last") == Path("lightning_logs/version_0") and run_named("other") == Path("other")
 
 
 @pytest.mark.parametrize(("words", "parts"), [([], 1), (["--smallest_part", "0.005"], 2)])

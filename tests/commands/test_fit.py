@@ -280,6 +280,9 @@ BAD = [
     (["--prompt", "a ball", "--model.prompts.perp_neg.side_ahead", "[-1, 1, 0]"], "perp_neg.side_ahead"),
     (["--prompt", "a ball", "--trainer.logger.init_args.save_dir", "taken"], "cannot be written"),
     (["--prompt", "a ball", "--bogus"], "bogus"),
+    (["--prompt", "a ball", "--print_config", "--bogus", "3"], "bogus"),
+    (["--prompt", "a ball", "--trainer.max_step", "3"], "trainer.max_steps"),
+    (["--prompt", "a ball", "--seed", "3"], "seed"),
     (["--prompt", "a ball", "--ckpt_path", "nowhere"], "no checkpoint"),
 ]
 FILES = {
