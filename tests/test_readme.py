@@ -13,7 +13,7 @@ from dreamfusion_pl.cli import main
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(bash|python)\n(.*?)```", README, re.DOTALL)
-LINES = [line for kind, block in BLOCKS if kind == "bash" for line in block.splitlines() if line.strip()]
+LINES = [line for kind, block in BLOCKS if kind == "bash" for line in block.replace("\\\n", " ").splitlines() if line.strip()]
 COMMANDS = [line for line in LINES if line.startswith("python -m dreamfusion_pl ")]
 SNIPPETS = [block for kind, block in BLOCKS if kind == "python"]
 RUN_ELSEWHERE = ("pip install ", "tensorboard ", "python tests/benchmarks/", "printf ")  # .ci/run, by hand
@@ -50,8 +50,8 @@ def cut_short(words: list[str]) -> list[str]:
         return words
     if "--config" in words:
         return [*words, *SHORT_CONFIGS[words[words.index("--config") + 1]]]
-    if "--trainer.max_steps" in words:  # nothing is cut but the film
-        return [*words, "--data.num_test_views", "4"]
+    if "--seed_everything" in words:  # nothing is cut but the steps and the film
+        return [*words, "--trainer.max_steps", "30", "--data.num_test_views", "4"]
     if "--resume" in words:  # one step more than the two of the first fit
         return [*words, *SHORT_FIT, "--trainer.max_steps", "3"]
     return [*words, *SHORT_FIT]
