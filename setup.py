@@ -8,7 +8,9 @@ from setuptools import find_packages, setup
 from setuptools.command.build_py import build_py
 
 HERE = Path(__file__).parent
-VERSION = re.search(r'VERSION = "(.+)"', (HERE / "dreamfusion_pl" / "version.py").read_text())[1]
+VERSION = re.search(
+    r'VERSION = "(.+)"', (HERE / "dreamfusion_pl" / "version.py").read_text(encoding="utf-8")
+)[1]
 
 
 class BuildWithConfigs(build_py):
@@ -53,6 +55,7 @@ setup(
         "pyyaml>=6.0",
         "tensorboard>=2.19",
         "fast-simplification>=0.2",
+        "filelock>=3.30",
         "imageio>=2.37",
         "imageio-ffmpeg>=0.6",
         "numpy>=2.0",
