@@ -216,5 +216,5 @@ def write_summary(
         shown = known | {name: row[name] for name in ("prompt", "seed", "state")}
         cards.append(card_of(job.folder, out, shown, "the best of its seeds" if job in best else ""))
     with replacing(out / "summary.csv") as temporary:
-        temporary.write_text(buffer.getvalue(), encoding="utf-8", errors="replace")
+        temporary.write_text(buffer.getvalue(), encoding="utf-8", errors="replace", newline="")
     write_gallery(f"{len(cards)} objects", cards, out / "gallery.html")

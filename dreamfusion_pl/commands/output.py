@@ -1,7 +1,11 @@
-"""Output that ends when its reader does, as in ``fit ... | head -1``: quietly, and with the run saved."""
+"""Output that ends when its reader does, as in ``fit ... | head -1``: quietly, and with the run saved.
+
+It also never ends a command because of a letter: what a console's encoding lacks is written as its escape.
+"""
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -71,10 +75,25 @@ def ends_with_its_reader() -> Iterator[list[int]]:
     outputs = _Output(before[0], told), _Output(before[1], told)
     sys.stdout, sys.stderr = outputs
     try:
-        yield told
+        with _lenient(before[0]), _lenient(before[1]):
+            yield told
     finally:
         try:
             for output in outputs:
                 output.flush()
         finally:
             sys.stdout, sys.stderr = before
+
+
+@contextmanager
+def _lenient(stream: TextIO) -> Iterator[None]:
+    """Let a stream write letters that its encoding lacks as escapes while the block runs."""
+    if not isinstance(stream, io.TextIOWrapper) or stream.errors == "backslashreplace":
+        yield
+        return
+    before = stream.errors
+    stream.reconfigure(errors="backslashreplace")
+    try:
+        yield
+    finally:
+        stream.reconfigure(errors=before)

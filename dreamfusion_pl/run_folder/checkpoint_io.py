@@ -14,6 +14,8 @@ from typing import Any, final
 import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 
+from dreamfusion_pl.atomic import move
+
 
 @final
 class WholeCheckpoints(TorchCheckpointIO):
@@ -75,7 +77,7 @@ def write_whole(content: bytes | memoryview, path: Path) -> None:
             os.fsync(file.fileno())
         if not is_whole(draft):
             raise OSError(f"the checkpoint {path} could not be written: the disk returned different data")
-        os.replace(draft, path)
+        move(draft, path)
     finally:
         draft.unlink(missing_ok=True)
     sync_folder(path.parent)
@@ -88,10 +90,10 @@ def keep_as(path: Path, previous: Path) -> None:
     try:
         os.link(path, spare)
     except OSError:
-        os.replace(path, previous)
+        move(path, previous)
         return
-    os.replace(spare, previous)
-    spare.unlink(missing_ok=True)  # os.replace leaves it if both were the same file
+    move(spare, previous)
+    spare.unlink(missing_ok=True)  # the move leaves it if both were the same file
 
 
 def sync_folder(folder: Path) -> None:
