@@ -107,13 +107,26 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def read_mapped(checkpoint: Path) -> Any:
+    """Read a checkpoint; its tensors stay in the file until they are used.
+
+    Raises:
+        UnpicklingError: it contains more than tensors and plain data.
+    """
+    try:
+        str(checkpoint).encode()
+    except UnicodeEncodeError:  # torch cannot map a file whose name is not UTF-8
+        return torch.load(checkpoint, map_location="cpu", weights_only=True)
+    return torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
+
+
 def is_whole(checkpoint: Path) -> bool:
     """Return whether a file is an intact checkpoint, by its checksums."""
     try:
         with zipfile.ZipFile(checkpoint) as archive:
             if archive.testzip() is not None:
                 return False
-        return isinstance(torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True), dict)
+        return isinstance(read_mapped(checkpoint), dict)
     except UnpicklingError:
         return True  # the loader rejects it with a reason
     except (zipfile.BadZipFile, OSError, EOFError, RuntimeError, ValueError, zlib.error):
@@ -123,7 +136,7 @@ def is_whole(checkpoint: Path) -> bool:
 def has_weights_only(checkpoint: Path) -> bool:
     """Return whether an intact checkpoint has no training state, as with ``save_weights_only``."""
     try:
-        stored = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
+        stored = read_mapped(checkpoint)
     except UnpicklingError:
         return False  # the loader rejects it with a reason
     return "state_dict" in stored and "optimizer_states" not in stored
@@ -134,7 +147,7 @@ def step_of(checkpoint: Path) -> int:
     import dreamfusion_pl.optimizers  # noqa: F401 - lets torch read the state of Shampoo
 
     try:
-        stored = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
+        stored = read_mapped(checkpoint)
     except (UnpicklingError, OSError, EOFError, RuntimeError, ValueError):
         return -1
     step = stored.get("global_step") if isinstance(stored, dict) else None
