@@ -5,7 +5,6 @@ It also never ends a command because of a letter: what a console's encoding lack
 
 from __future__ import annotations
 
-import io
 import os
 import signal
 import sys
@@ -32,6 +31,9 @@ class _Output:
     def write(self, text: str) -> int:
         try:
             return self._stream.write(text)
+        except UnicodeEncodeError:
+            encoding = self._stream.encoding
+            return self._stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
         except BrokenPipeError:
             self._end()
             return len(text)
@@ -75,25 +77,10 @@ def ends_with_its_reader() -> Iterator[list[int]]:
     outputs = _Output(before[0], told), _Output(before[1], told)
     sys.stdout, sys.stderr = outputs
     try:
-        with _lenient(before[0]), _lenient(before[1]):
-            yield told
+        yield told
     finally:
         try:
             for output in outputs:
                 output.flush()
         finally:
             sys.stdout, sys.stderr = before
-
-
-@contextmanager
-def _lenient(stream: TextIO) -> Iterator[None]:
-    """Let a stream write letters that its encoding lacks as escapes while the block runs."""
-    if not isinstance(stream, io.TextIOWrapper) or stream.errors == "backslashreplace":
-        yield
-        return
-    before = stream.errors
-    stream.reconfigure(errors="backslashreplace")
-    try:
-        yield
-    finally:
-        stream.reconfigure(errors=before)
