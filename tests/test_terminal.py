@@ -1,5 +1,6 @@
-"""What a process takes of the machine, and what it says of a name that it cannot write."""
+"""What a process takes of the machine, and how its output ends."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import torch
 from fakes import SMALL_RUN
 
 from dreamfusion_pl.cli import main
+from dreamfusion_pl.commands.output import STATUS, ends_with_its_reader
 from dreamfusion_pl.terminal import GPU_SHARE, WRONG_USAGE, guarded
 
 
@@ -44,3 +46,22 @@ def test_a_name_that_is_not_utf8_is_one_message(tmp_path, monkeypatch, capsys):
     error = capsys.readouterr().err
     assert error.startswith("dreamfusion_pl: error: a path or a text on the command line is not UTF-8")
     assert "PYTHONUTF8=1" in error and "Traceback" not in error
+
+
+@pytest.mark.parametrize("number", [errno.EPIPE, errno.EINVAL])  # of Linux and macOS, of Windows
+def test_output_ends_with_its_reader(monkeypatch, tmp_path, number):
+    with (tmp_path / "pipe").open("w") as stream:
+
+        class Closed:
+            encoding, fileno = "utf-8", stream.fileno
+
+            def write(self, text):
+                raise OSError(number, "nobody reads")
+
+            def flush(self):
+                return
+
+        monkeypatch.setattr(sys, "stdout", Closed())
+        with pytest.raises(SystemExit) as ended, ends_with_its_reader():
+            print("too late")
+        assert ended.value.code == STATUS

@@ -23,6 +23,8 @@ from dreamfusion_pl.terminal import ERROR, GPU_SHARE, WRONG_USAGE
 
 SEED_STEP = 1000  # added to the seed after a run that diverged
 PROGRAM = (sys.executable, "-m", "dreamfusion_pl")
+# The log is read while the program runs, as UTF-8; Windows would write it in an encoding of its own.
+LOGGED = {"PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"}
 State = Literal["finished", "failed", "busy", "unfinished"]
 
 
@@ -72,7 +74,7 @@ class ProcessSettings(NamedTuple):
 
     def environment(self) -> dict[str, str]:
         """Environment variables of the subprocess: the worker's, with limits on threads and GPUs."""
-        variables = {"OMP_NUM_THREADS": str(self.threads), "PYTHONUNBUFFERED": "1"}
+        variables = {"OMP_NUM_THREADS": str(self.threads)} | LOGGED
         if self.gpus == 0.0:  # Ray would leave all GPUs visible, and every fit would use the first
             variables["CUDA_VISIBLE_DEVICES"] = ""
         elif self.gpus < 1.0:

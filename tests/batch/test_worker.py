@@ -231,6 +231,13 @@ def test_a_fit_works_where_the_driver_does(tmp_path, monkeypatch):
         assert outcome.reason.splitlines()[-1] == str(expected)
 
 
+def test_the_log_has_every_letter_whatever_the_locale(job, monkeypatch):
+    for name, value in {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(worker, "PROGRAM", (sys.executable, "-c", "print('gr\\xfcn')"))
+    assert run(job, 0).reason == "gr\xfcn"
+
+
 def test_a_process_sees_the_gpus_that_it_is_given(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")  # by Ray
     seen = {}
