@@ -32,6 +32,11 @@ setup(
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
+    classifiers=[  # only what was run; docs/desks.md
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3.11",
+    ],
     python_requires=">=3.11",
     packages=find_packages(include=["dreamfusion_pl", "dreamfusion_pl.*"]),
     package_data={
