@@ -1,4 +1,4 @@
-"""What is installed: every import is a declared dependency, every file is in wheel and sdist; what stands beside it."""
+"""What is installed: every import is a declared dependency, every file is in the wheel and the sdist."""
 
 import ast
 import re
