@@ -21,12 +21,13 @@ RUN python3 -c "import ensurepip" 2> /dev/null \
 RUN python3 -m venv /opt/venv
 ENV PATH=/opt/venv/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 
-# The versions of the tested set, as far as the package needs them.
+# The versions of the tested set, as far as the package needs them. An extra may want others, as gradio does.
 WORKDIR /source
 COPY setup.py MANIFEST.in requirements.txt README.md LICENSE CHANGELOG.md ./
 COPY configs configs
 COPY dreamfusion_pl dreamfusion_pl
-RUN pip install --no-cache-dir -c requirements.txt ".${EXTRAS}"
+RUN pip install --no-cache-dir -c requirements.txt . \
+    && if [ -n "${EXTRAS}" ]; then pip install --no-cache-dir ".${EXTRAS}"; fi
 
 RUN useradd --create-home maker && mkdir /work && chown maker /work
 USER maker

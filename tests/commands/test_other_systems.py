@@ -178,5 +178,12 @@ def test_our_sources_ask_before_they_use_what_windows_lacks(path):
             lacking = set(names) & MODULES_OF_POSIX
             assert not lacking or MAY_IMPORT.get(name, "\0") in text, f"{name}: {lacking}"
         elif isinstance(node, ast.Call):
+            called = getattr(node.func, "attr", getattr(node.func, "id", ""))
+            places = {"read_text": 1, "write_text": 2, "open": 9}  # how many arguments name the encoding, too
+            if called in ("read_text", "write_text") or isinstance(node.func, ast.Name) and called == "open":
+                names_encoding = "encoding" in {keyword.arg for keyword in node.keywords}
+                assert names_encoding or len(node.args) >= places[called], (
+                    f"{name}: {called} without encoding"
+                )
             given = {keyword.arg for keyword in node.keywords}
             assert not given & {"pass_fds", "preexec_fn", "start_new_session"}, f"{name}: {given}"
