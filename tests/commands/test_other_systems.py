@@ -183,7 +183,7 @@ def test_our_sources_ask_before_they_use_what_windows_lacks(path):
             if called in ("read_text", "write_text") or isinstance(node.func, ast.Name) and called == "open":
                 names_encoding = "encoding" in {keyword.arg for keyword in node.keywords}
                 assert names_encoding or len(node.args) >= places[called], (
-                    f"{name}: {called} without encoding"
+                    f"{name}: {called}, in what encoding?"
                 )
             given = {keyword.arg for keyword in node.keywords}
             assert not given & {"pass_fds", "preexec_fn", "start_new_session"}, f"{name}: {given}"
