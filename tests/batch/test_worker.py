@@ -12,7 +12,7 @@ import torch
 
 from dreamfusion_pl.batch import worker
 from dreamfusion_pl.batch.jobs import Job, Request, jobs_of
-from dreamfusion_pl.batch.locks import HELD, try_lock, variables
+from dreamfusion_pl.batch.locks import HELD, told_locks, try_lock, variables
 from dreamfusion_pl.batch.worker import ProcessSettings, UnsuitableMachineError
 from dreamfusion_pl.terminal import GPU_SHARE
 
@@ -128,6 +128,15 @@ def test_a_fit_that_comes_too_late_ends_and_the_job_is_busy(job, tmp_path, monke
     assert done.returncode == HELD and "another process makes this object" in done.stderr
     monkeypatch.setattr(worker, "PROGRAM", (sys.executable, "-c", f"raise SystemExit({HELD})"))
     assert run(job, 3) == worker.Outcome("busy", 1)
+
+
+def test_only_the_fit_itself_is_told_of_its_lock(job, monkeypatch):
+    """Otherwise the processes that it starts, as with DDP, would find it taken and end."""
+    for name, value in variables([job.folder]).items():
+        monkeypatch.setenv(name, value)
+    with told_locks() as first, told_locks() as second:
+        assert first and second and variables([]).keys().isdisjoint(os.environ)
+        assert run(job, 0) == worker.Outcome("busy")
 
 
 def test_the_command(job):
