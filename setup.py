@@ -8,7 +8,9 @@ from setuptools import find_packages, setup
 from setuptools.command.build_py import build_py
 
 HERE = Path(__file__).parent
-VERSION = re.search(r'VERSION = "(.+)"', (HERE / "dreamfusion_pl" / "version.py").read_text())[1]
+VERSION = re.search(
+    r'VERSION = "(.+)"', (HERE / "dreamfusion_pl" / "version.py").read_text(encoding="utf-8")
+)[1]
 
 
 class BuildWithConfigs(build_py):
@@ -30,6 +32,11 @@ setup(
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
+    classifiers=[  # only what was run; docs/desks.md
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3.11",
+    ],
     python_requires=">=3.11",
     packages=find_packages(include=["dreamfusion_pl", "dreamfusion_pl.*"]),
     package_data={
@@ -53,6 +60,7 @@ setup(
         "pyyaml>=6.0",
         "tensorboard>=2.19",
         "fast-simplification>=0.2",
+        "filelock>=3.30",
         "imageio>=2.37",
         "imageio-ffmpeg>=0.6",
         "numpy>=2.0",

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import secrets
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+PATIENCE_SECONDS = 2.0 if os.name == "nt" else 0.0  # in which a file is moved in spite of who reads it
 
 
 @contextmanager
@@ -33,6 +36,26 @@ def replacing(path: Path) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb+") as written:
             os.fsync(written.fileno())
-        os.replace(temporary, path)
+        move(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def move(source: Path, target: Path) -> None:
+    """Rename a file; an existing ``target`` is replaced.
+
+    Windows refuses this while another program has one of the two open, as a page does that shows a run's
+    status, or a virus scanner. So it is tried again there for a short time.
+
+    Raises:
+        OSError: it is not possible.
+    """
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            os.replace(source, target)
+            return
+        except PermissionError:
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(0.05)

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from dreamfusion_pl.batch.locks import HELD, told_locks
 from dreamfusion_pl.commands.output import STATUS as READER_LEFT
 from dreamfusion_pl.commands.output import ends_with_its_reader
 from dreamfusion_pl.version import VERSION
@@ -92,13 +93,18 @@ def main(args: Sequence[str] | None = None) -> int:
         args: command-line arguments without the program's name; None reads ``sys.argv``.
 
     Returns:
-        Exit status: 0 success, 1 failure, 2 usage error, 130 interrupted by Ctrl-C, 141 if whatever reads the
-        output has ended.
+        Exit status: 0 success, 1 failure, 2 usage error, 4 if another process runs this fit of a batch, 130
+        interrupted by Ctrl-C, 141 if whatever reads the output has ended.
     """
     words = list(sys.argv[1:] if args is None else args)
-    with ends_with_its_reader() as told:
-        status = _run(words)
+    with ends_with_its_reader() as told, told_locks() as is_free:
+        status = _run(words) if is_free else _held()
     return READER_LEFT if told and status == 0 else status  # after its last step, a run does not stop for it
+
+
+def _held() -> int:
+    print("dreamfusion_pl: error: another process makes this object; it is left to that one", file=sys.stderr)
+    return HELD
 
 
 def _run(words: list[str]) -> int:

@@ -87,6 +87,9 @@ def destroy_process_group() -> None:
 
 def _explain(error: Exception, command: str) -> tuple[str, int] | None:
     """Return message (cause and cure) and exit status of an error; None if it is a bug."""
+    if "surrogates not allowed" in str(error):
+        cure = "set PYTHONUTF8=1 and let the terminal be UTF-8, or take names of plain letters"
+        return f"a path or a text on the command line is not UTF-8 in this locale: {cure}", WRONG_USAGE
     if isinstance(error, ArgumentError):
         program = f"python -m dreamfusion_pl {command}"
         options = f"Options: {program} --model.help, --data.help, or --print_config for all values"

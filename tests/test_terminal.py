@@ -1,13 +1,17 @@
-"""What a process takes of the machine."""
+"""What a process takes of the machine, and how its output ends."""
 
+import errno
 import os
 import subprocess
 import sys
 
 import pytest
 import torch
+from fakes import SMALL_RUN
 
-from dreamfusion_pl.terminal import GPU_SHARE, guarded
+from dreamfusion_pl.cli import main
+from dreamfusion_pl.commands.output import STATUS, ends_with_its_reader
+from dreamfusion_pl.terminal import GPU_SHARE, WRONG_USAGE, guarded
 
 
 @pytest.mark.parametrize(
@@ -33,3 +37,31 @@ def test_waiting_threads_sleep_unless_the_user_wants_otherwise(own):
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     shown = [line for line in done.stderr.splitlines() if "OMP_WAIT_POLICY" in line]
     assert shown and all((own or "PASSIVE") in line for line in shown), done.stderr
+
+
+def test_a_name_that_is_not_utf8_is_one_message(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    place = "--trainer.logger.init_args.save_dir=f\udcf6lder"  # from a terminal in latin-1
+    assert main(["fit", *SMALL_RUN, "--prompt", "a red ball", place]) == WRONG_USAGE
+    error = capsys.readouterr().err
+    assert error.startswith("dreamfusion_pl: error: a path or a text on the command line is not UTF-8")
+    assert "PYTHONUTF8=1" in error and "Traceback" not in error
+
+
+@pytest.mark.parametrize("number", [errno.EPIPE, errno.EINVAL])  # of Linux and macOS, of Windows
+def test_output_ends_with_its_reader(monkeypatch, tmp_path, number):
+    with (tmp_path / "pipe").open("w") as stream:
+
+        class Closed:
+            encoding, fileno = "utf-8", stream.fileno
+
+            def write(self, text):
+                raise OSError(number, "nobody reads")
+
+            def flush(self):
+                return
+
+        monkeypatch.setattr(sys, "stdout", Closed())
+        with pytest.raises(SystemExit) as ended, ends_with_its_reader():
+            print("too late")
+        assert ended.value.code == STATUS

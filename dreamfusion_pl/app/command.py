@@ -15,7 +15,6 @@ from dreamfusion_pl.app.ledger import opened
 from dreamfusion_pl.app.runner import Runner
 from dreamfusion_pl.app.server import PORTS, bound, is_loopback, new_token, noted_signals, serve
 from dreamfusion_pl.batch.jobs import Request, jobs_of
-from dreamfusion_pl.batch.locks import check_system
 from dreamfusion_pl.batch.worker import ProcessSettings
 from dreamfusion_pl.commands.batch_checks import check_options
 from dreamfusion_pl.configuration.parsing import read_configuration
@@ -56,7 +55,6 @@ def app(options: argparse.Namespace, fit_options: list[str]) -> None:
         ValueError: an option is invalid, gradio is not installed, or another page has the folder.
         OSError: the folder cannot be written.
     """
-    check_system()
     if importlib.util.find_spec("gradio") is None:
         raise ValueError("the page needs gradio: pip install 'gradio>=6.30,<7'")
     if not 1 <= options.port <= 65535:

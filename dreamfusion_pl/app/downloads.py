@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import tempfile
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from dreamfusion_pl.app.look import tail
 from dreamfusion_pl.atomic import replacing
-from dreamfusion_pl.batch.worker import PROGRAM
+from dreamfusion_pl.batch.worker import LOGGED, PROGRAM
 from dreamfusion_pl.export.files.meshes import FORMATS
 from dreamfusion_pl.run_folder import layout
 from dreamfusion_pl.terminal import ERROR
@@ -75,7 +76,12 @@ def _export(run: Path, form: str, place: Path, words: tuple[str, ...]) -> None:
     with log.open("wb") as file:
         try:
             status = subprocess.run(
-                command, stdout=file, stderr=subprocess.STDOUT, timeout=MOST_SECONDS, check=False
+                command,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                timeout=MOST_SECONDS,
+                env=os.environ | LOGGED,
+                check=False,
             ).returncode
         except subprocess.TimeoutExpired:
             raise ValueError(f"export took more than {MOST_SECONDS / 60:.0f} minutes and was ended") from None

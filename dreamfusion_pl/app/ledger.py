@@ -130,8 +130,8 @@ def opened(out: Path) -> Iterator[Ledger]:
         ValueError: another server has it, or its queue cannot be read.
         OSError: the folder cannot be written.
     """
-    with try_lock(out / LOCK) as lock:
-        if lock is None:
+    with try_lock(out / LOCK) as is_mine:
+        if not is_mine:
             raise ValueError(
                 f"another page works in {out}: use that one, end it first, or take another folder (--out)"
             )

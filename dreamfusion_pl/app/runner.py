@@ -11,7 +11,7 @@ from typing import final
 from dreamfusion_pl.app.ledger import MARKER, Entry, Ledger
 from dreamfusion_pl.batch import worker
 from dreamfusion_pl.batch.jobs import Job
-from dreamfusion_pl.batch.locks import try_lock
+from dreamfusion_pl.batch.locks import claimed
 from dreamfusion_pl.batch.processes import GRACE_SECONDS
 from dreamfusion_pl.batch.worker import Outcome, ProcessSettings, UnsuitableMachineError
 from dreamfusion_pl.run_folder import layout
@@ -115,8 +115,8 @@ class Runner:
     def _wait_for_others(self, entry: Entry, job: Job) -> None:
         """Wait while another process runs the job: the fit of a server that was killed, or a ``batch``."""
         while not self._closing.is_set():
-            with try_lock(job.folder.with_suffix(".lock")) as lock:
-                if lock is not None:
+            with claimed(job.folder) as is_free:
+                if is_free:
                     break
             self._ledger.put(entry.key, "running", BUSY)
             self._closing.wait(BUSY_SECONDS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import time
@@ -13,6 +14,9 @@ from dreamfusion_pl.batch.jobs import Job
 from dreamfusion_pl.run_folder import layout
 
 GRACE_SECONDS = 30.0  # between SIGTERM, after which a fit saves, and SIGKILL
+# On Windows, SIGTERM ends a process at once. What it can still answer is Ctrl-Break, in a group of its own.
+ASK = getattr(signal, "CTRL_BREAK_EVENT", signal.SIGTERM)
+OWN_GROUP = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)
 POLL_SECONDS = 1.0  # between two looks whether a process has ended, or shall
 STILL_SECONDS = 1800.0  # without a sign of life, after which a run is named
 
@@ -43,8 +47,11 @@ def wait_for(process: subprocess.Popen[str], timeout: float, is_stopped: Callabl
 
 
 def end(process: subprocess.Popen[str]) -> None:
-    """End a process: SIGTERM, on which a fit saves, and SIGKILL if it does not obey."""
-    process.terminate()
+    """End a process: SIGTERM (on Windows Ctrl-Break), on which a fit saves; SIGKILL if it does not obey."""
+    try:
+        process.send_signal(ASK)
+    except OSError:  # Windows without a console
+        process.terminate()
     try:
         process.wait(GRACE_SECONDS)
     except subprocess.TimeoutExpired:

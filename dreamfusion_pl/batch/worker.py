@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 
 from dreamfusion_pl.batch import processes
 from dreamfusion_pl.batch.jobs import Job, is_done
-from dreamfusion_pl.batch.locks import try_lock
+from dreamfusion_pl.batch.locks import HELD, claimed, variables
 from dreamfusion_pl.callbacks.safety import DivergedError
 from dreamfusion_pl.configuration.checkpoints import flaw_for_fit
 from dreamfusion_pl.run_folder import layout
@@ -23,6 +23,8 @@ from dreamfusion_pl.terminal import ERROR, GPU_SHARE, WRONG_USAGE
 
 SEED_STEP = 1000  # added to the seed after a run that diverged
 PROGRAM = (sys.executable, "-m", "dreamfusion_pl")
+# The log is read while the program runs, as UTF-8; Windows would write it in an encoding of its own.
+LOGGED = {"PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"}
 State = Literal["finished", "failed", "busy", "unfinished"]
 
 
@@ -72,7 +74,7 @@ class ProcessSettings(NamedTuple):
 
     def environment(self) -> dict[str, str]:
         """Environment variables of the subprocess: the worker's, with limits on threads and GPUs."""
-        variables = {"OMP_NUM_THREADS": str(self.threads), "PYTHONUNBUFFERED": "1"}
+        variables = {"OMP_NUM_THREADS": str(self.threads)} | LOGGED
         if self.gpus == 0.0:  # Ray would leave all GPUs visible, and every fit would use the first
             variables["CUDA_VISIBLE_DEVICES"] = ""
         elif self.gpus < 1.0:
@@ -102,15 +104,15 @@ def run(
     """
     settings.check()
     with ExitStack() as stack:
-        locks = {job: stack.enter_context(try_lock(job.folder.with_suffix(".lock"))) for job in jobs}
-        outcomes = {job: Outcome("finished" if locks[job] is not None else "busy") for job in jobs}
-        pending = [job for job in jobs if locks[job] is not None and not is_done(job)]
+        mine = [job for job in jobs if stack.enter_context(claimed(job.folder))]
+        outcomes = {job: Outcome("finished" if job in mine else "busy") for job in jobs}
+        pending = [job for job in mine if not is_done(job)]
         for attempt in range(1, retries + 2):
             words = {job: command(job, options, _next_seed(job)) for job in pending}
-            codes = _fits(words, settings, locks)
-            for job in pending:
-                state: State = "finished" if is_done(job) else "failed"
-                outcomes[job] = Outcome(state, attempt, "" if is_done(job) else _last_lines(job))
+            codes = _fits(words, settings)
+            for job, code in zip(pending, codes, strict=True):
+                state: State = "finished" if is_done(job) else "busy" if code == HELD else "failed"
+                outcomes[job] = Outcome(state, attempt, _last_lines(job) if state == "failed" else "")
             pending = [
                 job
                 for job, code in zip(pending, codes, strict=True)
@@ -147,21 +149,22 @@ def run_folder_options(job: Job) -> list[str]:
     ]
 
 
-def _fits(words: dict[Job, list[str]], settings: ProcessSettings, locks: dict[Job, int | None]) -> list[int]:
+def _fits(words: dict[Job, list[str]], settings: ProcessSettings) -> list[int]:
     """Run the fits in one subprocess; return their exit statuses."""
     if not words:
         return []
     for job in words:
         job.folder.mkdir(parents=True, exist_ok=True)
     log = next(iter(words)).folder / layout.LOG
+    environment = settings.environment() | variables([job.folder for job in words])
     if len(words) == 1:
         (fit,) = words.values()
-        return [_process(["fit", *fit], settings, locks, log).returncode]
+        return [_process(["fit", *fit], settings, environment, log).returncode]
     with tempfile.TemporaryDirectory() as place:
         file = Path(place) / "fits.json"
         fits = [{"words": fit, "log": str(job.folder / layout.LOG)} for job, fit in words.items()]
         file.write_text(json.dumps(fits), encoding="utf-8")
-        done = _process(["together", str(file)], settings, locks, log, stdout=subprocess.PIPE)
+        done = _process(["together", str(file)], settings, environment, log, stdout=subprocess.PIPE)
     try:
         codes = json.loads(done.stdout.splitlines()[-1])
     except (ValueError, IndexError):  # the subprocess was killed
@@ -172,12 +175,10 @@ def _fits(words: dict[Job, list[str]], settings: ProcessSettings, locks: dict[Jo
 def _process(
     words: list[str],
     settings: ProcessSettings,
-    locks: dict[Job, int | None],
+    environment: dict[str, str],
     log: Path,
     stdout: int | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    # The subprocess inherits the locks: if this worker is killed, no other one starts a job that still runs.
-    held = tuple(lock for lock in locks.values() if lock is not None)
     command = [*PROGRAM, *words]
     with (
         log.open("ab") as file,
@@ -186,8 +187,8 @@ def _process(
             stdout=stdout or file,
             stderr=subprocess.STDOUT if stdout is None else file,
             cwd=settings.working_folder(),
-            env=settings.environment(),
-            pass_fds=held,
+            env=environment,
+            creationflags=processes.OWN_GROUP,
             text=True,
             errors="replace",
         ) as process,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import Any, final
@@ -10,6 +9,7 @@ from typing import Any, final
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
 
+from dreamfusion_pl.atomic import move
 from dreamfusion_pl.run_folder import layout
 from dreamfusion_pl.run_folder.checkpoint_io import is_whole, keep_as, sync_folder, write_whole
 from dreamfusion_pl.run_folder.saved_config import SavedConfiguration
@@ -102,6 +102,6 @@ class LastCheckpoints(Checkpoint):
                 raise OSError(f"the checkpoint {draft} could not be written")
             if is_whole(last):  # otherwise previous.ckpt may be the only intact one
                 keep_as(last, checkpoints / "previous.ckpt")
-            os.replace(draft, last)
+            move(draft, last)
             sync_folder(checkpoints)
         trainer.strategy.barrier("checkpoint")

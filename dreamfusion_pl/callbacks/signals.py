@@ -1,4 +1,4 @@
-"""Graceful shutdown on SIGINT, SIGTERM and SIGUSR1: a checkpoint, the command to resume, an exit status."""
+"""Graceful shutdown on a signal: a checkpoint, the command to resume, an exit status."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from dreamfusion_pl.callbacks.checkpoints import LastCheckpoints
 from dreamfusion_pl.run_folder import layout
 
-HANDLED_SIGNALS = tuple(
-    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)
-)
+# Windows has no SIGUSR1, and no other process can send SIGTERM there; it has SIGBREAK in their place.
+NAMES = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGBREAK")
+HANDLED_SIGNALS = tuple(getattr(signal, name) for name in NAMES if hasattr(signal, name))
 
 
 @final
 class Signals(Callback):
     """After a signal: finishes the step, saves, prints how to resume and exits with 128 + signal number.
 
-    That is 130 after Ctrl-C, 143 after SIGTERM, 138 after SIGUSR1. The step is an optimizer step with all
-    accumulated batches. A second signal ends the run at once; it can be resumed from the last checkpoint.
-    Any rank may receive the signal; all ranks stop after the same step. After the last training step the
-    previous signal handlers are restored.
+    That is 130 after Ctrl-C, 143 after SIGTERM, 138 after SIGUSR1, 149 after Windows' Ctrl-Break. The step is
+    an optimizer step with all accumulated batches. A second signal ends the run at once; it can be resumed
+    from the last checkpoint. Any rank may receive the signal; all ranks stop after the same step. After the
+    last training step the previous signal handlers are restored.
     """
 
     def __init__(self) -> None:

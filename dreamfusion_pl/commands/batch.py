@@ -16,7 +16,6 @@ from typing import final
 from dreamfusion_pl.atomic import replacing
 from dreamfusion_pl.batch.driver import run_all
 from dreamfusion_pl.batch.jobs import Job, Request, is_done, jobs_of, read_requests
-from dreamfusion_pl.batch.locks import check_system
 from dreamfusion_pl.batch.machines import Resources
 from dreamfusion_pl.batch.worker import Outcome
 from dreamfusion_pl.commands.batch_checks import check_options, check_prompts, keep_options
@@ -81,7 +80,6 @@ def batch(options: argparse.Namespace, fit_options: list[str]) -> list[Job]:
         ValueError: an option or the prompt file is invalid, or Ray is not installed.
         OSError: the folder cannot be written.
     """
-    check_system()
     if min(options.seeds, options.cpus, options.together) < 1:
         raise ValueError("--seeds, --cpus and --together must be 1 or more")
     gpus = options.gpus or 0.0
@@ -218,5 +216,5 @@ def write_summary(
         shown = known | {name: row[name] for name in ("prompt", "seed", "state")}
         cards.append(card_of(job.folder, out, shown, "the best of its seeds" if job in best else ""))
     with replacing(out / "summary.csv") as temporary:
-        temporary.write_text(buffer.getvalue(), encoding="utf-8", errors="replace")
+        temporary.write_text(buffer.getvalue(), encoding="utf-8", errors="replace", newline="")
     write_gallery(f"{len(cards)} objects", cards, out / "gallery.html")

@@ -15,6 +15,7 @@ import torch
 from dreamfusion_pl.commands.prior_check import GB, examine
 from dreamfusion_pl.configuration.parsing import read_configuration
 from dreamfusion_pl.diffusion.families.pretrained import PretrainedPrior
+from dreamfusion_pl.export.files.films import ffmpeg
 from dreamfusion_pl.export.surface.memory import available_memory
 from dreamfusion_pl.terminal import FAILED, guarded
 from dreamfusion_pl.version import VERSION
@@ -114,7 +115,8 @@ def machine() -> dict[str, Any]:
         "free_disk_gb": shutil.disk_usage(".").free / GB,
         "versions": {"python": platform.python_version(), "dreamfusion_pl": VERSION}
         | {name: importlib.metadata.version(name) for name in LIBRARIES},
-        "optional": {name: importlib.util.find_spec(name) is not None for name in OPTIONAL},
+        "optional": {name: importlib.util.find_spec(name) is not None for name in OPTIONAL}
+        | {"ffmpeg": ffmpeg() is not None},
     }
 
 

@@ -157,7 +157,7 @@ def write(rows: list[Row], remarks: list[str], out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     for name, text in (("evaluation.csv", buffer.getvalue()), ("evaluation.md", markdown)):
         with replacing(out / name) as part:
-            part.write_text(text, encoding="utf-8")
+            part.write_text(text, encoding="utf-8", newline="")
     with SummaryWriter(str(out)) as writer:
         writer.add_text("evaluation", markdown)
         for name in columns[2:]:

@@ -1,7 +1,11 @@
-"""Output that ends when its reader does, as in ``fit ... | head -1``: quietly, and with the run saved."""
+"""Output that ends when its reader does, as in ``fit ... | head -1``: quietly, and with the run saved.
+
+It also never ends a command because of a letter: what a console's encoding lacks is written as its escape.
+"""
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -10,6 +14,7 @@ from contextlib import contextmanager
 from typing import Any, TextIO, final
 
 _SIGPIPE = 13  # Windows has no signal of this name
+_GONE = (errno.EPIPE, errno.EINVAL)  # what writing to a closed pipe is answered; the second on Windows
 STATUS = 128 + _SIGPIPE  # exit status, as of any program whose reader is gone
 
 
@@ -27,18 +32,27 @@ class _Output:
 
     def write(self, text: str) -> int:
         try:
-            return self._stream.write(text)
-        except BrokenPipeError:
-            self._end()
+            return self._write(text)
+        except OSError as error:
+            self._end(error)
             return len(text)
 
     def flush(self) -> None:
         try:
             self._stream.flush()
-        except BrokenPipeError:
-            self._end()
+        except OSError as error:
+            self._end(error)
 
-    def _end(self) -> None:
+    def _write(self, text: str) -> int:
+        try:
+            return self._stream.write(text)
+        except UnicodeEncodeError:
+            encoding = self._stream.encoding
+            return self._stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
+
+    def _end(self, error: OSError) -> None:
+        if error.errno not in _GONE:
+            raise error
         devnull = os.open(os.devnull, os.O_WRONLY)
         os.dup2(devnull, self._stream.fileno())  # also what is still in the buffer goes there
         os.close(devnull)

@@ -52,9 +52,15 @@ def load(text: str) -> Any:
     return yaml.load(text, Loader=_Loader)
 
 
-def dump(tree: Any) -> str:
-    """Write YAML whose every text is read as that text."""
-    return yaml.dump(tree, Dumper=_Dumper, default_flow_style=False, allow_unicode=True, sort_keys=False)
+def dump(tree: Any, only_ascii: bool = False) -> str:
+    """Write YAML whose every text is read as that text.
+
+    Args:
+        tree: what to write.
+        only_ascii: write other letters as escapes.
+    """
+    options = {"default_flow_style": False, "allow_unicode": not only_ascii, "sort_keys": False}
+    return yaml.dump(tree, Dumper=_Dumper, **options)
 
 
 set_dumper("yaml", dump)  # of config.yaml and --print_config

@@ -133,7 +133,7 @@ def _looked_at(layer: Config, needs_prior: bool) -> Config:
     if left_out:
         names = ", ".join(left_out)
         warn(f"left out of this look, as they are not of this package: {names} (--trust takes them)")
-    return Config(layer.name, dialect.dump(tree), tree)
+    return Config(layer.name, _text(tree), tree)
 
 
 def _elsewhere(layer: Config, is_new: bool = False) -> Config:
@@ -146,7 +146,7 @@ def _elsewhere(layer: Config, is_new: bool = False) -> Config:
     tree = trust.with_own_place(layer.tree)
     if is_new:
         tree = {name: value for name, value in tree.items() if name not in ("from", "schedule_steps")}
-    return Config(layer.name, dialect.dump(tree), tree)
+    return Config(layer.name, _text(tree), tree)
 
 
 def _updated(configs: list[Config], rest: list[str]) -> tuple[list[Config], list[str]]:
@@ -156,7 +156,7 @@ def _updated(configs: list[Config], rest: list[str]) -> tuple[list[Config], list
         tree, used = migration.update_tree(config.tree, known)
         if used:
             warn(migration.warning(config.name, used))
-            config = config._replace(text=dialect.dump(tree), tree=tree)
+            config = config._replace(text=_text(tree), tree=tree)
         known = below(tree, known)
         updated.append(config)
     rest, used = migration.update_words(rest, known)
@@ -206,7 +206,8 @@ def load(name: str) -> Config:
     """
     path = find(name)
     try:
-        tree = dialect.load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        tree = dialect.load(text)
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{path} is no valid YAML: {error}") from error
     if tree is None:
@@ -215,7 +216,13 @@ def load(name: str) -> Config:
         raise ValueError(f"{path} must be a YAML mapping such as 'trainer: {{max_steps: 400}}', got {tree!r}")
     if not tree:
         return Config(str(path), "{}", {})
-    return Config(str(path), str(path), tree)
+    # jsonargparse would read the file in the locale's encoding, which on Windows is not UTF-8.
+    return Config(str(path), str(path) if text.isascii() else _text(tree), tree)
+
+
+def _text(tree: dict[str, Any]) -> str:
+    """Return a configuration as text for the parser, which asks the file system whether it is a path."""
+    return dialect.dump(tree, only_ascii=True)
 
 
 def layers_of_run(checkpoint: Path) -> list[Config]:
@@ -223,7 +230,7 @@ def layers_of_run(checkpoint: Path) -> list[Config]:
     saved = checkpoint.parent.parent / "config.yaml"
     if saved.is_file():
         tree = {key: value for key, value in load(str(saved)).tree.items() if key not in ONE_COMMAND_ONLY}
-        return [Config(str(saved), dialect.dump(tree), tree)]
+        return [Config(str(saved), _text(tree), tree)]
     import torch
 
     stored = torch.load(checkpoint, map_location="cpu", weights_only=True).get("hyper_parameters", {})
@@ -235,7 +242,7 @@ def layers_of_run(checkpoint: Path) -> list[Config]:
     init = {key: value for key, value in stored.items() if not key.startswith("_") and key not in _LINKED}
     tree = {"model": {"class_path": stored["_class_path"], "init_args": init}}
     tree |= {_LINKED[key]: stored[key] for key in _LINKED if key in stored}
-    layer = Config(str(checkpoint), dialect.dump(tree), tree)
+    layer = Config(str(checkpoint), _text(tree), tree)
     return [layer] if "prompt" not in stored else [load("default.yaml"), layer]
 
 

@@ -15,7 +15,7 @@ from dreamfusion_pl.configuration.checkpoints import warn
 from dreamfusion_pl.configuration.layers import layers_of_run
 from dreamfusion_pl.configuration.old_names import migration
 from dreamfusion_pl.run_folder import layout
-from dreamfusion_pl.run_folder.checkpoint_io import check_is_of_a_run
+from dreamfusion_pl.run_folder.checkpoint_io import check_is_of_a_run, read_mapped
 
 PROGRAM = "python -m dreamfusion_pl"
 
@@ -58,7 +58,7 @@ def read(checkpoint: Path) -> tuple[int, dict[str, Any]]:
     """
     import dreamfusion_pl.optimizers  # noqa: F401 - lets torch read the state of Shampoo
 
-    stored = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
+    stored = read_mapped(checkpoint)
     check_is_of_a_run(stored, checkpoint)
     return int(stored.get("global_step", 0)), stored
 

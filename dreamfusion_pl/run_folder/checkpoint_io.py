@@ -14,6 +14,8 @@ from typing import Any, final
 import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 
+from dreamfusion_pl.atomic import move
+
 
 @final
 class WholeCheckpoints(TorchCheckpointIO):
@@ -75,7 +77,7 @@ def write_whole(content: bytes | memoryview, path: Path) -> None:
             os.fsync(file.fileno())
         if not is_whole(draft):
             raise OSError(f"the checkpoint {path} could not be written: the disk returned different data")
-        os.replace(draft, path)
+        move(draft, path)
     finally:
         draft.unlink(missing_ok=True)
     sync_folder(path.parent)
@@ -88,10 +90,10 @@ def keep_as(path: Path, previous: Path) -> None:
     try:
         os.link(path, spare)
     except OSError:
-        os.replace(path, previous)
+        move(path, previous)
         return
-    os.replace(spare, previous)
-    spare.unlink(missing_ok=True)  # os.replace leaves it if both were the same file
+    move(spare, previous)
+    spare.unlink(missing_ok=True)  # the move leaves it if both were the same file
 
 
 def sync_folder(folder: Path) -> None:
@@ -105,13 +107,26 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def read_mapped(checkpoint: Path) -> Any:
+    """Read a checkpoint; its tensors stay in the file until they are used.
+
+    Raises:
+        UnpicklingError: it contains more than tensors and plain data.
+    """
+    try:
+        str(checkpoint).encode()
+    except UnicodeEncodeError:  # torch cannot map a file whose name is not UTF-8
+        return torch.load(checkpoint, map_location="cpu", weights_only=True)
+    return torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
+
+
 def is_whole(checkpoint: Path) -> bool:
     """Return whether a file is an intact checkpoint, by its checksums."""
     try:
         with zipfile.ZipFile(checkpoint) as archive:
             if archive.testzip() is not None:
                 return False
-        return isinstance(torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True), dict)
+        return isinstance(read_mapped(checkpoint), dict)
     except UnpicklingError:
         return True  # the loader rejects it with a reason
     except (zipfile.BadZipFile, OSError, EOFError, RuntimeError, ValueError, zlib.error):
@@ -121,7 +136,7 @@ def is_whole(checkpoint: Path) -> bool:
 def has_weights_only(checkpoint: Path) -> bool:
     """Return whether an intact checkpoint has no training state, as with ``save_weights_only``."""
     try:
-        stored = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
+        stored = read_mapped(checkpoint)
     except UnpicklingError:
         return False  # the loader rejects it with a reason
     return "state_dict" in stored and "optimizer_states" not in stored
@@ -132,7 +147,7 @@ def step_of(checkpoint: Path) -> int:
     import dreamfusion_pl.optimizers  # noqa: F401 - lets torch read the state of Shampoo
 
     try:
-        stored = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
+        stored = read_mapped(checkpoint)
     except (UnpicklingError, OSError, EOFError, RuntimeError, ValueError):
         return -1
     step = stored.get("global_step") if isinstance(stored, dict) else None

@@ -63,6 +63,6 @@ class LatentColors(nn.Module):
             (latents, colors, self.to_color),
             (colors, latents, self.to_latent),
         ):
-            inputs = torch.cat([source, torch.ones_like(source[:, :1])], dim=1).double().cpu()
-            buffer.copy_(torch.linalg.pinv(inputs) @ target.double().cpu())
+            inputs = torch.cat([source, torch.ones_like(source[:, :1])], dim=1).cpu().double()
+            buffer.copy_(torch.linalg.pinv(inputs) @ target.cpu().double())
         self.is_fitted.fill_(True)

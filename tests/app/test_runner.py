@@ -10,7 +10,7 @@ from served_page import until
 
 from dreamfusion_pl.app.ledger import Entry, Ledger
 from dreamfusion_pl.app.runner import BUSY, Runner
-from dreamfusion_pl.batch.locks import try_lock
+from dreamfusion_pl.batch.locks import claimed
 from dreamfusion_pl.batch.worker import Outcome, ProcessSettings
 
 
@@ -27,8 +27,8 @@ class Fits:
         assert options == () and retries == 0
         job.folder.mkdir(parents=True, exist_ok=True)
         self.begun.append(job.request.prompt)
-        with try_lock(job.folder.with_suffix(".lock")) as lock:
-            assert lock is not None
+        with claimed(job.folder) as is_mine:
+            assert is_mine
             while not self.go.wait(0.01):
                 if not Path(settings.marker).exists():
                     self._write(job, "interrupted")
@@ -145,7 +145,7 @@ def test_the_fit_of_a_killed_server_is_waited_for(start, fits, monkeypatch):
     ledger, runner = start()
     fits.go.set()
     (key,) = Ledger(ledger.out).add("a chair", [], [0])
-    with try_lock(ledger.job(Ledger(ledger.out).entry(key)).folder.with_suffix(".lock")):  # that fit has it
+    with claimed(ledger.job(Ledger(ledger.out).entry(key)).folder):  # that fit has it
         ledger.add("a chair", [], [0])
         until(lambda: ledger.entry(key).reason == BUSY)
         assert state(ledger, key) == "running" and not fits.begun

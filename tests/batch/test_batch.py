@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import windows
 from fakes import SMALL_RUN
 
 from dreamfusion_pl.batch import driver, worker
@@ -281,7 +282,8 @@ def test_groups_have_the_same_options():
     assert names == [["a", "c"], ["d"], ["b"]]
 
 
-def test_the_best_of_the_seeds_is_picked(tmp_path):
+def test_the_best_of_the_seeds_is_picked(tmp_path, monkeypatch):
+    monkeypatch.setattr(Path, "write_text", windows.write_text)  # it must not double the ends of CSV's lines
     jobs = jobs_of([Request("a ball"), Request("a mug"), Request("a cup")], 3, tmp_path)
     scores = {("a ball", 0): 0.1, ("a ball", 1): 0.3, ("a ball", 2): 0.2, ("a mug", 1): 0.5}
     outcomes = {}
@@ -294,6 +296,7 @@ def test_the_best_of_the_seeds_is_picked(tmp_path):
     failed = next(job for job in jobs if (job.request.prompt, job.seed) == ("a mug", 2))
     outcomes[failed] = Outcome("failed", 1, "why")
     write_summary(outcomes, tmp_path)
+    assert b"\r\r" not in (tmp_path / "summary.csv").read_bytes()
     with (tmp_path / "summary.csv").open() as file:
         best = [
             (row["prompt"], row["seed"], row["score"]) for row in csv.DictReader(file) if row["best"] == "1"

@@ -1,15 +1,18 @@
 """One job: repeated while it helps, never by two at once."""
 
-import fcntl
 import os
+import subprocess
 import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 
 from dreamfusion_pl.batch import worker
 from dreamfusion_pl.batch.jobs import Job, Request, jobs_of
+from dreamfusion_pl.batch.locks import HELD, told_locks, try_lock, variables
 from dreamfusion_pl.batch.worker import ProcessSettings, UnsuitableMachineError
 from dreamfusion_pl.terminal import GPU_SHARE
 
@@ -41,6 +44,13 @@ def pretend(monkeypatch):
     return install
 
 
+def wait_until(holds, seconds: float = 30.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 def run(job, retries) -> worker.Outcome:
     (outcome,) = worker.run((job,), (), retries, ProcessSettings())
     return outcome
@@ -70,13 +80,63 @@ def test_wrong_usage_is_not_repeated(job, pretend):
 
 def test_one_at_a_time(job, pretend):
     pretend(tries=1, status=1)
-    job.folder.parent.mkdir(parents=True)
-    other = os.open(job.folder.with_suffix(".lock"), os.O_RDWR | os.O_CREAT)
-    fcntl.flock(other, fcntl.LOCK_EX)
-    assert run(job, 0) == worker.Outcome("busy")
-    assert not job.folder.exists()
-    os.close(other)
+    for name in (
+        "seed_0.lock",
+        "seed_0.fit.lock",
+    ):  # of another worker, and of the fit of one that was killed
+        with try_lock(job.folder.with_name(name)) as is_mine:
+            assert is_mine
+            assert run(job, 0) == worker.Outcome("busy")
+            assert not job.folder.exists()
     assert run(job, 0).state == "finished"
+
+
+WORK = """
+import sys
+from pathlib import Path
+from dreamfusion_pl.batch import worker
+from dreamfusion_pl.batch.jobs import Request, jobs_of
+fit = "import sys, time; from dreamfusion_pl.batch.locks import told_locks\\n"
+fit += "with told_locks() as held: print(held, flush=True); time.sleep(60)"
+worker.PROGRAM = (sys.executable, "-c", fit)
+worker.command = lambda job, options, seed: []
+worker.run(tuple(jobs_of([Request("a red ball")], 1, Path(sys.argv[1]))), (), 0, worker.ProcessSettings())
+"""
+
+
+def test_the_fit_of_a_killed_worker_keeps_its_job(job, tmp_path, pretend):
+    """And it is the only one that does: nothing is left locked when it ends."""
+    log = job.folder / "log.txt"
+    other = subprocess.Popen([sys.executable, "-c", WORK, str(tmp_path)])
+    wait_until(lambda: log.exists() and log.read_text() == "True\n")
+    fit = next(one for one in psutil.Process(other.pid).children())
+    other.kill()
+    other.wait()
+    pretend(tries=1, status=1)
+    assert run(job, 0) == worker.Outcome("busy")
+    fit.kill()
+    wait_until(lambda: run(job, 0).state == "finished")
+
+
+def test_a_fit_that_comes_too_late_ends_and_the_job_is_busy(job, tmp_path, monkeypatch):
+    words = [sys.executable, "-m", "dreamfusion_pl", "--version"]
+    environment = os.environ | variables([job.folder])
+    done = subprocess.run(words, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0
+    with try_lock(job.folder.with_name("seed_0.fit.lock")):
+        done = subprocess.run(words, env=environment, capture_output=True, text=True)
+    assert done.returncode == HELD and "another process makes this object" in done.stderr
+    monkeypatch.setattr(worker, "PROGRAM", (sys.executable, "-c", f"raise SystemExit({HELD})"))
+    assert run(job, 3) == worker.Outcome("busy", 1)
+
+
+def test_only_the_fit_itself_is_told_of_its_lock(job, monkeypatch):
+    """Otherwise the processes that it starts, as with DDP, would find it taken and end."""
+    for name, value in variables([job.folder]).items():
+        monkeypatch.setenv(name, value)
+    with told_locks() as first, told_locks() as second:
+        assert first and second and variables([]).keys().isdisjoint(os.environ)
+        assert run(job, 0) == worker.Outcome("busy")
 
 
 def test_the_command(job):
@@ -178,6 +238,13 @@ def test_a_fit_works_where_the_driver_does(tmp_path, monkeypatch):
     for place, expected in ((folder, folder), (tmp_path / "nowhere", Path.cwd())):
         (outcome,) = worker.run((job,), (), 0, ProcessSettings(folder=str(place)))
         assert outcome.reason.splitlines()[-1] == str(expected)
+
+
+def test_the_log_has_every_letter_whatever_the_locale(job, monkeypatch):
+    for name, value in {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(worker, "PROGRAM", (sys.executable, "-c", "print('gr\\xfcn')"))
+    assert run(job, 0).reason == "gr\xfcn"
 
 
 def test_a_process_sees_the_gpus_that_it_is_given(monkeypatch):

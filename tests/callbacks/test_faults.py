@@ -146,6 +146,13 @@ def test_the_newest_whole_checkpoint_is_taken(tmp_path, whole, capsys, how):
         layers.find_checkpoint(str(tmp_path))
 
 
+def test_a_checkpoint_is_whole_whatever_its_folder_is_called(tmp_path, whole):
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/f\xf6lder"))  # an old name, not UTF-8
+    folder.mkdir()
+    (folder / "last.ckpt").write_bytes(whole)
+    assert is_whole(folder / "last.ckpt")
+
+
 def test_no_flipped_bit_is_taken_for_a_whole_checkpoint(tmp_path, whole):
     """Wherever the bit is: either the file can still be read, or another one is looked for."""
     file, directory = tmp_path / "last.ckpt", whole.rindex(b"PK\x01\x02")

@@ -22,6 +22,7 @@ from dreamfusion_pl.data.world.layers import PAIRS, Layers, trace_world
 from dreamfusion_pl.data.world.objects.catalog import OBJECT_NAMES
 from dreamfusion_pl.data.world.scenes import RELATIONS, Item, WorldScene
 from dreamfusion_pl.data.world.tracer import compose
+from dreamfusion_pl.device.user_cache import user_cache
 from dreamfusion_pl.rng import generator
 from dreamfusion_pl.types import PictureBatch
 
@@ -154,8 +155,7 @@ class WorldPictures(LightningDataModule):
         self.more_of, self.only = tuple(more_of), tuple(only)
         self.elevation_deg = (float(elevation_deg[0]), float(elevation_deg[1]))
         self.held_out = held_out
-        default = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "dreamfusion_pl"
-        self.cache_dir = Path(cache_dir) if cache_dir else default
+        self.cache_dir = Path(cache_dir) if cache_dir else user_cache()
         self._layers: Layers | None = None
 
     @property

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import final
 
 from dreamfusion_pl.atomic import replacing
+from dreamfusion_pl.device.user_cache import user_cache
 from dreamfusion_pl.types import TextEmbedding
 
 FORMAT = "1"  # raise it when the meaning of an entry changes: older entries are then not found
@@ -115,9 +116,8 @@ def cache_of(kind: str, *identity: str) -> EmbeddingFolder:
         kind: class of the pipeline.
         identity: everything except the text that the embeddings of this model depend on.
     """
-    root = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "dreamfusion_pl" / "embeddings"
     versions = [importlib.metadata.version(name) for name in LIBRARIES]
-    return EmbeddingFolder(root / _digest(FORMAT, *versions, kind, *identity), kind)
+    return EmbeddingFolder(user_cache() / "embeddings" / _digest(FORMAT, *versions, kind, *identity), kind)
 
 
 def fingerprint(files: Iterable[Path]) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from pathlib import Path
@@ -14,6 +16,7 @@ from torch import Tensor
 from dreamfusion_pl.atomic import replacing
 from dreamfusion_pl.export.files.images import to_bytes
 
+NO_FFMPEG = "there is no ffmpeg program: install one, or imageio-ffmpeg, whose wheels bring it"
 Put = Callable[[np.ndarray], None]  # takes the next frame, uint8 [H, W, 3]
 
 
@@ -63,7 +66,7 @@ def write_mp4(frames: Frames, path: str | Path, fps: int = 20) -> Path:
         fps: frames per second.
 
     Raises:
-        OSError: the file cannot be written, or is incomplete when it is read back.
+        OSError: the file cannot be written, or is incomplete when it is read back; or there is no ffmpeg.
     """
     return _encode(frames, fps, {Path(path): _mp4})[0]
 
@@ -71,10 +74,26 @@ def write_mp4(frames: Frames, path: str | Path, fps: int = 20) -> Path:
 def write_film(frames: Frames, path: Path, fps: int = 20) -> list[Path]:
     """Write a video to ``path`` with .mp4 and with .gif appended, both or neither; return both paths.
 
-    Arguments and errors are those of :func:`write_mp4` and :func:`write_gif`.
+    Arguments and errors are those of :func:`write_mp4` and :func:`write_gif`. Without an ffmpeg program the
+    .mp4 is left out, with a warning.
     """
     mp4, gif = (path.with_name(f"{path.name}{suffix}") for suffix in (".mp4", ".gif"))
-    return _encode(frames, fps, {mp4: _mp4, gif: _gif})
+    if ffmpeg() is not None:
+        return _encode(frames, fps, {mp4: _mp4, gif: _gif})
+    warnings.warn(f"{mp4} is left out: {NO_FFMPEG}", stacklevel=2)
+    written = _encode(frames, fps, {gif: _gif})
+    mp4.unlink(missing_ok=True)  # of an earlier object
+    return written
+
+
+def ffmpeg() -> str | None:
+    """Return the program that makes videos, imageio-ffmpeg's or the system's; None if there is none."""
+    try:
+        from imageio_ffmpeg import get_ffmpeg_exe
+
+        return shutil.which(get_ffmpeg_exe())
+    except (ImportError, RuntimeError):
+        return None
 
 
 def write_stills(frames: Frames, path: Path) -> list[Path]:
@@ -148,6 +167,8 @@ def _changed(before: np.ndarray, after: np.ndarray) -> tuple[int, int, int, int]
 
 @contextmanager
 def _mp4(temporary: Path, name: Path, plan: _Plan) -> Iterator[Put]:
+    if ffmpeg() is None:
+        raise OSError(f"{name} cannot be written: {NO_FFMPEG}")
     from imageio_ffmpeg import write_frames
 
     height, width = (size + size % 2 for size in (plan.height, plan.width))

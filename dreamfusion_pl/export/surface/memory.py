@@ -40,8 +40,8 @@ def physical_memory() -> int | None:
 def _cgroup_memory(cgroups: Path, limit: str, use: str, statistics: str, cached: str) -> int | None:
     """Return the bytes left under a control group's limit; None if there is no limit or no such group."""
     try:
-        allowed, used = (int((cgroups / name).read_text()) for name in (limit, use))
-        rows = dict(line.split() for line in (cgroups / statistics).read_text().splitlines())
+        allowed, used = (int((cgroups / name).read_text("ascii")) for name in (limit, use))
+        rows = dict(line.split() for line in (cgroups / statistics).read_text("ascii").splitlines())
         return max(allowed - used + int(rows[cached]), 0)
     except (OSError, ValueError, KeyError):
         return None

@@ -10,6 +10,7 @@ import torch
 from tiny_families import FAMILIES, save_tiny_family
 from tiny_pipeline import save_tiny_pipeline
 
+from dreamfusion_pl.device.user_cache import user_cache
 from dreamfusion_pl.diffusion.families.pretrained import PretrainedPrior
 from dreamfusion_pl.diffusion.loading import pipelines
 from dreamfusion_pl.diffusion.text import embedding_cache
@@ -145,3 +146,19 @@ def test_embeddings_of_a_model_of_another_width_are_refused(folder, tmp_path):
     EmbeddingFolder(tmp_path / "out", "IFPipeline").write("a", TextEmbedding(torch.zeros(1, 77, 24)))
     with pytest.raises(ValueError, match="width 24.*expects 16"):
         prior_of(folder, embeddings=str(tmp_path / "out")).embed(["a"])
+
+
+def test_a_user_without_a_home_has_a_cache_in_the_working_folder(tmp_path, monkeypatch):
+    def no_home():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Path, "home", no_home)
+    for said in (None, ""):
+        if said is None:
+            monkeypatch.delenv("XDG_CACHE_HOME")
+        else:
+            monkeypatch.setenv("XDG_CACHE_HOME", said)
+        assert user_cache() == tmp_path / ".cache" / "dreamfusion_pl"
+    monkeypatch.setattr(Path, "home", lambda: tmp_path / "home")
+    assert user_cache() == tmp_path / "home" / ".cache" / "dreamfusion_pl"

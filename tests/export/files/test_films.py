@@ -2,6 +2,7 @@
 
 import resource
 import subprocess
+import sys
 import weakref
 
 import imageio_ffmpeg
@@ -134,3 +135,17 @@ def test_a_gif_that_stands_still_keeps_its_time(tmp_path):
             total += gif.info["duration"]
             assert gif.size == (7, 6) and gif.convert("RGB").getpixel((6, 5)) == (128, 128, 128)
     assert total == 500
+
+
+@pytest.mark.parametrize("lacks", ["program", "module"])
+def test_without_ffmpeg_a_film_is_a_gif(tmp_path, monkeypatch, lacks):
+    if lacks == "program":
+        monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(tmp_path / "nowhere"))
+    else:
+        monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
+    (tmp_path / "film.mp4").write_text("of an earlier object")
+    with pytest.warns(UserWarning, match="film.mp4 is left out: there is no ffmpeg program"):
+        assert write_film(_film(3, 8, 8), tmp_path / "film") == [tmp_path / "film.gif"]
+    with pytest.raises(OSError, match="other.mp4 cannot be written: there is no ffmpeg program"):
+        write_mp4(_film(3, 8, 8), tmp_path / "other.mp4")
+    assert list(tmp_path.iterdir()) == [tmp_path / "film.gif"]
