@@ -13,7 +13,13 @@ from dreamfusion_pl.cli import main
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(bash|python)\n(.*?)```", README, re.DOTALL)
-LINES = [line for kind, block in BLOCKS if kind == "bash" for line in block.replace("\\\n", " ").splitlines() if line.strip()]
+LINES = [
+    line
+    for kind, block in BLOCKS
+    if kind == "bash"
+    for line in block.replace("\\\n", " ").splitlines()
+    if line.strip()
+]
 COMMANDS = [line for line in LINES if line.startswith("python -m dreamfusion_pl ")]
 SNIPPETS = [block for kind, block in BLOCKS if kind == "python"]
 RUN_ELSEWHERE = ("pip install ", "tensorboard ", "python tests/benchmarks/", "printf ")  # .ci/run, by hand
