@@ -59,7 +59,7 @@ def pieces_of(words):
 @pytest.mark.parametrize(
     ("prompt", "parts"),
     [
-        ("a wooden house", ["know 'wooden' (nearest: 'brown') and leaves it out", "--config deepfloyd.yaml"]),
+        ("a wooden house", ["know 'wooden' (nearest: 'brown') and leaves it out", "--config stable_diffusion.yaml"]),
         ("3 chairs beside a chair", ["'3', 'chairs' (nearest: 'chair') and leaves them out"]),
         (
             "a chair to the left of a mug",
@@ -102,7 +102,7 @@ def test_a_fit_of_no_known_object_stops_before_it_begins(tmp_path, monkeypatch, 
     monkeypatch.chdir(tmp_path)
     assert main(["fit", *SMALL_RUN, *EMBEDDED, "--prompt", prompt]) == 2
     err = capsys.readouterr().err
-    assert "knows no object" in err and message in err and "--config deepfloyd.yaml" in err
+    assert "knows no object" in err and message in err and "--config stable_diffusion.yaml" in err
     assert list(tmp_path.iterdir()) == []
 
 
@@ -123,7 +123,7 @@ def test_a_batch_says_it_on_its_terminal_and_drops_what_names_no_object(tmp_path
     assert list(wrong) == [given[2]] and "nearest: 'dog'" in wrong[given[2]].reason
     err = capsys.readouterr().err
     assert "'a wooden chair'" in err and "'wooden' (nearest: 'brown')" in err and "red chair'" not in err
-    with pytest.raises(ValueError, match="(?s)no object in 'a corgi'.*deepfloyd.yaml"):
+    with pytest.raises(ValueError, match="(?s)no object in 'a corgi'.*stable_diffusion.yaml"):
         check_prompts([given[2]], [])
     assert check_prompts(given, ["--model.prior=fakes.ColorPrior"]) == {}
     assert check_prompts(jobs("a corgi", own=("--model.prior=fakes.ColorPrior",)), []) == {}
