@@ -29,7 +29,7 @@ class Actions:
         return [key, *changes(self._desk.show(key), None)]
 
     def refresh(self, key: str, last: Shown | None) -> list[Any]:
-        """Two seconds are over."""
+        """It is time to look again."""
         return changes(self._desk.show(key), last)
 
     def type(self, text: str | None, prior: str) -> str:
@@ -95,7 +95,7 @@ class Actions:
 def changes(now: Shown, last: Shown | None) -> list[Any]:
     """Return updates of the components that show a run, as ``page.View`` has them, and ``now`` itself.
 
-    What is as it was is skipped: otherwise a picture that turns would begin anew every two seconds.
+    What is as it was is skipped: otherwise a picture that turns would begin anew every few seconds.
     """
     updates = [
         now.status,

@@ -11,7 +11,7 @@ from dreamfusion_pl.app import choices, parts
 from dreamfusion_pl.app.actions import Actions
 from dreamfusion_pl.app.desk import Desk
 
-REFRESH_SECONDS = 2.0
+REFRESH_SECONDS = 3.0
 IDLE_SECONDS = 0.05  # between two looks of gradio's queue; its own 0.001 takes 5 % of a core for nothing
 CAMERA_METRES = 1.9  # from the object, which is about a metre tall
 STYLE = Path(__file__).with_name("style.css")
