@@ -20,11 +20,13 @@ from pytorch_lightning.cli import LightningArgumentParser
 from dreamfusion_pl.callbacks.average import WeightAverage
 from dreamfusion_pl.callbacks.checkpoints import LastCheckpoints
 from dreamfusion_pl.callbacks.safety import FULL, DivergedError, Safety
+from dreamfusion_pl.callbacks.signals import HANDLED_SIGNALS
 from dreamfusion_pl.cli import main
 from dreamfusion_pl.configuration import layers
 from dreamfusion_pl.data.views import RandomViews
 from dreamfusion_pl.run_folder.checkpoint_io import is_whole
 from dreamfusion_pl.run_folder.saved_config import SavedConfiguration
+from dreamfusion_pl.runs import RunCommand
 from dreamfusion_pl.scene.density import LinearBias, SoftplusDensity
 from dreamfusion_pl.scene.field_scene import FieldScene
 from dreamfusion_pl.scene.initial_shape import Ball
@@ -434,3 +436,18 @@ def test_a_configuration_that_was_not_written_to_its_end_leaves_the_one_before(t
     with pytest.raises(OSError, match="No space"):
         SavedConfiguration(parser, config, save_to_log_dir=False).setup(trainer, small_model(), "fit")
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+class Failing(Callback):
+    """Fails in the first step."""
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        raise RuntimeError("a fault of this callback")
+
+
+def test_a_run_that_fails_leaves_no_handlers_of_signals(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    before = {number: signal.getsignal(number) for number in HANDLED_SIGNALS}
+    with pytest.raises(RuntimeError, match="a fault of this callback"):
+        RunCommand("fit", WORDS[1:], lambda model, trainer: trainer.callbacks.append(Failing()))
+    assert {number: signal.getsignal(number) for number in HANDLED_SIGNALS} == before

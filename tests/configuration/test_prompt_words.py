@@ -59,7 +59,10 @@ def pieces_of(words):
 @pytest.mark.parametrize(
     ("prompt", "parts"),
     [
-        ("a wooden house", ["know 'wooden' (nearest: 'brown') and leaves it out", "--config stable_diffusion.yaml"]),
+        (
+            "a wooden house",
+            ["know 'wooden' (nearest: 'brown') and leaves it out", "--config stable_diffusion.yaml"],
+        ),
         ("3 chairs beside a chair", ["'3', 'chairs' (nearest: 'chair') and leaves them out"]),
         (
             "a chair to the left of a mug",
