@@ -55,8 +55,7 @@ class Signals(Callback):
         self._stop_if_signalled(trainer)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Restore the previous handlers; if Ctrl-C interrupted the export, add the command to resume."""
-        self._restore_handlers()  # Lightning calls no ``teardown`` after an exception
+        """Add the command to resume to the exception if Ctrl-C interrupted the export."""
         if isinstance(exception, KeyboardInterrupt) and trainer.is_global_zero and self._step >= 0:
             run = layout.run_folder(trainer)
             if any(run.glob("checkpoints/*.ckpt")):
