@@ -64,10 +64,23 @@ def _refuse_empty_keys(configuration: Namespace, arguments: layers.Arguments) ->
     """Refuse unknown keys that are empty, which the parser accepts."""
     for layer in arguments.layers:
         for path in empty_leaves(layer.tree):
-            if path[-1] not in ("init_args", "dict_kwargs") and ".".join(path) not in configuration:
+            is_known = path[-1] in ("init_args", "dict_kwargs") or ".".join(path) in configuration
+            if not is_known and not _is_of_another_class(path, layer.tree, configuration):
                 raise ValueError(
                     f"{layer.name}: unknown key {'.'.join(path)!r} (it is empty); remove or rename it"
                 )
+
+
+def _is_of_another_class(path: tuple[str, ...], tree: dict[str, Any], configuration: Namespace) -> bool:
+    """Whether a key belongs to a class in whose place something else has put another one."""
+    node: Any = tree
+    for depth, key in enumerate(path):
+        if "class_path" in node:
+            now = configuration.get(".".join([*path[:depth], "class_path"]))
+            if str(now).rpartition(".")[2] != str(node["class_path"]).rpartition(".")[2]:
+                return True
+        node = node[key]
+    return False
 
 
 def empty_leaves(tree: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:

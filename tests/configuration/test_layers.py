@@ -2,6 +2,7 @@ import pytest
 import torch
 import yaml
 from fakes import SMALL
+from jsonargparse import ArgumentError
 
 from dreamfusion_pl.cli import main
 from dreamfusion_pl.configuration import layers, parsing, trust
@@ -94,6 +95,26 @@ def test_checkpoints_are_found_by_file_folder_and_last(folder):
     assert yaml.safe_load(looks.layers[0].text) == looks.layers[0].tree
     with pytest.raises(ValueError, match="no checkpoint at 'version_7'"):
         layers.find_checkpoint("version_7")
+
+
+RUN = """
+model:
+  init_args:
+    distillation:
+      class_path: dreamfusion_pl.distillation.sds.ScoreDistillation
+      init_args: {guidance_scale: 6.0, adjustment: null, time_law: null}
+"""
+
+
+def test_empty_settings_of_a_class_that_is_replaced_are_no_fault(folder):
+    (folder / "run.yaml").write_text(RUN)
+    bridge = ["--model.distillation", "BridgeDistillation", "--model.distillation.source_text", "a gray {}"]
+    tree = parsing.read_configuration(["--config", "run.yaml", "--prompt", "a red chair", *bridge])
+    arguments = tree["model"]["init_args"]["distillation"]["init_args"]
+    assert arguments["source_text"] == "a gray {}" and "adjustment" not in arguments
+    (folder / "run.yaml").write_text(RUN.replace("adjustment", "ajustment"))
+    with pytest.raises(ArgumentError, match="'ajustment' is not accepted"):
+        parsing.read_configuration(["--config", "run.yaml", "--prompt", "a red chair"])
 
 
 def test_empty_leaves():
