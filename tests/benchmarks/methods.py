@@ -34,19 +34,22 @@ def _variant(name: str, *words: str) -> tuple[str, ...]:
 
 
 METHODS = {
-    "SDS": Method((), 2, (OMEGA, "100", *WHOLE)),
-    "SDS, two draws": Method((f"{D}.draws", "2"), 4, (OMEGA, "100", *WHOLE)),
-    "SDS, rescaled": Method((f"{D}.adjustment", "Rescale"), 2, (OMEGA, "49", *FALLS)),
+    "SDS": Method((), 2, (OMEGA, "100", *WHOLE), best="t to .5"),
+    "SDS, two draws": Method((f"{D}.draws", "2"), 4, (OMEGA, "100", *WHOLE), best="t to .5"),
+    "SDS, rescaled": Method((f"{D}.adjustment", "Rescale"), 2, (OMEGA, "49", *FALLS), best="t to .5"),
     "SDS, clipped": Method(
-        (f"{D}.adjustment", "Clip", f"{D}.adjustment.bound", "2"), 2, (OMEGA, "100", *WHOLE)
+        (f"{D}.adjustment", "Clip", f"{D}.adjustment.bound", "2"), 2, (OMEGA, "100", *WHOLE), best="t to .5"
     ),
-    "RFDS": Method((f"{D}.weighting", "Velocity"), 2, (OMEGA, "49", *WHOLE)),
-    "DreamTime": Method(DREAMTIME, 2, (OMEGA, "100", *WHOLE, f"{LAW}.center", "0.8", f"{LAW}.width", "0.3")),
+    "RFDS": Method((f"{D}.weighting", "Velocity"), 2, (OMEGA, "49", *WHOLE), best="t to .5"),
+    "DreamTime": Method(
+        DREAMTIME, 2, (OMEGA, "100", *WHOLE, f"{LAW}.center", "0.8", f"{LAW}.width", "0.3"), best="t from .3"
+    ),
     "HiFA": Method(
         _variant("DenoisedPictures", *FALLING),
         2,
         (OMEGA, "99", LOWEST, ".3", HIGHEST, ".98"),
         note="one step",
+        best="t from .3",
     ),
     "SIR": Method(
         _variant("IterativeReconstruction", *FALLING),
@@ -54,29 +57,36 @@ METHODS = {
         (OMEGA, "6.5", LOWEST, ".5", HIGHEST, ".8", f"{LAW}.power", "1"),
         note="two passes",
     ),
-    "CSD": Method(_variant("ClassifierScoreDistillation"), 2, (OMEGA, "1", *FALLS)),
+    "CSD": Method(_variant("ClassifierScoreDistillation"), 2, (OMEGA, "1", *FALLS), best="paper"),
     "NFSD": Method(
         _variant("NoiseFreeDistillation", NEGATIVE, "a gray ball"),
         3,
         (OMEGA, "6.5", *WHOLE),
         note="from a gray ball",
+        best="omega 12",
     ),
     "SDS-Bridge": Method(
         _variant("BridgeDistillation", SOURCE, "a gray {}"),
         3,
         (OMEGA, "39", *WHOLE),
         note="second half, from gray",
+        best="omega 12",
         first=0.5,
     ),
-    "ASD": Method(_variant("AsynchronousDistillation"), 3, (OMEGA, "6.5", *FALLS)),
+    "ASD": Method(_variant("AsynchronousDistillation"), 3, (OMEGA, "6.5", *FALLS), best="t to .5"),
     "ISM": Method(
-        _variant("IntervalScoreMatching"), 7.5, (OMEGA, "6.5", *FALLS), note="inversion of 4 or 5 steps"
+        _variant("IntervalScoreMatching"),
+        7.5,
+        (OMEGA, "6.5", *FALLS),
+        note="inversion of 4 or 5 steps",
+        best="omega 3",
     ),
     "SDI": Method(
         _variant("InversionDistillation", *FALLING, f"{LAW}.power", "1", f"{D}.steps", "3"),
         8,
         (OMEGA, "6.5", LOWEST, ".2", HIGHEST, ".98"),
         note="3 steps",
+        best="paper",
     ),
     "VSD": Method(
         _variant("VariationalDistillation"), 6, (OMEGA, "6.5", *FALLS), note="its training counts as 3"
