@@ -20,7 +20,7 @@ FLOORS = [
     {"distillation", "rendering"},
     {"distillation.variants"},
     {"data.cameras"},
-    {"data.orbit", "data.view_loader"},
+    {"data.labels", "data.orbit", "data.view_loader"},
     {"data.views", "data.steps", "data.world.colors"},
     {"data.world.objects"},
     {"data.world"},

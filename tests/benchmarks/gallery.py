@@ -1,4 +1,4 @@
-"""The README's picture: the meshes of finished runs from some sides, shaded, in rows.
+"""The README's picture: the meshes of finished runs from some sides, shaded, in rows, with their prompts.
 
 python tests/benchmarks/gallery.py RUN... --out docs/objects.png --sides 2 --columns 4
 """
@@ -12,10 +12,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from dreamfusion_pl.data.labels import label
 from dreamfusion_pl.data.orbit import GRAY, orbit
 from dreamfusion_pl.evaluation.finished_runs import load
 from dreamfusion_pl.export.asset import Asset, make_asset
 from dreamfusion_pl.export.texture.raster import render_surface
+from dreamfusion_pl.run_folder.layout import PROMPT
 from dreamfusion_pl.types import Views
 
 AZIMUTHS, SAMPLES = [20.0, 110.0, 200.0, 290.0], 3  # degrees; samples along a pixel's side
@@ -32,6 +34,12 @@ def strip(asset: Asset, size: int, sides: int) -> Tensor:
         albedo = torch.where(covered[..., None], albedo * brightness(asset, view), albedo)[0]
         pictures.append(albedo.reshape(size, SAMPLES, size, SAMPLES, 3).mean(dim=(1, 3)))
     return torch.cat(pictures, dim=1)
+
+
+def labelled(run: Path, size: int, sides: int) -> Tensor:
+    """The strip of a run, and its prompt below, [H, n W, 3] in [0, 1]."""
+    prompt = (run / PROMPT).read_text(encoding="utf-8").strip()
+    return torch.cat([strip(make_asset(load(run).scene), size, sides), label(prompt, size * sides, GRAY)])
 
 
 def brightness(asset: Asset, view: Views) -> Tensor:
@@ -54,7 +62,7 @@ def main() -> None:
     parser.add_argument("--sides", type=int, default=len(AZIMUTHS), choices=range(1, len(AZIMUTHS) + 1))
     parser.add_argument("--columns", type=int, default=2, help="runs in a row")
     options = parser.parse_args()
-    strips = [strip(make_asset(load(run).scene), options.size, options.sides) for run in options.runs]
+    strips = [labelled(run, options.size, options.sides) for run in options.runs]
     while len(strips) % options.columns:
         strips.append(torch.full_like(strips[0], GRAY[0]))
     starts = range(0, len(strips), options.columns)

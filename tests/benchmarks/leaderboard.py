@@ -8,7 +8,7 @@ Every method of ``methods.METHODS`` runs as ``draft.yaml`` with its distillation
 is that of 200 steps of SDS. ``search`` tries a few settings of each method on prompts that are not on the
 board; the best one's name goes into ``METHODS``. With ``calls`` a method asks the prior for as many
 predictions as SDS does, a row of a call counted once; with ``seconds`` it has as many steps as fit into the
-time that SDS needs, from a timing of each method. Where that is within 5 % of the number by calls, the same
+time that SDS needs, from a timing of each method. Where that is within 15 % of the number by calls, the same
 fits serve. Schedules are functions of progress, so that they keep their shape. ``--settings paper`` takes
 those of the papers in place of the best. Writes a table, a picture with methods from top to bottom and
 prompts from left to right, and the figures as JSON. Finished fits are not repeated. Other words are options
@@ -25,12 +25,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import imageio.v3 as imageio
-import numpy as np
 import torch
+import torch.nn.functional as F
 from fits import Fit, run_and_judge, run_fits, seconds_of
 from methods import METHODS, Method, candidates
 from tables import spread, table
+from torch import Tensor
 
+from dreamfusion_pl.data.labels import label, label_width
 from dreamfusion_pl.export.files.images import write_png
 
 STEPS = 200  # of SDS
@@ -87,7 +89,7 @@ def steps_by_seconds(name: str, out: Path, more: list[str]) -> int:
     method = METHODS[name]
     ratio = seconds_of_a_step("SDS", out, more) / seconds_of_a_step(name, out, more)
     steps, by_calls = round(STEPS * (1.0 - method.first) * ratio), steps_by_calls(method)
-    return by_calls if abs(steps - by_calls) < 0.05 * by_calls else max(1, steps)
+    return by_calls if abs(steps - by_calls) < 0.15 * by_calls else max(1, steps)
 
 
 def seconds_of_a_step(name: str, out: Path, more: list[str]) -> float:
@@ -176,9 +178,9 @@ def share(rows: list[dict[str, Any]], key: str) -> str:
     return f"{100 * statistics.mean(float(row[key]) for row in rows):.0f} %"
 
 
-def front(fit: Fit) -> np.ndarray:
+def front(fit: Fit) -> Tensor:
     """The first frame of the turntable, [H, W, 3] in [0, 1]."""
-    return imageio.imread(fit.folder / "turntable.gif", index=0)[..., :3].astype(np.float32) / 255.0
+    return torch.from_numpy(imageio.imread(fit.folder / "turntable.gif", index=0)[..., :3]) / 255.0
 
 
 def diversity(fits: list[Fit]) -> float:
@@ -186,7 +188,7 @@ def diversity(fits: list[Fit]) -> float:
     found = []
     for prompt in dict.fromkeys(fit.prompt for fit in fits):
         pictures = [front(fit) for fit in fits if fit.prompt == prompt]
-        found += [float(np.abs(a - b).mean()) for i, a in enumerate(pictures) for b in pictures[i + 1 :]]
+        found += [float((a - b).abs().mean()) for i, a in enumerate(pictures) for b in pictures[i + 1 :]]
     return statistics.mean(found) if found else 0.0
 
 
@@ -208,7 +210,7 @@ def line(name: str, settings: str, results: list[Result]) -> list[str]:
 
 def board(options: Options) -> None:
     """Run what is missing, judge everything, write the board."""
-    label = options.what + ("" if options.settings == "best" else "_paper")
+    stem = options.what + ("" if options.settings == "best" else "_paper")
     figures, lines, strips = {}, [], []
     for name in options.only:
         method = METHODS[name]
@@ -220,20 +222,24 @@ def board(options: Options) -> None:
             continue  # run_and_judge has said why
         figures[name] = [{"prompt": fit.prompt, "seed": fit.seed, **row} for fit, row in results]
         lines.append(line(name, settings, results))
-        strips.append(np.concatenate([front(fit) for fit, _ in results if fit.seed == 0], axis=1))
+        strips.append(row_of_pictures(name, [front(fit) for fit, _ in results if fit.seed == 0]))
         print(table(HEADER, lines[-1:]), flush=True)
-        (options.out / f"{label}.json").write_text(json.dumps(figures, indent=1), encoding="utf-8")
-        (options.out / f"{label}.md").write_text(table(HEADER, lines) + "\n", encoding="utf-8")
-        write_png(torch.from_numpy(stacked(strips)), options.out / f"{label}.png")
+        (options.out / f"{stem}.json").write_text(json.dumps(figures, indent=1), encoding="utf-8")
+        (options.out / f"{stem}.md").write_text(table(HEADER, lines) + "\n", encoding="utf-8")
+        write_png(stacked(strips), options.out / f"{stem}.png")
     print(table(HEADER, lines))
 
 
-def stacked(strips: list[np.ndarray]) -> np.ndarray:
-    """Strips [H, W, 3] of different widths one below the other, white where there is none."""
-    widest = max(strip.shape[1] for strip in strips)
-    return np.concatenate(
-        [np.pad(s, ((0, 0), (0, widest - s.shape[1]), (0, 0)), constant_values=1.0) for s in strips]
-    )
+def row_of_pictures(name: str, pictures: list[Tensor]) -> Tensor:
+    """Pictures [H, W, 3] side by side after the method's name."""
+    width = max(label_width(other) for other in METHODS)
+    return torch.cat([label(name, width, height=pictures[0].shape[0]), *pictures], dim=1)
+
+
+def stacked(rows: list[Tensor]) -> Tensor:
+    """Rows [H, W, 3] of different widths one below the other, white where there is none."""
+    widest = max(row.shape[1] for row in rows)
+    return torch.cat([F.pad(row, (0, 0, 0, widest - row.shape[1]), value=1.0) for row in rows])
 
 
 def main() -> None:

@@ -4,7 +4,7 @@
 
 ``fit --config playground.yaml`` with each method, under a mixture of three Gaussians: the text "left, right"
 names two of them, and the empty text all three, so that guidance has something to lead away from. Writes a
-table of where 64 points end, and ``points.png``: their paths from blue to red, in the table's order.
+table of where 64 points end, and ``points.png``: their paths from blue to red, under the method's name.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from tables import table
 from torch import Tensor
 
 from dreamfusion_pl.cli import main as run
+from dreamfusion_pl.data.labels import label
 from dreamfusion_pl.diffusion.closed_form import MixturePrior
 from dreamfusion_pl.export.files.images import contact_sheet, write_png
 from dreamfusion_pl.playground import Playground
@@ -106,7 +107,8 @@ def main() -> None:
             continue
         folder = Path(f"method_{number}")
         rows.append([name, *figures(*ends(folder))])
-        pictures.append(torch.from_numpy(imageio.imread(folder / TRAJECTORY)) / 255.0)
+        paths = torch.from_numpy(imageio.imread(folder / TRAJECTORY)) / 255.0
+        pictures.append(torch.cat([label(name, paths.shape[1]), paths]))
     header = ["method", "left", "right", "top", "elsewhere", "spread", "log-density"]
     Path("points.md").write_text(table(header, rows) + "\n", encoding="utf-8")
     write_png(contact_sheet(torch.stack(pictures), columns=min(5, len(pictures)), gap=4), Path("points.png"))

@@ -7,6 +7,7 @@ import random
 import pytest
 import torch
 
+from dreamfusion_pl.data.labels import LINE
 from dreamfusion_pl.data.orbit import GRAY, orbit
 from dreamfusion_pl.data.world import captions, colors, sheet
 from dreamfusion_pl.data.world.colors import COLORS, PATTERNS, ROLES, contrast
@@ -309,8 +310,8 @@ def test_the_sheet_is_labelled_and_has_a_row_for_each_pattern_and_relation() -> 
         assert len(titles[relation]) == 4 and {scene.relation for scene in titles[relation]} == {relation}
     scenes = [captions.parse("a white chair"), captions.parse("a checkered orange windmill")]
     picture = sheet.contact_sheet([sheet.Section("two", scenes)], views=2, size=32, seed=0)
-    assert picture.shape[0] == sheet.LINE + 32 + sheet.LINE
-    title, views, labels = picture.split([sheet.LINE, 32, sheet.LINE])
+    assert picture.shape[0] == LINE + 32 + LINE
+    title, views, labels = picture.split([LINE, 32, LINE])
     assert title.max() == 1.0 and title[0].max() == 0.0  # white letters on black
     assert torch.equal(views[0, 0], torch.tensor(GRAY))  # white objects are visible
     dark = (labels < 0.2).all(-1)

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import math
 import random
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from dreamfusion_pl.data.labels import BLACK, WHITE, label, label_width
 from dreamfusion_pl.data.orbit import GRAY
 from dreamfusion_pl.data.world.captions import parse, plain_caption, related_pairs
 from dreamfusion_pl.data.world.colors import COLORS, PATTERNS
@@ -23,11 +22,7 @@ from dreamfusion_pl.data.world.scenes import RELATIONS, Item, WorldScene
 from dreamfusion_pl.data.world.tracer import render_world
 from dreamfusion_pl.rng import generator
 
-if TYPE_CHECKING:
-    from PIL.ImageFont import FreeTypeFont, ImageFont
-
 COLUMNS = 4  # scenes per row
-FONT_SIZE, LINE, MARGIN = 12, 18, 4  # of the labels, in pixels
 
 
 def main(args: Sequence[str]) -> int:
@@ -119,13 +114,13 @@ def contact_sheet(sections: Sequence[Section], views: int, size: int, seed: int)
     count = max(len(section.scenes) for section in sections)
     columns = min(COLUMNS, count)
     labels = [plain_caption(scene) for section in sections for scene in section.scenes]
-    width = max(views * size, *(_text_width(label) for label in labels))
-    titles = max(_text_width(section.title) for section in sections)
+    width = max(views * size, *(label_width(words) for words in labels))
+    titles = max(label_width(section.title) for section in sections)
     width = max(width, -(-titles // columns))
     bands, index = [], 0
     for section in sections:
         if section.title:
-            bands.append(_text(section.title, columns * width, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)))
+            bands.append(label(section.title, columns * width, behind=BLACK, ink=WHITE))
         cells = []
         for scene in section.scenes:
             cells.append(_cell(scene, views, size, generator(seed, "sheet", step=index), width))
@@ -141,30 +136,8 @@ def _cell(scene: WorldScene, views: int, size: int, rng: torch.Generator, width:
     behind = torch.tensor(GRAY)
     strip = torch.cat(list(render_world(scene, chosen).over(behind.expand(views, 3))), dim=1)
     room = behind.expand(size, width - strip.shape[1], 3)
-    label = _text(plain_caption(scene), width, GRAY, (0.0, 0.0, 0.0))
-    return torch.cat([torch.cat([strip, room], dim=1), label])
-
-
-def _font() -> FreeTypeFont | ImageFont:
-    from PIL import ImageFont
-
-    return ImageFont.load_default(FONT_SIZE)  # comes with Pillow
-
-
-def _text_width(text: str) -> int:
-    return 2 * MARGIN + math.ceil(_font().getlength(text))
-
-
-def _text(
-    text: str, width: int, behind: tuple[float, float, float], color: tuple[float, float, float]
-) -> Tensor:
-    """Draw a line of text, [LINE, width, 3] in [0, 1]."""
-    from PIL import Image, ImageDraw
-
-    background, ink = (tuple(round(255 * part) for part in one) for one in (behind, color))
-    picture = Image.new("RGB", (width, LINE), background)
-    ImageDraw.Draw(picture).text((MARGIN, LINE // 2), text, fill=ink, font=_font(), anchor="lm")
-    return torch.from_numpy(np.array(picture)) / 255.0
+    words = label(plain_caption(scene), width, behind=GRAY)
+    return torch.cat([torch.cat([strip, room], dim=1), words])
 
 
 def _write(picture: Tensor, path: Path) -> None:
