@@ -1,4 +1,4 @@
-"""DreamFusion: optimize a 3D scene with a 2D diffusion model as the prior (seed 5, 6: Algorithm 1)."""
+"""DreamFusion: optimize a 3D scene with a 2D diffusion model as the prior (paper 3.2)."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ class DreamFusion(LightningModule):
             return self.renderer(self.scene, self.background, views, self.progress, *options)
 
     def training_step(self, views: Views, batch_idx: int) -> Tensor:
-        """One iteration of Algorithm 1, up to the loss."""
+        """One iteration of the algorithm (docs/mathematics.md), 2b to 2f: the loss."""
         with matmul_precision(self.matmul_precision):
             return self._loss(views, batch_idx)
 

@@ -56,7 +56,7 @@ usage: python -m dreamfusion_pl COMMAND [options]
 Text to 3D by score distillation.
 
   python -m dreamfusion_pl fit --prompt "a red chair"
-  python -m dreamfusion_pl test --ckpt_path lightning_logs/version_0
+  python -m dreamfusion_pl test --resume lightning_logs/version_0
 
 commands:
 {commands}

@@ -1,4 +1,4 @@
-"""A distillation without a renderer: optimize x = g(theta) directly, to study it (seed 3.2, 3.3)."""
+"""A distillation without a renderer: optimize x = g(theta) directly, to study it (paper 2.1)."""
 
 from __future__ import annotations
 

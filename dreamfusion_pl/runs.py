@@ -124,7 +124,7 @@ class RunCommand(LightningCLI):
         )
         if command != "fit" and self._arguments.checkpoint is None and not set(args) & {"--help", "-h"}:
             raise ValueError(
-                f"{command} needs the object to look at: --ckpt_path lightning_logs/version_0 (or: last)"
+                f"{command} needs the object to look at: --resume lightning_logs/version_0 (or: last)"
             )
         self._answer_help(args)
         self._made: list[Path] = []  # folders that this command has made

@@ -1,4 +1,4 @@
-"""Cameras and lights as pure functions (seed 5a; paper 3.2, A.2). Angles in radians unless named ``_deg``."""
+"""Cameras and lights as pure functions (paper 3.2, A.2). Angles in radians unless named ``_deg``."""
 
 from __future__ import annotations
 

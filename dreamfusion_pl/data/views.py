@@ -1,4 +1,4 @@
-"""Random views for training: cameras, lights, shading modes, backgrounds (seed 5a; paper 3.2, A.2)."""
+"""Random views for training: cameras, lights, shading modes, backgrounds (paper 3.2, A.2)."""
 
 from __future__ import annotations
 

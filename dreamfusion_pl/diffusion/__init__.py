@@ -1,1 +1,1 @@
-"""The frozen 2D diffusion model: forward process, prior, families, text, training (seed 3.1)."""
+"""The frozen 2D diffusion model: forward process, prior, families, text, training (paper 2)."""

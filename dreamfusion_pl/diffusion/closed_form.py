@@ -1,7 +1,7 @@
 """Priors with a closed-form score, for tests and for experiments with distillation without a network.
 
 For data x ~ N(mu, Sigma) the noisy marginal is N(alpha_t mu, P_t), P_t = alpha_t^2 Sigma + sigma_t^2 I,
-so that (seed 3.1, A.4)
+so that (paper 2, A.4)
 
     score:  grad log p(z_t) = -P_t^-1 (z_t - alpha_t mu)
     noise:  eps_hat(z_t)    = -sigma_t grad log p(z_t) = sigma_t P_t^-1 (z_t - alpha_t mu)

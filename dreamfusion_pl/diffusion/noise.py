@@ -1,4 +1,4 @@
-"""The forward process q(z_t | x), loss weights, and conversions between prediction types (seed 3.1).
+"""The forward process q(z_t | x), loss weights, and conversions between prediction types (paper 2).
 
 Time is continuous, t in [0, 1]. For a network trained with T discrete timesteps, t is rounded to the nearest
 one, and alpha_t, sigma_t are those of that timestep, so that it only sees noise levels of its training.
@@ -106,7 +106,7 @@ def per_row(value: Tensor) -> Tensor:
 
 
 class Weighting(ABC):
-    """The weight w(t) of seed eq. 1 and 2."""
+    """The weight w(t) of paper eq. 1 and 3."""
 
     @abstractmethod
     def __call__(self, alpha: Tensor, sigma: Tensor) -> Tensor:

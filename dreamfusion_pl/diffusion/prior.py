@@ -1,4 +1,4 @@
-"""Interface of the frozen 2D diffusion model, and classifier-free guidance (seed 3.1)."""
+"""Interface of the frozen 2D diffusion model, and classifier-free guidance (paper 2)."""
 
 from __future__ import annotations
 

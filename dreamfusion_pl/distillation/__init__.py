@@ -1,1 +1,1 @@
-"""Losses that distill the frozen prior into a scene (seed 3.2, 3.3, A.4)."""
+"""Losses that distill the frozen prior into a scene (paper 2.1, A.4)."""

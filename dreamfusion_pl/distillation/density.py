@@ -1,4 +1,4 @@
-"""Density distillation: SDS as the gradient of a weighted KL divergence (seed A.4).
+"""Density distillation: SDS as the gradient of a weighted KL divergence (paper A.4).
 
 The derivation, for one t, with x = g(theta), z_t = alpha_t x + sigma_t eps, q(z_t | x) = N(alpha_t x,
 sigma_t^2 I):
@@ -10,7 +10,7 @@ sigma_t^2 I):
    kept as a control variate.
 3. With the score of p, grad_z log p(z_t) = -eps_hat / sigma_t, and dz_t / dx = alpha_t:
    grad_x KL = E_eps[alpha_t (grad_z log q - grad_z log p)] = E_eps[(alpha_t / sigma_t) (eps_hat - eps)].
-4. So grad_theta of E_t[(sigma_t / alpha_t) w(t) KL] is E_{t,eps}[w(t) (eps_hat - eps) dx/dtheta]: eq. 2.
+4. So grad_theta of E_t[(sigma_t / alpha_t) w(t) KL] is E_{t,eps}[w(t) (eps_hat - eps) dx/dtheta]: eq. 3.
 
 The seed's last identity sets grad log q equal to -(eps_hat - eps) / sigma_t. That is the *difference* of the
 two scores of step 3, grad log p - grad log q, not the score of q alone.

@@ -1,4 +1,4 @@
-"""Sampling in parameter space: minimize L_Diff itself (seed 3.3)."""
+"""Sampling in parameter space: minimize L_Diff itself (paper 2.1)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from dreamfusion_pl.types import Condition
 
 @final
 class ParameterSpaceSampling(Distillation):
-    """theta* = argmin L_Diff(phi, g(theta)), seed eq. 1, including the U-Net Jacobian.
+    """theta* = argmin L_Diff(phi, g(theta)), paper eq. 1, including the U-Net Jacobian.
 
     Its gradient is 2 E[w(t) alpha_t J' (eps_hat - eps) dx/dtheta] with J = d eps_hat / d z_t; SDS replaces
     2 alpha_t J' by the identity. The paper found it brittle; it is included for comparison.
@@ -74,5 +74,5 @@ class ParameterSpaceSampling(Distillation):
         z_t = prior.schedule.diffuse(z, eps, t)
         eps_hat = prior.guided(z_t, t, condition, self.guidance_scale)
         weight = self.weighting(prior.schedule.alpha(t), prior.schedule.sigma(t))
-        loss = (weight * (eps_hat - eps).square().sum(dim=(1, 2, 3))).mean()  # seed eq. 1
+        loss = (weight * (eps_hat - eps).square().sum(dim=(1, 2, 3))).mean()  # paper eq. 1
         return DistillationLoss(loss, loss_unit(z, self.guidance_scale))

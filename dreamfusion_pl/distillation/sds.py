@@ -1,4 +1,4 @@
-"""Score distillation sampling (seed 3.2, eq. 2)."""
+"""Score distillation sampling (paper 2.1, eq. 3)."""
 
 from __future__ import annotations
 
@@ -55,4 +55,4 @@ class ScoreDistillation(ScoreGradient):
         progress: float,
         generator: torch.Generator,
     ) -> Tensor:
-        return self.guided(noisy, condition, prior, progress) - noisy.eps  # seed eq. 2
+        return self.guided(noisy, condition, prior, progress) - noisy.eps  # paper eq. 3

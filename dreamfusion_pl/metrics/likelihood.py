@@ -14,7 +14,7 @@ TIMES = (0.2, 0.35, 0.5, 0.65, 0.8)
 
 @torch.no_grad()
 def prompt_evidence(prior: DiffusionPrior, z: Tensor, condition: Condition) -> float:
-    """Return the denoising loss with the empty prompt minus that with the prompt, seed eq. 1 with w = 1.
+    """Return the denoising loss with the empty prompt minus that with the prompt, paper eq. 1 with w = 1.
 
     Up to the weighting over t this estimates log p(x | y) - log p(x) (Li et al. 2023, Diffusion Classifier).
     Times and noise are always the same, so that objects of one prompt can be compared.

@@ -1,1 +1,1 @@
-"""The differentiable volume renderer (seed 4)."""
+"""The differentiable volume renderer (paper 3.1)."""

@@ -1,4 +1,4 @@
-"""Shading of a batch of rays: not at all, at every sample, or once per ray at the surface (seed 4)."""
+"""Shading of a batch of rays: not at all, at every sample, or once per ray at the surface (paper 3.1)."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def unshaded(albedo: Tensor, opacity: Tensor, rays: RayBatch) -> Shaded:
 
 
 def shade_samples(samples: Samples, rays: RayBatch) -> Shaded:
-    """Shade every sample (seed 4); ``samples`` have normals."""
+    """Shade every sample (paper 3.1); ``samples`` have normals."""
     assert samples.normal is not None
     irradiance = lambert(
         samples.normal,

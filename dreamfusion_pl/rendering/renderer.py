@@ -1,4 +1,4 @@
-"""The renderer: pictures of a scene from given views, ``x = g(theta)`` (seed 4, Algorithm 1)."""
+"""The renderer: pictures of a scene from given views, ``x = g(theta)`` (paper 3.1)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Normals of a scene and Lambertian shading (seed 4)."""
+"""Normals of a scene and Lambertian shading (paper 3.1)."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def lambert(
     ambient: Tensor,  # [...] l_a
     diffuse: Tensor,  # [...] l_rho
 ) -> Tensor:  # [...]
-    """Irradiance ``l_rho max(0, n . (l - mu) / |l - mu|) + l_a`` (seed 4); multiply by the albedo."""
+    """Irradiance ``l_rho max(0, n . (l - mu) / |l - mu|) + l_a`` (paper 3.1); multiply by the albedo."""
     toward = torch.nn.functional.normalize(light - points, dim=-1)
     return diffuse * (normal * toward).sum(-1).clamp_min(0.0) + ambient
 

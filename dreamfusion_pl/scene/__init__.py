@@ -1,1 +1,1 @@
-"""The 3D scene that is optimized: features, fields, background (seed 4)."""
+"""The 3D scene that is optimized: features, fields, background (paper 3.1)."""

@@ -1,4 +1,4 @@
-"""Interface of a scene, theta in seed 4."""
+"""Interface of a scene, theta in paper 3.1."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Scene(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, points: Tensor, progress: float) -> SceneSample:
-        """Evaluate density tau, albedo rho (seed 4) and level.
+        """Evaluate density tau, albedo rho (paper 3.1) and level.
 
         Args:
             points: world positions, [P, 3], inside the bounding sphere.

@@ -1,4 +1,4 @@
-"""A scene made of features and a field: (tau, rho) = MLP(mu; theta), seed 4."""
+"""A scene made of features and a field: (tau, rho) = MLP(mu; theta), paper 3.1."""
 
 from __future__ import annotations
 

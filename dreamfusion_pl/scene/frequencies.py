@@ -1,4 +1,4 @@
-"""Positional encodings, and the paper's network on them, a residual MLP (seed 4; paper 3.1, A.2)."""
+"""Positional encodings, and the paper's network on them, a residual MLP (paper 3.1, A.2)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Parametrizations without a camera, x = g(theta): pictures or points, optimized directly (seed 3.2)."""
+"""Parametrizations without a camera, x = g(theta): pictures or points, optimized directly (paper 2.1)."""
 
 from __future__ import annotations
 

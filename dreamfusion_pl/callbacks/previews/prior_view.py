@@ -18,7 +18,7 @@ MOST_GUIDANCE = 3.0  # omega of sampled pictures; with that of distillation, est
 
 @torch.no_grad()
 def prior_view(model: DreamFusion, views: Views, rendering: Rendering) -> Tensor:
-    """Return x0_hat of each view: its picture with noise at t = .6, denoised in one step (seed 3.1).
+    """Return x0_hat of each view: its picture with noise at t = .6, denoised in one step (paper 2).
 
     The noise is the same whenever this is called, so that pictures of a run can be compared. omega is that of
     the distillation, at most 3. Views go through the prior one at a time.

@@ -1,4 +1,4 @@
-"""Captioned images of the world for training a text-to-image model (seed 3.1)."""
+"""Captioned images of the world for training a text-to-image model (paper 2)."""
 
 from __future__ import annotations
 

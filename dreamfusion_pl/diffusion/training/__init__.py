@@ -1,1 +1,1 @@
-"""Training of a prior from scratch (seed eq. 1)."""
+"""Training of a prior from scratch (paper eq. 1)."""

@@ -1,4 +1,4 @@
-"""A small pixel-space text-to-image pipeline in the style of DeepFloyd IF (seed 3.1), with random weights.
+"""A small pixel-space text-to-image pipeline in the style of DeepFloyd IF (paper 2), with random weights.
 
 The result is an ordinary ``diffusers.IFPipeline``: loading it and sampling from it needs no code of this
 package.

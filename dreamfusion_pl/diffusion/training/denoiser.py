@@ -1,4 +1,4 @@
-"""Training a text-to-image diffusion model from scratch: L_Diff, seed eq. 1.
+"""Training a text-to-image diffusion model from scratch: L_Diff, paper eq. 1.
 
 Text is prepared exactly as in the family's pipeline: lower case, padded, no attention mask in the U-Net, and
 the empty prompt as the unconditional text.
@@ -127,7 +127,7 @@ class DenoiserTraining(LightningModule):
         return found.rows[[row[text] for text in texts]], error
 
     def training_step(self, batch: PictureBatch, _: int) -> Tensor:
-        """Return L_Diff (seed eq. 1) plus the variational bound, if there is one, and the loss on words.
+        """Return L_Diff (paper eq. 1) plus the variational bound, if there is one, and the loss on words.
 
         Raises:
             ValueError: the pictures have another size than the family's.
@@ -152,7 +152,7 @@ class DenoiserTraining(LightningModule):
         v_hat = output[:, : x.shape[1]]
         error = v_hat - (alpha * eps - sigma * x)
         mse = error.square().mean(dim=(1, 2, 3))
-        diffusion = (min_snr_weight(squared_alpha, self.snr_cap) * mse).mean()  # seed eq. 1
+        diffusion = (min_snr_weight(squared_alpha, self.snr_cap) * mse).mean()  # paper eq. 1
         parts = {"diffusion": diffusion, "v_mse": mse.mean(), "words": words}
         loss = diffusion + self.words_weight * words
         if self.family.learns_variance:

@@ -1,4 +1,4 @@
-"""Loss terms for diffusion training: w(t) of seed eq. 1, the variational bound, and a loss on words."""
+"""Loss terms for diffusion training: w(t) of paper eq. 1, the variational bound, and a loss on words."""
 
 from __future__ import annotations
 
