@@ -12,7 +12,19 @@ NAMES = sorted(set(re.findall(r"`(dreamfusion_pl\.[\w.]+:[\w.]+)`", PAGE)))
 
 def test_the_map_covers_the_paper():
     rows = re.findall(r"^\| ([^|]+) \|", PAGE, re.MULTILINE)
-    for section in ("eq. 1", "eq. 3", "paper 2", "paper 2.1", "paper 3.1", "paper 3.2", "2a", "2b", "2c", "2g", "A.4"):
+    for section in (
+        "eq. 1",
+        "eq. 3",
+        "paper 2",
+        "paper 2.1",
+        "paper 3.1",
+        "paper 3.2",
+        "2a",
+        "2b",
+        "2c",
+        "2g",
+        "A.4",
+    ):
         assert any(section in row for row in rows), section
     assert len(NAMES) > 30
 

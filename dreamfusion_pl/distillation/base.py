@@ -112,7 +112,7 @@ def loss_unit(z: Tensor, guidance_scale: float) -> float:
 
 
 def surrogate(z: Tensor, gradient: Tensor) -> Tensor:
-    """Return a scalar whose gradient with respect to z is exactly ``gradient`` / B: paper eq. 3, a mean over views.
+    """Return a scalar whose gradient with respect to z is exactly ``gradient`` / B: eq. 3, a mean over views.
 
     Its value, for logging, is the mean over views of half the squared norm of ``gradient``.
 

@@ -10,7 +10,7 @@ def compositing_weights(
     density: Tensor,  # [..., S] tau_i >= 0
     delta: Tensor,  # [..., S] or [..., 1] interval length of sample i
 ) -> Tensor:  # [..., S]
-    """Weights ``w_i = alpha_i prod_{j<i} (1 - alpha_j)`` with ``alpha_i = 1 - exp(-tau_i delta_i)`` (paper 3.1).
+    """Weights ``w_i = alpha_i prod_{j<i} (1 - alpha_j)`` with ``alpha_i = 1 - exp(-tau_i delta_i)`` (3.1).
 
     The product, the transmittance up to sample i, is computed as ``exp(-sum_{j<i} tau_j delta_j)``. The sum
     over j < i is never a difference of two large sums, so that the weights add up to 1 at most.

@@ -36,10 +36,9 @@ def strip(asset: Asset, size: int, sides: int) -> Tensor:
     return torch.cat(pictures, dim=1)
 
 
-def labelled(run: Path, size: int, sides: int) -> Tensor:
-    """The strip of a run, and its prompt below, [H, n W, 3] in [0, 1]."""
-    prompt = (run / PROMPT).read_text(encoding="utf-8").strip()
-    return torch.cat([strip(make_asset(load(run).scene), size, sides), label(prompt, size * sides, GRAY)])
+def labelled(run: Path, text: str, size: int, sides: int) -> Tensor:
+    """The strip of a run, and a text below, [H, n W, 3] in [0, 1]."""
+    return torch.cat([strip(make_asset(load(run).scene), size, sides), label(text, size * sides, GRAY)])
 
 
 def brightness(asset: Asset, view: Views) -> Tensor:
@@ -61,8 +60,13 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=160)
     parser.add_argument("--sides", type=int, default=len(AZIMUTHS), choices=range(1, len(AZIMUTHS) + 1))
     parser.add_argument("--columns", type=int, default=2, help="runs in a row")
+    parser.add_argument("--labels", nargs="+", help="a text for each run in place of its prompt")
     options = parser.parse_args()
-    strips = [labelled(run, options.size, options.sides) for run in options.runs]
+    labels = options.labels or [(run / PROMPT).read_text(encoding="utf-8").strip() for run in options.runs]
+    strips = [
+        labelled(run, text, options.size, options.sides)
+        for run, text in zip(options.runs, labels, strict=True)
+    ]
     while len(strips) % options.columns:
         strips.append(torch.full_like(strips[0], GRAY[0]))
     starts = range(0, len(strips), options.columns)

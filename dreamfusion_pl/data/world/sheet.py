@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from dreamfusion_pl.data.labels import BLACK, WHITE, label, label_width
-from dreamfusion_pl.data.orbit import GRAY
+from dreamfusion_pl.data.orbit import GRAY, orbit
 from dreamfusion_pl.data.world.captions import parse, plain_caption, related_pairs
 from dreamfusion_pl.data.world.colors import COLORS, PATTERNS
 from dreamfusion_pl.data.world.layers import sample_views
@@ -21,6 +21,7 @@ from dreamfusion_pl.data.world.objects.catalog import OBJECT_NAMES, OBJECTS
 from dreamfusion_pl.data.world.scenes import RELATIONS, Item, WorldScene
 from dreamfusion_pl.data.world.tracer import render_world
 from dreamfusion_pl.rng import generator
+from dreamfusion_pl.types import Views
 
 COLUMNS = 4  # scenes per row
 
@@ -35,7 +36,9 @@ def main(args: Sequence[str]) -> int:
     parser.add_argument("--out", type=Path, default=Path("world.png"), help="picture to write")
     parser.add_argument("--prompt", action="append", help="draw this instead of everything; may be repeated")
     parser.add_argument("--size", type=int, default=64, help="pixels of one view")
-    parser.add_argument("--views", type=int, default=4, help="random views of each object")
+    parser.add_argument(
+        "--views", type=int, default=4, help="views of each object: from the front and left, then random ones"
+    )
     parser.add_argument("--seed", type=int, default=0, help="seed of views, lights and colours")
     options = parser.parse_args(args)
     if options.size < 8 or options.views < 1:
@@ -100,11 +103,13 @@ def _everything(seed: int) -> list[Section]:
 
 
 def contact_sheet(sections: Sequence[Section], views: int, size: int, seed: int) -> Tensor:
-    """Draw random views of scenes on gray, a labelled cell for each scene, ``COLUMNS`` cells per row.
+    """Draw views of scenes on gray, a labelled cell for each scene, ``COLUMNS`` cells per row.
+
+    The first view of each is from its front and left, the others are random ones.
 
     Args:
         sections: the scenes, and the titles above them.
-        views: random views of each scene.
+        views: views of each scene.
         size: height and width of one view in pixels.
         seed: seed of views and lights.
 
@@ -132,7 +137,12 @@ def contact_sheet(sections: Sequence[Section], views: int, size: int, seed: int)
 
 
 def _cell(scene: WorldScene, views: int, size: int, rng: torch.Generator, width: int) -> Tensor:
-    chosen = sample_views(views, size, rng, (-10.0, 60.0))
+    first = orbit([35.0], 20.0, 1.4, 1.25, size, size)
+    first = first._replace(
+        light=torch.tensor([[0.4, 1.0, 1.2]]), ambient=first.ambient * 0.35, diffuse=first.ambient * 0.65
+    )
+    others = sample_views(views, size, rng, (-10.0, 60.0))
+    chosen = Views(*(torch.cat([one, more[1:]]) for one, more in zip(first, others, strict=True)))
     behind = torch.tensor(GRAY)
     strip = torch.cat(list(render_world(scene, chosen).over(behind.expand(views, 3))), dim=1)
     room = behind.expand(size, width - strip.shape[1], 3)
