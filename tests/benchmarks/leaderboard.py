@@ -58,8 +58,9 @@ PROMPTS = (
 )
 MEASURED = ("iou", "f_score", "normal_consistency", "albedo_error")
 SHARES = ("named", "color", "backwards", "second_front")
-HEADER = ["method", "settings", "IoU", "F-score", "normals", "albedo error", "saturation bias"]
-HEADER += ["named", "colour", "backwards", "two fronts", "diversity", "steps", "calls per view", "seconds"]
+HEADER = ["method", "settings", "IoU", "against SDS", "F-score", "against SDS", "normals", "albedo error"]
+HEADER += ["saturation bias", "named", "colour", "backwards", "two fronts", "diversity", "steps"]
+HEADER += ["calls per view", "seconds"]
 SEARCH_HEADER = ["method", "settings", "IoU", "F-score", "normals", "albedo error", "named"]
 
 
@@ -173,6 +174,15 @@ def over(rows: list[dict[str, Any]], key: str, digits: int = 2) -> str:
     return spread(values, digits) if values else "-"
 
 
+def against(rows: list[dict[str, Any]], others: list[dict[str, Any]], key: str) -> str:
+    """Mean difference between two methods, fit by fit, and its standard error."""
+    pairs = {(row["prompt"], row["seed"]): float(row[key]) for row in others}
+    gaps = [float(row[key]) - pairs[row["prompt"], row["seed"]] for row in rows]
+    if len(gaps) < 2:
+        return "-"
+    return f"{statistics.mean(gaps):+.3f} ± {statistics.stdev(gaps) / len(gaps) ** 0.5:.3f}"
+
+
 def share(rows: list[dict[str, Any]], key: str) -> str:
     """Mean of a share, in percent."""
     return f"{100 * statistics.mean(float(row[key]) for row in rows):.0f} %"
@@ -192,16 +202,22 @@ def diversity(fits: list[Fit]) -> float:
     return statistics.mean(found) if found else 0.0
 
 
-def line(name: str, settings: str, results: list[Result]) -> list[str]:
-    """One row of the board."""
-    method, rows = METHODS[name], [row for _, row in results]
+def line(
+    name: str, settings: str, fits: list[Fit], rows: list[dict[str, Any]], sds: list[dict[str, Any]]
+) -> list[str]:
+    """One row of the board; ``sds`` are the measures of SDS, for the differences."""
+    method = METHODS[name]
     first, steps = round(STEPS * method.first), rows[0]["steps"]
     return [
         name + (f" ({method.note})" if method.note else ""),
         settings,
-        *(over(rows, key) for key in (*MEASURED, "saturation_bias")),
+        over(rows, "iou"),
+        against(rows, sds, "iou"),
+        over(rows, "f_score"),
+        against(rows, sds, "f_score"),
+        *(over(rows, key) for key in ("normal_consistency", "albedo_error", "saturation_bias")),
         *(share(rows, key) for key in SHARES),
-        f"{diversity([fit for fit, _ in results]):.3f}",
+        f"{diversity(fits):.3f}",
         str(first + steps),
         str(round(first * METHODS["SDS"].rows + steps * method.rows)),
         over(rows, "seconds", 0),
@@ -212,7 +228,7 @@ def board(options: Options) -> None:
     """Run what is missing, judge everything, write the board."""
     stem = options.what + ("" if options.settings == "best" else "_paper")
     figures, lines, strips = {}, [], []
-    for name in options.only:
+    for name in dict.fromkeys(["SDS", *options.only]):  # the others are compared with it
         method = METHODS[name]
         by_seconds = options.what == "seconds" and name != "SDS"
         steps = steps_by_seconds(name, options.out, options.more) if by_seconds else steps_by_calls(method)
@@ -221,7 +237,7 @@ def board(options: Options) -> None:
         if not results:
             continue  # run_and_judge has said why
         figures[name] = [{"prompt": fit.prompt, "seed": fit.seed, **row} for fit, row in results]
-        lines.append(line(name, settings, results))
+        lines.append(line(name, settings, [fit for fit, _ in results], figures[name], figures["SDS"]))
         strips.append(row_of_pictures(name, [front(fit) for fit, _ in results if fit.seed == 0]))
         print(table(HEADER, lines[-1:]), flush=True)
         (options.out / f"{stem}.json").write_text(json.dumps(figures, indent=1), encoding="utf-8")
