@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import warnings
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import final
 
@@ -34,6 +35,9 @@ class Result:
         """Path of the turntable, an animated GIF; an MP4 is next to it."""
         return self.run / layout.TURNTABLE_GIF
 
+    def __repr__(self) -> str:
+        return f"Result({self.model.prompt!r}, {str(self.run)!r})"
+
     def _repr_html_(self) -> str:
         """Show the run's page in a notebook: the object to turn around, its turntable and previews."""
         page = self.run / layout.VIEWER
@@ -41,6 +45,17 @@ class Result:
             return f"<p>{html.escape(self.model.prompt)}: {html.escape(str(self.run))} has no page</p>"
         text = html.escape(page.read_text(encoding="utf-8"))
         return f'<iframe srcdoc="{text}" style="width: 100%; height: 760px; border: 0"></iframe>'
+
+    def _repr_png_(self) -> bytes | None:
+        """Show the object from its front where a page cannot be shown, as in a notebook on a web host."""
+        from PIL import Image
+
+        if not self.turntable.exists():
+            return None
+        file = BytesIO()
+        with Image.open(self.turntable) as film:
+            film.convert("RGB").save(file, format="PNG")
+        return file.getvalue()
 
     def save(self, path: str | Path, resolution: int = 96) -> Path:
         """Write the object as a textured mesh.
