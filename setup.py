@@ -40,7 +40,7 @@ setup(
     python_requires=">=3.11",
     packages=find_packages(include=["dreamfusion_pl", "dreamfusion_pl.*"]),
     package_data={
-        "dreamfusion_pl.app": ["*.css"],
+        "dreamfusion_pl.app": ["*.css", "*.js"],
         "dreamfusion_pl.diffusion": ["builtin/*", "builtin/*/*"],
         "dreamfusion_pl.export.pages": ["template/*"],
         "dreamfusion_pl.metrics": ["*.safetensors"],

@@ -11,9 +11,10 @@ from pathlib import Path
 
 from dreamfusion_pl.app.choices import Setup
 from dreamfusion_pl.app.desk import Desk
+from dreamfusion_pl.app.layers import is_loopback
 from dreamfusion_pl.app.ledger import opened
 from dreamfusion_pl.app.runner import Runner
-from dreamfusion_pl.app.server import PORTS, bound, is_loopback, new_token, noted_signals, serve
+from dreamfusion_pl.app.server import PORTS, bound, new_token, noted_signals, serve
 from dreamfusion_pl.batch.jobs import Request, jobs_of
 from dreamfusion_pl.batch.worker import ProcessSettings
 from dreamfusion_pl.commands.batch_checks import check_options

@@ -1,9 +1,7 @@
-"""The server of the page: files of runs, downloads, and who may see them."""
+"""The server of the page: its address, files of runs, and downloads."""
 
 from __future__ import annotations
 
-import hmac
-import ipaddress
 import os
 import secrets
 import signal
@@ -11,14 +9,13 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.cookies import SimpleCookie
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, final
-from urllib.parse import parse_qs, urlsplit
+from typing import TYPE_CHECKING
 
 from dreamfusion_pl.app import downloads
 from dreamfusion_pl.app.desk import Desk
+from dreamfusion_pl.app.layers import FirstScript, Guard
 from dreamfusion_pl.app.look import newest_preview, still, turning
 from dreamfusion_pl.run_folder import layout
 
@@ -28,14 +25,6 @@ if TYPE_CHECKING:
 PORTS = 20  # tried one after another
 SHUTDOWN_SECONDS = 2  # that open pages have before they are cut off
 SANDBOX = "sandbox allow-scripts allow-downloads allow-popups"  # a run's page has no access to this one
-
-
-def is_loopback(host: str) -> bool:
-    """Whether an address is reached from this machine only."""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def bound(host: str, port: int) -> socket.socket:
@@ -62,71 +51,6 @@ def bound(host: str, port: int) -> socket.socket:
     raise ValueError(f"no free port at {host} from {port} on ({last}): give another one with --port")
 
 
-@final
-class Guard:
-    """ASGI layer that refuses whom the page is not for.
-
-    At a loopback address: names other than those of this machine (a website may let its own name point
-    here). Elsewhere: whoever has not the token, from the address that was printed. Everywhere: what another
-    website's page sends.
-
-    Args:
-        app: the application behind it.
-        token: what a visitor must bring; "" at a loopback address.
-        cookie: name of the cookie that holds it.
-    """
-
-    def __init__(self, app: Any, token: str, cookie: str) -> None:
-        self._app, self._token, self._cookie = app, token, cookie
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] not in ("http", "websocket"):
-            await self._app(scope, receive, send)
-            return
-        headers = {
-            name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]
-        }
-        query = parse_qs(scope.get("query_string", b"").decode("latin-1"))
-        given = query.get("token", [""])[0]
-        if self._is_foreign(headers):
-            await _say(scope, send, 403, "This request comes from another website.")
-        elif not self._token or self._is_token(self._kept(headers)):
-            await self._app(scope, receive, send)
-        elif scope["type"] == "http" and self._is_token(given):
-            keep = f"{self._cookie}={self._token}; Path=/; HttpOnly; SameSite=Lax"
-            await _say(scope, send, 303, "", [(b"location", b"/"), (b"set-cookie", keep.encode())])
-        else:
-            await _say(scope, send, 403, "Open the address with the token that the server printed.")
-
-    def _is_foreign(self, headers: dict[str, str]) -> bool:
-        host = headers.get("host", "")
-        if not self._token and not is_loopback(urlsplit(f"//{host}").hostname or ""):
-            return True
-        origin = headers.get("origin")
-        return origin is not None and urlsplit(origin).netloc != host
-
-    def _is_token(self, given: str) -> bool:
-        return hmac.compare_digest(given.encode(), self._token.encode())
-
-    def _kept(self, headers: dict[str, str]) -> str:
-        try:
-            found = SimpleCookie(headers.get("cookie", "")).get(self._cookie)
-        except ValueError:
-            return ""
-        return found.value if found is not None else ""
-
-
-async def _say(
-    scope: Any, send: Any, status: int, text: str, headers: list[tuple[bytes, bytes]] | None = None
-) -> None:
-    if scope["type"] == "websocket":
-        await send({"type": "websocket.close", "code": 1008})
-        return
-    plain = [(b"content-type", b"text/plain; charset=utf-8"), (b"cache-control", b"no-store")]
-    await send({"type": "http.response.start", "status": status, "headers": [*plain, *(headers or [])]})
-    await send({"type": "http.response.body", "body": text.encode()})
-
-
 def application(desk: Desk, token: str, cookie: str) -> Guard:
     """Return the ASGI application: the page, and the files that it shows."""
     os.environ.update(GRADIO_ANALYTICS_ENABLED="False", HF_HUB_DISABLE_TELEMETRY="1")
@@ -151,7 +75,7 @@ def application(desk: Desk, token: str, cookie: str) -> Guard:
         theme=page.theme(),
         css_paths=page.STYLE,
     )
-    return Guard(app, token, cookie)
+    return Guard(FirstScript(app, page.SCRIPT.read_text(encoding="utf-8")), token, cookie)
 
 
 def _add_files(app: FastAPI, desk: Desk) -> None:

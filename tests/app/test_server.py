@@ -11,7 +11,8 @@ import pytest
 from served_page import served
 
 from dreamfusion_pl.app import downloads
-from dreamfusion_pl.app.server import bound, is_loopback
+from dreamfusion_pl.app.layers import is_loopback
+from dreamfusion_pl.app.server import bound
 
 pytest.importorskip("gradio")
 KEY = "a-red-ball-0123456789abcdef/seed_0"  # the run of conftest.py
