@@ -340,7 +340,7 @@ def test_out_of_memory_in_spite_of_that_is_one_message(folder, capsys):
 
 def test_looking_needs_something_to_look_at(folder, capsys):
     assert main(["test", *SMALL]) == 2
-    assert "--ckpt_path" in capsys.readouterr().err
+    assert "--resume" in capsys.readouterr().err
 
 
 def test_unknown_command(capsys):
