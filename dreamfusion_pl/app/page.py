@@ -14,7 +14,7 @@ from dreamfusion_pl.app.desk import Desk
 REFRESH_SECONDS = 3.0
 IDLE_SECONDS = 0.05  # between two looks of gradio's queue; its own 0.001 takes 5 % of a core for nothing
 CAMERA_METRES = 1.9  # from the object, which is about a metre tall
-STYLE, SCRIPT = (Path(__file__).with_name(name) for name in ("style.css", "calm.js"))
+STYLE, SCRIPT = (Path(__file__).with_name(name) for name in ("style.css", "throttle.js"))
 FONTS = ("system-ui", "sans-serif")  # the machine's own: nothing comes from the network
 MONO = ("ui-monospace", "monospace")
 _SAVE = "() => { const link = document.getElementById('df-ready'); if (link) link.click(); }"

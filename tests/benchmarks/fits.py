@@ -52,8 +52,8 @@ def run_fits(fits: Sequence[Fit], jobs: int = 1) -> None:
 def run_and_judge(fits: Sequence[Fit], jobs: int = 1) -> list[tuple[Fit, dict[str, Any]]]:
     """Run and judge every fit, ``jobs`` at a time; what failed is said and left out.
 
-    Each has a process of its own, forked from one that has imported what all need, which saves a third of
-    the time of a short fit. So seconds of a fit are from its first preparation on.
+    Each has a process of its own, forked from one that has imported what all need. Seconds of a fit are from
+    its first preparation on, imports not included.
 
     Returns:
         Finished fits, and of each its steps, seconds and measures, which its folder keeps.

@@ -3,8 +3,9 @@
     python tests/benchmarks/page_cost.py --out DIR [--repeat 3] [any option of fit]
 
 The page is opened in a headless browser, and stays open during the fit, with its previews and its turning
-object. Fits with and without it are made in turns, and their own seconds are compared. Needs the extra
-``[app]``, playwright and a Chromium.
+object. Fits with and without it are made in turns, and their own seconds are compared. The CPU time that
+server and browser take during the fit's steps, as a share of one core, says the same with less noise. Needs
+the extra ``[app]``, playwright and a Chromium.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ import time
 from pathlib import Path
 from statistics import mean
 from typing import Any
+
+import psutil
 
 PROMPT = "a red chair"
 MOST_SECONDS = 900.0
@@ -40,6 +43,13 @@ def alone(out: Path, seed: int, more: list[str]) -> float:
     words = [*PROGRAM, "fit", "--prompt", PROMPT, f"--seed_everything={seed}", *place, *more]
     subprocess.run(words, check=True, capture_output=True)
     return float(status_of(out / f"alone_{seed}")["seconds"])
+
+
+def cpu_seconds(server: subprocess.Popen[str]) -> float:
+    """CPU time so far of the server, without its fits, and of the browser that this process has opened."""
+    browser = [one for one in psutil.Process().children(recursive=True) if "chrom" in one.name()]
+    times = [one.cpu_times() for one in (psutil.Process(server.pid), *browser)]
+    return sum(one.user + one.system for one in times)
 
 
 def with_page(out: Path, seed: int, more: list[str]) -> dict[str, float]:
@@ -65,6 +75,9 @@ def with_page(out: Path, seed: int, more: list[str]) -> dict[str, float]:
             page.fill("#df-prompt textarea", PROMPT)
             page.wait_for_timeout(500.0)
             page.click("#df-make")
+            before, clicked = cpu_seconds(server), time.perf_counter()
+            expect(page.locator("#df-status")).to_contain_text("writing", timeout=1000.0 * MOST_SECONDS)
+            share = (cpu_seconds(server) - before) / (time.perf_counter() - clicked)
             expect(page.locator("#df-status")).to_contain_text("finished", timeout=1000.0 * MOST_SECONDS)
             with page.expect_download() as got:
                 page.click("button[data-form=glb]")
@@ -72,7 +85,8 @@ def with_page(out: Path, seed: int, more: list[str]) -> dict[str, float]:
             end = time.perf_counter()
             browser.close()
         run = next((out / f"page_{seed}").glob("*/seed_*/status.json")).parent
-        return {"open": opened - begin, "fit": float(status_of(run)["seconds"]), "walk": end - begin}
+        fit = float(status_of(run)["seconds"])
+        return {"open": opened - begin, "fit": fit, "walk": end - begin, "share of a core": share}
     finally:
         server.send_signal(signal.SIGINT)
         server.wait(60.0)
@@ -91,7 +105,7 @@ def main() -> None:
     rows = [(alone(options.out, n, more), with_page(options.out, n, more)) for n in range(options.repeat)]
     without, beside = mean(one for one, _ in rows), mean(one["fit"] for _, one in rows)
     for fit, walk in rows:
-        print(f"alone {fit:.1f} s; " + ", ".join(f"{name} {value:.1f} s" for name, value in walk.items()))
+        print(f"alone {fit:.1f} s; " + ", ".join(f"{name} {value:.3g}" for name, value in walk.items()))
     more_time = 100.0 * (beside / without - 1.0)
     print(f"a fit alone {without:.1f} s, with the page open {beside:.1f} s: {more_time:+.1f} %")
 

@@ -313,6 +313,9 @@ def test_the_sheet_is_labelled_and_has_a_row_for_each_pattern_and_relation() -> 
     assert picture.shape[0] == LINE + 32 + LINE
     title, views, labels = picture.split([LINE, 32, LINE])
     assert title.max() == 1.0 and title[0].max() == 0.0  # white letters on black
+    other = sheet.contact_sheet([sheet.Section("two", scenes)], views=2, size=32, seed=1)[LINE : LINE + 32]
+    assert torch.equal(other[:, :32], views[:, :32])  # from the front and left, whatever the seed
+    assert not torch.equal(other[:, 32:64], views[:, 32:64])  # a random view
     assert torch.equal(views[0, 0], torch.tensor(GRAY))  # white objects are visible
     dark = (labels < 0.2).all(-1)
     left, right = dark.chunk(2, dim=1)
