@@ -15,7 +15,7 @@ from dreamfusion_pl.device.matmul import MatmulPrecision, matmul_precision
 from dreamfusion_pl.diffusion.encoded_colors import encoded_colors
 from dreamfusion_pl.diffusion.prior import DiffusionPrior
 from dreamfusion_pl.diffusion.text.prompts import ViewDependentPrompts
-from dreamfusion_pl.distillation.base import Distillation
+from dreamfusion_pl.distillation.base import Distillation, checked_loss
 from dreamfusion_pl.rendering.regularizers import Regularizers
 from dreamfusion_pl.rendering.renderer import Renderer
 from dreamfusion_pl.scene.background import Background
@@ -103,7 +103,8 @@ class DreamFusion(LightningModule):
         self.scene, self.background, self.renderer = scene, background, renderer
         self.prior, self.distillation, self.regularizers = prior, distillation, regularizers
         self.prompt = prompt
-        self.prompts = prompts.embed(prior, prompt, distillation.source_text)
+        source = distillation.source_text, distillation.source_is_of_prompt
+        self.prompts = prompts.embed(prior, prompt, *source)
         self.learning_rate, self.warmup, self.decay = learning_rate, warmup, decay
         self.make_optimizer = optimizer
         self.occupancy_interval, self.latent_until, self.seed = occupancy_interval, latent_until, seed
@@ -133,7 +134,8 @@ class DreamFusion(LightningModule):
         generator = self._generator("distillation", batch_idx, self.global_rank)
         self.distillation.step = self._index(batch_idx)
         rgb = None if self.gives_latents else rendering.rgb
-        losses = self.distillation(z, condition, self.prior, self.progress, generator, rgb)  # 2c-2f
+        found = self.distillation(z, condition, self.prior, self.progress, generator, rgb)  # 2c-2f
+        losses = checked_loss(found, self.distillation, z)
         regularizers, parts = self.regularizers(rendering, self.progress)
         total = losses.total + losses.unit * regularizers
         terms = {"distillation": losses.surrogate, **losses.own, **parts}

@@ -13,7 +13,7 @@ from dreamfusion_pl import rng
 from dreamfusion_pl.diffusion.closed_form import ClosedFormPrior
 from dreamfusion_pl.diffusion.prior import DiffusionPrior
 from dreamfusion_pl.diffusion.text.prompts import embed_sources
-from dreamfusion_pl.distillation.base import Distillation
+from dreamfusion_pl.distillation.base import Distillation, checked_loss
 from dreamfusion_pl.scene.pictures import Parametrization
 from dreamfusion_pl.schedule import check_steps
 from dreamfusion_pl.types import Condition, TextEmbedding
@@ -55,7 +55,8 @@ class Playground(LightningModule):
         self._condition = Condition(text=prior.embed([prompt]), null=prior.embed([""]))
         if distillation.source_text is not None:
             table = prior.embed([prompt, ""])
-            sources = embed_sources(prior, distillation.source_text, [prompt, ""], table)
+            source = distillation.source_text, distillation.source_is_of_prompt
+            sources = embed_sources(prior, *source, [prompt, ""], table)
             self._condition = self._condition._replace(source=sources.rows(slice(0, 1)))
 
     def training_step(self, batch: int, batch_idx: int) -> Tensor:
@@ -69,7 +70,8 @@ class Playground(LightningModule):
         condition = Condition(self.text(len(z)), null, source=source)
         generator = rng.generator(self.seed, "distillation", self.global_rank, self.global_step)
         self.distillation.step = self.global_step
-        losses = self.distillation(z, condition, self.prior, progress, generator, rgb)
+        found = self.distillation(z, condition, self.prior, progress, generator, rgb)
+        losses = checked_loss(found, self.distillation, z)
         self.log("loss", losses.total.detach())
         self.log_dict({f"loss/{name}": loss.detach() for name, loss in losses.own.items()})
         if isinstance(self.prior, ClosedFormPrior):

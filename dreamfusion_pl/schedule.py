@@ -19,6 +19,11 @@ class Schedule(ABC):
         """The least value: at an end, for a schedule that only rises or only falls."""
         return min(self(0.0), self(1.0))
 
+    @property
+    def most(self) -> float:
+        """The greatest value, at an end in the same way."""
+        return max(self(0.0), self(1.0))
+
 
 def schedule_of(value: Schedule | float) -> Schedule:
     """Return a schedule as it is, and a number as a constant one."""
@@ -150,3 +155,7 @@ class Steps(Schedule):
     @property
     def least(self) -> float:
         return min(value for _, value in self.values)
+
+    @property
+    def most(self) -> float:
+        return max(value for _, value in self.values)

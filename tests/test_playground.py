@@ -4,6 +4,7 @@ import pytest
 from PIL import Image
 
 from dreamfusion_pl.cli import main
+from dreamfusion_pl.distillation.sds import ScoreDistillation
 from dreamfusion_pl.playground import Playground
 
 DENSITY = "dreamfusion_pl.distillation.density.DensityDistillation"
@@ -86,3 +87,9 @@ def test_bad_input_is_one_message(run, capsys, options, message):
     assert fit(*options) != 0
     error = capsys.readouterr().err
     assert message in error and "Traceback" not in error
+
+
+def test_a_gradient_that_is_no_number_ends_it(run, capsys, monkeypatch):
+    monkeypatch.setattr(ScoreDistillation, "direction", lambda self, z, *more: z * float("nan"))
+    assert fit("--trainer.max_steps", "8") == 3
+    assert "training diverged: 8 of 8 steps" in capsys.readouterr().err

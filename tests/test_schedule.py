@@ -18,7 +18,7 @@ def test_values_by_hand():
 def test_steps_hold_from_their_progress_on():
     steps = Steps({0.4: 64, 0: 32, 0.9: 16})
     assert [steps(p) for p in (0.0, 0.39, 0.4, 0.89, 0.9, 1.0)] == [32, 32, 64, 64, 16, 16]
-    assert steps.least == 16
+    assert (steps.least, steps.most) == (16, 64)
     with pytest.raises(ValueError, match="weight must not be negative"):
         check_not_negative(weight=Steps({0: 1, 0.2: -1, 0.5: 1}))
 

@@ -60,7 +60,7 @@ def arrange(args: list[str], flaw: Callable[[Path], str] = flaw, is_fit: bool = 
     Raises:
         ValueError: a file is missing or not a YAML mapping, or there is no usable checkpoint.
     """
-    names, rest = _take(words.with_prompt(args), "--config", "-c")
+    names, rest = _take(words.classes_first(words.with_prompt(args)), "--config", "-c")
     checkpoints, rest = _take(rest, "--ckpt_path", "--resume")
     sources, rest = _take(rest, "--from") if is_fit else ([], rest)
     given = [load(name) for name in names]

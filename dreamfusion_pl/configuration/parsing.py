@@ -36,8 +36,9 @@ def parse(parser: ArgumentParser, arguments: layers.Arguments, command: str | No
         whole = parser.parse_args([*before, *arguments.flat()])
     except ArgumentError as error:
         known = _names_without(parser, arguments, before)
-        message = suggestions.unknown_class(words.options(arguments.rest), known)
-        raise ArgumentError(None, message or suggestions.explain(plain(error), known)) from error
+        given = dict(words.options(arguments.rest))
+        message = suggestions.unknown_class(given.items(), known)
+        raise ArgumentError(None, message or suggestions.explain(plain(error), known, given)) from error
     configuration = whole if command is None else whole[command]
     _refuse_empty_keys(configuration, arguments)
     tree = configuration.as_dict()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
@@ -46,12 +47,13 @@ def names_of(configuration: Mapping[str, Any]) -> Names:
     return Names(options - _LINKED, kinds)
 
 
-def explain(message: str, names: Names) -> str:
+def explain(message: str, names: Names, given: Mapping[str, str | None] | None = None) -> str:
     """Return an error message of the parser in plain words, with what was probably meant.
 
     Args:
         message: the message.
         names: names of the configuration without the words that are wrong; may be empty.
+        given: options of the command line and their values.
     """
     if match := _NO_CLASS.match(message) or _NO_SUBCLASS.match(message):
         return _explain_class(match["group"], match["name"], names)
@@ -62,9 +64,20 @@ def explain(message: str, names: Names) -> str:
         if match := pattern.search(message):
             group = match.groupdict().get("group")
             name = match["name"].replace("init_args.", "").lstrip("-")
-            found = close_options(f"{group}.{name}" if group else name, names.options)
-            return f"{message}\n{_did_you_mean([f'--{one}' for one in found])}" if found else message
+            wrong = f"{group}.{name}" if group else name
+            found = [f"--{one}" for one in close_options(wrong, names.options) if one != wrong]
+            cure = _did_you_mean(found) if found else _arguments(group, names, given or {})
+            return f"{message}\n{cure}" if cure else message
     return message
+
+
+def _arguments(group: str | None, names: Names, given: Mapping[str, str | None]) -> str:
+    """Return a sentence with the arguments of the class of a group; "" if there is none."""
+    name = given.get(f"--{group}") or given.get(f"--{group}.class_path") or names.kinds.get(group or "")
+    kind = classes.locate(name) if name else None
+    if kind is None:
+        return ""
+    return f"{kind.__name__} takes {', '.join(inspect.signature(kind).parameters) or 'no arguments'}"
 
 
 def close_options(name: str, options: set[str]) -> list[str]:

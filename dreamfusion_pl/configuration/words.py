@@ -12,6 +12,7 @@ from dreamfusion_pl.configuration import dialect
 
 _ALONE = re.compile(r"-h|--help|--trust|--print_config(=.*)?|--[\w.]+\.help(=.*)?|--[^=]*=.*", re.DOTALL)
 _CLASS_NAME = re.compile(r"[A-Z]\w*")
+_CLASS = re.compile(r"([A-Za-z_]\w*\.)*[A-Z]\w*")  # with or without its module
 SEED = "--seed_everything"
 PROMPT = "--prompt"
 
@@ -34,6 +35,32 @@ def options(words: list[str]) -> Iterator[tuple[str, str | None]]:
             yield word, next(rest, None)
 
 
+def classes_first(words: list[str]) -> list[str]:
+    """Return the words with every option that names a class before the options of that class.
+
+    The parser drops options that come before their class.
+    """
+    found = list[tuple[str, list[str]]]()
+    for option, value, written in _split(words):
+        name = option.replace(".init_args", "")
+        if name.endswith(".class_path") or _CLASS.fullmatch(value or ""):
+            name = name.removesuffix(".class_path")
+            index = [before.startswith(f"{name}.") for before, _ in found]
+            found.insert(index.index(True) if True in index else len(found), (name, written))
+        else:
+            found.append((name, written))
+    return [word for _, written in found for word in written]
+
+
+def _split(words: list[str]) -> Iterator[tuple[str, str | None, list[str]]]:
+    """Yield options and values, as ``options`` does, each with the words that it is written in."""
+    rest = list(words)
+    for name, value in options(words):
+        count = 2 if name and value is not None and "=" not in rest[0] else 1
+        yield name, value, rest[:count]
+        del rest[:count]
+
+
 def with_prompt(words: list[str]) -> list[str]:
     """Return the words with ``--prompt`` before a text that stands alone, as in ``fit "a red chair"``.
 
@@ -52,12 +79,11 @@ def with_prompt(words: list[str]) -> list[str]:
             f"{' and '.join(map(repr, alone))} belong to no option: put a prompt of several words in quotes, "
             f'as in --prompt "{texts}"'
         )
-    kept, rest = list[str](), list(words)
-    for name, value in options(words):
-        count = 2 if name and value is not None and "=" not in rest[0] else 1
-        kept += rest[:count] if name else [f"{PROMPT}={value}"]
-        del rest[:count]
-    return kept
+    return [
+        word
+        for name, value, written in _split(words)
+        for word in (written if name else [f"{PROMPT}={value}"])
+    ]
 
 
 def text(value: object) -> str | None:

@@ -206,8 +206,9 @@ class RandomViews(LightningDataModule):
         own, drawn = module.prior.resolution, module.distillation.view_step
 
         def views(index: int) -> Views:
-            progress = min(index // accumulated / (self.schedule_steps or trainer.max_steps), 1.0)
-            return self.draw(drawn(index), progress, self.side(progress, own), trainer.global_rank)
+            step = drawn(index)  # earlier than index where views are seen again
+            progress = min(step // accumulated / (self.schedule_steps or trainer.max_steps), 1.0)
+            return self.draw(step, progress, self.side(progress, own), trainer.global_rank)
 
         return ViewLoader(
             views,

@@ -28,7 +28,7 @@ class LowRankCopy(nn.Module):
         rank: number of rows of A, 1 or more.
 
     Raises:
-        ValueError: the rank is below 1, or the network has none of the layers.
+        ValueError: the rank is below 1 or above that of all layers, or the network has none of them.
     """
 
     def __init__(self, network: nn.Module, rank: int) -> None:
@@ -43,6 +43,9 @@ class LowRankCopy(nn.Module):
         embedding = next((name for name in EMBEDDINGS if _has(network, name)), None)
         if not layers or embedding is None:
             raise ValueError(f"a {type(network).__name__} has no attention layers that could be copied")
+        full = max(min(layer.in_features, layer.out_features) for layer in layers.values())
+        if rank > full:
+            raise ValueError(f"a low-rank copy of this network has a rank of {full} at most, got {rank}")
         self.down, self.up = nn.ParameterDict(), nn.ParameterDict()
         for name, layer in layers.items():
             key = name.replace(".", "/")

@@ -22,7 +22,10 @@ class Noisy(NamedTuple):
 
 
 class Adjustment(ABC):
-    """A change of the guided prediction."""
+    """A change of the guided prediction; ``divides_by_levels`` as in ``ScoreGradient``."""
+
+    divides_by_levels: bool = False
+    least_elements: int = 1  # fewest elements of a picture [C, h, w] that can be adjusted
 
     @abstractmethod
     def __call__(self, eps_hat: Tensor, text: Tensor, noisy: Noisy, progress: float) -> Tensor:
@@ -55,6 +58,9 @@ class Rescale(Adjustment):
         if not 0.0 <= share <= 1.0:
             raise ValueError(f"share is a weight in [0, 1], got {share}")
         self.share = share
+
+    divides_by_levels = True
+    least_elements = 2  # one has no contrast
 
     def __call__(self, eps_hat: Tensor, text: Tensor, noisy: Noisy, progress: float) -> Tensor:
         levels = noisy.z_t, noisy.alpha, noisy.sigma

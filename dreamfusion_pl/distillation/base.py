@@ -33,13 +33,15 @@ class Distillation(nn.Module, ABC):
     them out, because they are not part of the result.
 
     ``source_text`` is a second text that the distillation compares the prompt's with, or None. A ``{}`` in it
-    stands for the text of each view; its embedding is the condition's ``source``.
+    stands for the text of each view; its embedding is the condition's ``source``. It must not say the same as
+    the empty or negative text, or, if ``source_is_of_prompt``, as the prompt.
 
     ``guidance_scale`` is omega >= 0 of classifier-free guidance, with which previews ask the prior too.
     ``step`` is the index of the training step, which the module sets; it is that of ``view_step``.
     """
 
     source_text: str | None = None
+    source_is_of_prompt: bool = False
     guidance_scale: float = 0.0
     step: int = 0
 
@@ -83,6 +85,26 @@ class Distillation(nn.Module, ABC):
         Returns:
             Scalar losses, each a mean over views.
         """
+
+
+def checked_loss(found: object, distillation: Distillation, z: Tensor) -> DistillationLoss:
+    """Return what a distillation's ``forward`` has returned for z, if it can train a scene.
+
+    Raises:
+        ValueError: it is no ``DistillationLoss``, or does not depend on z.
+    """
+    name = type(distillation).__name__
+    if not isinstance(found, DistillationLoss):
+        raise ValueError(
+            f"{name}.forward must return a DistillationLoss, such as "
+            f"DistillationLoss(surrogate(z, gradient), loss_unit(z, omega)); got a {type(found).__name__}"
+        )
+    if z.requires_grad and not found.surrogate.requires_grad:
+        raise ValueError(
+            f"the surrogate loss of {name} does not depend on z, so that nothing would be trained: make it "
+            "of z itself, not of z.detach()"
+        )
+    return found
 
 
 def draw_noise(z: Tensor, generator: torch.Generator) -> Tensor:

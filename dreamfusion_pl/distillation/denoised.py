@@ -45,7 +45,7 @@ class Denoiser:
         Raises:
             ValueError: they do not.
         """
-        self.times.check_levels(prior.schedule)
+        self.times.check_levels(prior.schedule, self.weighting, divides=True)
 
     @torch.no_grad()
     def target(

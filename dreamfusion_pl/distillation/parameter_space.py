@@ -49,8 +49,9 @@ class ParameterSpaceSampling(Distillation):
         """Refuse a prior that is not differentiable.
 
         Raises:
-            ValueError: the prior is not differentiable.
+            ValueError: the prior is not differentiable, or its noise levels do not fit to the range of t.
         """
+        self.times.check_levels(prior.schedule, self.weighting)
         if not prior.differentiable:
             raise ValueError(
                 f"ParameterSpaceSampling differentiates through the prior, and {type(prior).__name__} gives "

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dreamfusion_pl.diffusion.noise import Velocity, Weighting, per_row
+from dreamfusion_pl.diffusion.noise import Weighting, per_row
 from dreamfusion_pl.diffusion.prior import DiffusionPrior
 from dreamfusion_pl.distillation.adjustments import Adjustment, Noisy
 from dreamfusion_pl.distillation.base import (
@@ -19,7 +19,7 @@ from dreamfusion_pl.distillation.base import (
     loss_unit,
     surrogate,
 )
-from dreamfusion_pl.distillation.times import PriorWeightedTimes, TimeRange
+from dreamfusion_pl.distillation.times import TimeRange
 from dreamfusion_pl.types import Condition
 
 
@@ -76,11 +76,18 @@ class ScoreGradient(Distillation):
         """Accept any prior: nothing is differentiated through it.
 
         Raises:
-            ValueError: the prior's noise levels do not fit to the range of t.
+            ValueError: the prior's noise levels do not fit to the range of t, or the adjustment cannot be
+                made.
         """
-        divides = isinstance(self.weighting, Velocity) or isinstance(self.times.law, PriorWeightedTimes)
-        if divides or self.divides_by_levels or self.adjustment is not None:
-            self.times.check_levels(prior.schedule)
+        divides = self.divides_by_levels
+        if self.adjustment is not None:
+            divides |= self.adjustment.divides_by_levels
+            if prior.channels * prior.resolution**2 < self.adjustment.least_elements:
+                raise ValueError(
+                    f"{type(self.adjustment).__name__} adjusts pictures of {self.adjustment.least_elements} "
+                    "elements or more: take --model.distillation.adjustment null"
+                )
+        self.times.check_levels(prior.schedule, self.weighting, divides)
 
     def param_groups(self, learning_rate: float) -> list[dict[str, Any]]:
         return []
@@ -108,6 +115,12 @@ class ScoreGradient(Distillation):
             rows = z.detach().repeat(draws, 1, 1, 1)
             noisy = add_noise(rows, draw_noise(rows, generator), t, prior)
             found = self.direction(rows, noisy, condition.repeat(draws), prior, progress, generator)
+            if not isinstance(found, Tensor) or found.shape != rows.shape:
+                got = list(found.shape) if isinstance(found, Tensor) else type(found).__name__
+                raise ValueError(
+                    f"{type(self).__name__}.direction must return a tensor of the shape of z, "
+                    f"{list(rows.shape)}; got {got}"
+                )
             weight = self.weighting(noisy.alpha, noisy.sigma)
             gradient = (weight * found).view(draws, *z.shape).mean(0)
         return DistillationLoss(surrogate(z, gradient), loss_unit(z, self.guidance_scale))

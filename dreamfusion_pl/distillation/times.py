@@ -8,7 +8,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from dreamfusion_pl.diffusion.noise import NoiseSchedule
+from dreamfusion_pl.diffusion.noise import NoiseSchedule, Velocity, Weighting
 from dreamfusion_pl.schedule import Schedule, schedule_of
 
 
@@ -97,8 +97,9 @@ class PriorWeightedTimes(TimeLaw):
         self, uniform: Tensor, t_min: float, t_max: float, progress: float, schedule: NoiseSchedule
     ) -> Tensor:
         t = torch.linspace(t_max, t_min, 1001, device=uniform.device)
-        alpha, sigma = schedule.alpha(t), schedule.sigma(t)
-        weight = sigma / alpha * torch.exp(-((t - self.center) ** 2) / (2.0 * self.width**2))
+        ratio = schedule.sigma(t) / schedule.alpha(t)
+        logarithm = ratio.log() - (t - self.center) ** 2 / (2.0 * self.width**2)
+        weight = (logarithm - logarithm.max()).exp()  # far from the center all would be 0
         spent = torch.cat([weight.new_zeros(1), torch.cumulative_trapezoid(weight)])
         index = torch.searchsorted(spent, progress * spent[-1]).clamp(max=len(t) - 1)
         return t.index_select(0, index.view(1)).expand_as(uniform)
@@ -125,7 +126,7 @@ class TimeRange:
     ) -> None:
         self.t_min = t_min
         self.t_max = schedule_of(t_max)
-        for highest in (self.t_max(0.0), self.t_max(0.5), self.t_max(1.0)):
+        for highest in (self.t_max.least, self.t_max.most):
             if not 0.0 <= t_min < highest <= 1.0:
                 raise ValueError(f"need 0 <= t_min < t_max <= 1 throughout, got {t_min} and {highest}")
         if draws < 1:
@@ -136,13 +137,20 @@ class TimeRange:
         """Return the highest time that may be drawn at ``progress`` in [0, 1]."""
         return self.t_max(0.0 if self.law.falls else progress)
 
-    def check_levels(self, schedule: NoiseSchedule) -> None:
-        """Check that signal and noise are above 0 at both ends, for what divides by them.
+    def check_levels(self, schedule: NoiseSchedule, weighting: Weighting, divides: bool = False) -> None:
+        """Check that signal and noise are above 0 at both ends, if anything divides by them.
+
+        Args:
+            schedule: the prior's noise levels.
+            weighting: w(t).
+            divides: whether the distillation divides by them, and not only its weighting or law of times.
 
         Raises:
             ValueError: there is no signal at the highest time, or no noise at the lowest.
         """
-        highest = max(self.t_max(0.0), self.t_max(1.0))
+        if not (divides or isinstance(weighting, Velocity) or isinstance(self.law, PriorWeightedTimes)):
+            return
+        highest = self.t_max.most
         alpha, sigma = schedule.alpha(torch.tensor([highest])), schedule.sigma(torch.tensor([self.t_min]))
         if float(alpha) <= 0.0 or float(sigma) <= 0.0:
             raise ValueError(

@@ -67,7 +67,7 @@ METHODS = {
     ),
     "SDS-Bridge": Method(
         _variant("BridgeDistillation", SOURCE, "a gray {}"),
-        3,
+        2,
         (OMEGA, "39", *WHOLE),
         note="second half, from gray",
         best="omega 12",

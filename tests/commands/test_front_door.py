@@ -43,6 +43,16 @@ def folder(monkeypatch, tmp_path):
         (["--prompt", "x", "--lr", "3"], "Did you mean --model.learning_rate?"),
         (["--prompt", "x", "--config", "deep.yaml"], "--model.scene.features.resolution"),
         (["--prompt", "x", "--model.distillation", "ScoreDistilation"], "Did you mean ScoreDistillation?"),
+        (
+            [
+                "--prompt",
+                "x",
+                "--model.distillation",
+                "InversionDistillation",
+                "--model.distillation.draws=2",
+            ],
+            "InversionDistillation takes guidance_scale, weighting,",
+        ),
         (["--prompt", "x", "--model.scene.field", "Density"], "model.scene.field must be a Field"),
         (["--prompt", "x", "--model", "DreamFuson"], "Did you mean DreamFusion?"),
         (["--prompt", "x", "--trainer.callbacks+=LiveVew"], "Did you mean LiveView?"),

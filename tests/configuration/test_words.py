@@ -20,6 +20,16 @@ def test_a_prompt_without_quotes(arguments):
         words.with_prompt(arguments)
 
 
+def test_an_option_may_come_before_its_class():
+    options, kind = ["--model.distillation.init_args.draws", "2", "--x=1"], ["--model.distillation=own.Mine"]
+    assert words.classes_first([*options, *kind]) == [*kind, *options]
+    assert words.classes_first([*kind, *options]) == [*kind, *options]
+    prompt = ["--prompt", "Chair", "--model.prompt.x=1"]  # no class
+    assert words.classes_first(prompt) == prompt
+    path = ["--model.scene.radius", "1", "--model.scene.class_path", "FieldScene"]
+    assert words.classes_first(path) == [*path[2:], *path[:2]]
+
+
 def test_names_of_classes():
     arguments = ["--prompt", "Chair", "--model.scene", "FieldScene", "--model.x=Linear", "--y", "b"]
     tree = {"model": {"class_path": "Playground", "list": ["LiveView"]}}

@@ -4,11 +4,12 @@ import pytest
 import torch
 from gaussians import condition, gradient, guided, levels, pictures, prior
 
+from dreamfusion_pl.diffusion.closed_form import GaussianPrior
 from dreamfusion_pl.diffusion.noise import Uniform
 from dreamfusion_pl.distillation.adjustments import Clip, Noisy, Rescale
 from dreamfusion_pl.distillation.sds import ScoreDistillation
 from dreamfusion_pl.distillation.times import FallingTimes, PriorWeightedTimes, TimeRange
-from dreamfusion_pl.schedule import Linear
+from dreamfusion_pl.schedule import Linear, Steps
 
 
 def drawn(times: TimeRange, count: int, progress: float) -> torch.Tensor:
@@ -50,6 +51,26 @@ def test_the_weighted_law_spends_its_steps_by_its_weight():
     for t in (0.3, 0.5, 0.7, 0.9):
         share = float(weight[grid > t].sum() / weight.sum())
         assert float((path > t).float().mean()) == pytest.approx(share, abs=0.01)
+
+
+def test_a_center_far_away_does_not_stop_the_times():
+    far = TimeRange(0.5, 0.98, PriorWeightedTimes(0.02, 0.03))
+    assert float(drawn(far, 1, 0.0)) == pytest.approx(0.98)
+    assert float(drawn(far, 1, 0.5)) == pytest.approx(0.5, abs=0.01)
+    narrow = TimeRange(0.1, 0.9, PriorWeightedTimes(0.5, 1e-6))
+    assert [float(drawn(narrow, 1, at)) for at in (0.1, 0.5, 0.9)] == pytest.approx([0.5] * 3, abs=0.01)
+
+
+@pytest.mark.parametrize("values", [{0.0: 0.98, 0.2: 0.01, 0.4: 0.5}, {0.0: 0.9, 0.7: 1.2, 0.8: 0.5}])
+def test_a_highest_time_is_in_order_at_every_step(values):
+    with pytest.raises(ValueError, match="t_min < t_max"):
+        TimeRange(0.02, Steps(values))
+
+
+def test_one_number_has_no_contrast():
+    number = GaussianPrior([1.0], [[0.3]], (1, 1, 1))
+    with pytest.raises(ValueError, match="pictures of 2 elements or more"):
+        ScoreDistillation(1.0, Uniform(), adjustment=Rescale()).check(number)
 
 
 def noisy(z, t=0.5):

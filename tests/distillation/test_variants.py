@@ -1,5 +1,7 @@
 """Every variant against its formula on a Gaussian or a mixture, in double precision."""
 
+from unittest.mock import patch
+
 import pytest
 import torch
 from gaussians import NULL, SOURCE, TEXT, condition, gradient, guided, levels, noise, pictures
@@ -7,8 +9,9 @@ from gaussians import NULL, SOURCE, TEXT, condition, gradient, guided, levels, n
 from dreamfusion_pl.diffusion.closed_form import GaussianPrior, MixturePrior, Mode
 from dreamfusion_pl.diffusion.noise import SigmaSquared, StraightPath, Uniform, Velocity
 from dreamfusion_pl.distillation import score_gradient
-from dreamfusion_pl.distillation.adjustments import Rescale
+from dreamfusion_pl.distillation.adjustments import Clip, Rescale
 from dreamfusion_pl.distillation.ddim import invert
+from dreamfusion_pl.distillation.parameter_space import ParameterSpaceSampling
 from dreamfusion_pl.distillation.sds import ScoreDistillation
 from dreamfusion_pl.distillation.times import PriorWeightedTimes
 from dreamfusion_pl.distillation.variants.asd import AsynchronousDistillation
@@ -18,6 +21,8 @@ from dreamfusion_pl.distillation.variants.hifa import DenoisedPictures
 from dreamfusion_pl.distillation.variants.inversion import InversionDistillation
 from dreamfusion_pl.distillation.variants.ism import IntervalScoreMatching
 from dreamfusion_pl.distillation.variants.nfsd import NoiseFreeDistillation
+from dreamfusion_pl.distillation.variants.particles import ParticleDistillation
+from dreamfusion_pl.distillation.variants.vsd import VariationalDistillation
 from dreamfusion_pl.schedule import Linear
 from dreamfusion_pl.types import Condition
 
@@ -92,6 +97,13 @@ def test_the_bridge_goes_from_the_source_to_the_prompt(t, without_noise):
     expected = (1.0 + OMEGA) * (noise(z_t, t, TEXT) - noise(z_t, t, SOURCE))
     close(gradient(bridge, z, condition(3)), expected)
     assert gradient(bridge, z, condition(3, source=TEXT)).abs().max() < 1e-12
+
+
+def test_the_bridge_asks_for_two_texts():
+    predict = GaussianPrior.predict
+    with patch.object(GaussianPrior, "predict", autospec=True, side_effect=predict) as asked:
+        gradient(BridgeDistillation(**at(0.4)), pictures(3), condition(3))
+    assert [len(call.args[1]) for call in asked.call_args_list] == [6]
 
 
 @pytest.mark.parametrize("t", TIMES)
@@ -186,8 +198,16 @@ def test_more_draws_have_the_same_mean_and_less_variance():
     ("kind", "arguments", "message"),
     [
         (ClassifierScoreDistillation, {"negative_scale": -1.0}, "negative_scale must not be negative"),
-        (ClassifierScoreDistillation, {"negative_scale": 1.0}, "go together, got None and 1, 1 and 1"),
-        (ClassifierScoreDistillation, {"negative_text": "bad"}, "go together, got 'bad' and 0, 0 and 0"),
+        (
+            ClassifierScoreDistillation,
+            {"negative_scale": 1.0},
+            "go together, got None and a scale of at most 1",
+        ),
+        (
+            ClassifierScoreDistillation,
+            {"negative_text": "bad"},
+            "go together, got 'bad' and a scale of at most 0",
+        ),
         (ClassifierScoreDistillation, {"guidance_scale": 0.0}, "must be above 0, got 0"),
         (NoiseFreeDistillation, {"low_noise": 1.5}, "low_noise is a time"),
         (AsynchronousDistillation, {"shift": 0.0}, "shift is a share"),
@@ -210,14 +230,19 @@ def test_bad_settings_are_refused(kind, arguments, message):
         lambda **where: InversionDistillation(2.0, Uniform(), **where),
         lambda **where: IntervalScoreMatching(2.0, Uniform(), **where),
         lambda **where: DenoisedPictures(2.0, Uniform(), **where),
+        lambda **where: ParticleDistillation(2.0, Uniform(), **where),
+        lambda **where: ParameterSpaceSampling(2.0, Velocity(), **where),
     ],
 )
 @pytest.mark.parametrize("ends", [(0.0, 0.98), (0.02, 1.0)])
 def test_what_divides_by_the_levels_refuses_ends_without_signal_or_noise(make, ends):
     class Flow:
-        schedule = StraightPath()
+        schedule, channels, resolution, differentiable = StraightPath(), 3, 4, True
 
     with pytest.raises(ValueError, match="the distillation divides by both levels"):
         make(t_min=ends[0], t_max=ends[1]).check(Flow())
     make(t_min=0.02, t_max=0.98).check(Flow())
-    ScoreDistillation(2.0, Uniform(), *ends).check(Flow())
+    for adjustment in (None, Clip(2.0)):
+        ScoreDistillation(2.0, Uniform(), *ends, adjustment=adjustment).check(Flow())
+    with pytest.raises(ValueError, match="the distillation divides by both levels"):
+        VariationalDistillation(2.0, Velocity(), *ends).check(Flow())

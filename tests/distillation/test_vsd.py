@@ -164,8 +164,11 @@ def test_texts_are_embedded_ahead(words, tmp_path, monkeypatch, capsys):
     assert main(["fit", *fit, "--model.prior.embeddings", "texts", "--trainer.max_steps", "1"]) == 0
 
 
-def test_a_rank_below_one_is_refused(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ("rank", "said"), [("0", "rank of 1 or more, got 0"), ("100000", "at most, got 100000")]
+)
+def test_impossible_ranks_are_refused(rank, said, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    words = ["--model.distillation", "VariationalDistillation", "--model.distillation.rank", "0"]
+    words = ["--model.distillation", "VariationalDistillation", "--model.distillation.rank", rank]
     assert main(["fit", "--prompt", "a red chair", *words]) == 2
-    assert "rank of 1 or more, got 0" in capsys.readouterr().err
+    assert said in capsys.readouterr().err

@@ -193,7 +193,8 @@ class PretrainedPrior(DiffusionPrior):
         return text
 
     def predict(self, z_t: Tensor, t: Tensor, text: TextEmbedding) -> Tensor:
-        timestep, text = self.schedule.timestep(t), text.to(self._dtype)
+        timestep = self.schedule.timestep(t)
+        text = text.to(self._dtype).each(Tensor.contiguous)  # a repeated row may be rounded otherwise
 
         def call(z: Tensor) -> Tensor:
             sample = z.to(self._dtype).contiguous(memory_format=self._layout)

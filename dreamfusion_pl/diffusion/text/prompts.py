@@ -81,18 +81,25 @@ class ViewDependentPrompts:
             self.view_prompts.get(key, f"{prompt}, {name}") for key, name in zip(keys, names, strict=True)
         ]
 
-    def embed(self, prior: DiffusionPrior, prompt: str, source_text: str | None = None) -> EmbeddedPrompts:
+    def embed(
+        self,
+        prior: DiffusionPrior,
+        prompt: str,
+        source_text: str | None = None,
+        source_is_of_prompt: bool = False,
+    ) -> EmbeddedPrompts:
         """Embed the texts of all directions, each once.
 
         Args:
             prior: the model that embeds.
             prompt: description of the object.
             source_text: ``Distillation.source_text``.
+            source_is_of_prompt: as in ``Distillation``.
 
         Raises:
-            ValueError: the prompt is empty or not a string.
+            ValueError: the prompt is empty or not a string, or the source text says nothing of its own.
         """
-        return EmbeddedPrompts(self, prior, self.texts(prompt), source_text)
+        return EmbeddedPrompts(self, prior, self.texts(prompt), source_text, source_is_of_prompt)
 
 
 @final
@@ -104,6 +111,7 @@ class EmbeddedPrompts:
         prior: the model that embeds.
         texts: texts of the K directions.
         source_text: ``Distillation.source_text``; None: no source texts.
+        source_is_of_prompt: as in ``Distillation``.
     """
 
     def __init__(
@@ -112,12 +120,14 @@ class EmbeddedPrompts:
         prior: DiffusionPrior,
         texts: list[str],
         source_text: str | None = None,
+        source_is_of_prompt: bool = False,
     ) -> None:
         self.settings, self.texts, self.source_text = settings, texts, source_text
         self._table = prior.embed([*texts, settings.negative_prompt])  # K + 1 texts
         self._sources = None  # as the table
         if source_text is not None:
-            self._sources = embed_sources(prior, source_text, [*texts, settings.negative_prompt], self._table)
+            rivals = [*texts, settings.negative_prompt]
+            self._sources = embed_sources(prior, source_text, source_is_of_prompt, rivals, self._table)
 
     def __call__(self, views: Views) -> Condition:
         """Return the embeddings of B views and their cameras, on the device of the views."""
@@ -182,13 +192,14 @@ class EmbeddedPrompts:
 
 
 def embed_sources(
-    prior: DiffusionPrior, source_text: str, texts: list[str], table: TextEmbedding
+    prior: DiffusionPrior, source_text: str, is_of_prompt: bool, texts: list[str], table: TextEmbedding
 ) -> TextEmbedding:
     """Embed a distillation's source text for N texts, the last of which is the empty or negative one.
 
     Args:
         prior: the model that embeds.
         source_text: ``Distillation.source_text``.
+        is_of_prompt: ``Distillation.source_is_of_prompt``.
         texts: what may stand for its ``{}``.
         table: embeddings of the texts.
 
@@ -198,7 +209,7 @@ def embed_sources(
     sources = prior.embed([source_text.replace("{}", text) for text in texts])
     if isinstance(prior, PlaceholderPrior):  # the texts are only listed
         return sources
-    index = 0 if "{}" in source_text else len(texts) - 1
+    index = 0 if is_of_prompt or "{}" in source_text else len(texts) - 1
     rival, what = slice(index, index + 1), f"the text {texts[index]!r}" if texts[index] else "the empty text"
     first = slice(0, 1)
     if torch.equal(sources.rows(first).tokens, table.rows(rival).tokens):

@@ -20,7 +20,7 @@ from dreamfusion_pl.types import Condition
 class BridgeDistillation(ScoreGradient):
     """SDS-Bridge: w(t) (1 + omega) (eps(y) - eps(y_src)) (McAllister et al. 2024).
 
-    The source text describes the renderings as they are; where it says the same as the prompt, nothing pulls.
+    The source text describes the renderings as they are, and must say something else than the prompt.
     It is for the second part of a run, after SDS has made the object: ``fit --from RUN``.
 
     Args:
@@ -35,6 +35,8 @@ class BridgeDistillation(ScoreGradient):
     Raises:
         ValueError: an argument is out of range.
     """
+
+    source_is_of_prompt = True
 
     def __init__(
         self,
@@ -61,6 +63,10 @@ class BridgeDistillation(ScoreGradient):
         progress: float,
         generator: torch.Generator,
     ) -> Tensor:
+        assert condition.source is not None
+        if condition.negatives is None:  # the empty text is not needed
+            pair = condition._replace(null=condition.source, source=None)
+            return (1.0 + self.guidance_scale) * prior.branches(noisy.z_t, noisy.t, pair).direction
         branches = prior.branches(noisy.z_t, noisy.t, condition)
         assert branches.source is not None
         pulled = branches.null + branches.direction  # eps(y), with what negative prompts take from it

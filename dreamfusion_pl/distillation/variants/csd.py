@@ -56,11 +56,10 @@ class ClassifierScoreDistillation(ScoreGradient):
         self.source_text, self.negative_scale = negative_text, schedule_of(negative_scale)
         if self.negative_scale.least < 0.0:
             raise ValueError(f"negative_scale must not be negative, got {self.negative_scale.least:g}")
-        ends = [self.negative_scale(0.0), self.negative_scale(0.5), self.negative_scale(1.0)]
-        if (negative_text is None) != (ends == [0.0] * 3):
+        if (negative_text is None) != (self.negative_scale.most == 0.0):
             raise ValueError(
-                f"a negative text and its scale go together, got {negative_text!r} and {ends[0]:g}, "
-                f"{ends[1]:g} and {ends[2]:g} at the start, the middle and the end"
+                f"a negative text and its scale go together, got {negative_text!r} and a scale of at most "
+                f"{self.negative_scale.most:g}"
             )
 
     def direction(

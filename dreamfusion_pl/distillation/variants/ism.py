@@ -23,7 +23,7 @@ class IntervalScoreMatching(ScoreGradient):
     """ISM: w(t) (eps_hat(z_t; y, t) - eps(z_s; s)), s < t on one inverted path (Liang et al. 2024).
 
     This is LucidDreamer's loss. z_s comes from z by DDIM inversion without a text, z_t from z_s by one more
-    step. The authors' code also makes the interval shorter during training.
+    step. The authors' code also makes the interval shorter during training, and weights by sigma_t / alpha_t.
 
     Args:
         guidance_scale: omega of classifier-free guidance, >= 0, in the paper's convention (s = 1 + omega).

@@ -47,6 +47,8 @@ class ParticleDistillation(ScoreGradient):
     ) -> None:
         super().__init__(guidance_scale, weighting, TimeRange(t_min, t_max, time_law), adjustment)
 
+    divides_by_levels = True
+
     def direction(
         self,
         z: Tensor,

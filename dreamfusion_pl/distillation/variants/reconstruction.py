@@ -73,8 +73,8 @@ class IterativeReconstruction(Distillation):
         self.targets = dict[int, Target]()  # by the step whose views they are of
 
     def view_step(self, step: int) -> int:
-        block, within = divmod(step, self.batches * self.passes)
-        return block * self.batches + within % self.batches
+        within = step % (self.batches * self.passes)
+        return step - within + within % self.batches  # its step of the first pass
 
     def check(self, prior: DiffusionPrior) -> None:
         """Accept any prior: nothing is differentiated through it.

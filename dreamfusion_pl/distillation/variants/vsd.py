@@ -70,8 +70,10 @@ class VariationalDistillation(Distillation):
         """Make the copy of the prior's network.
 
         Raises:
-            ValueError: the prior has no network that can be copied.
+            ValueError: the prior has no network that can be copied, or its noise levels do not fit to the
+                range of t.
         """
+        self.times.check_levels(prior.schedule, self.weighting)
         if isinstance(prior, PlaceholderPrior):
             return
         if prior.network is None:

@@ -39,6 +39,13 @@ def test_a_text_that_says_the_same_is_refused(text, same):
         condition(text, negative_prompt="bad")
 
 
+def test_a_text_in_the_prompts_place_may_be_empty_and_not_the_prompt():
+    settings = ViewDependentPrompts(directions=0)
+    assert settings.embed(WordPrior(), "a ball", "", source_is_of_prompt=True)(SIDE).source is not None
+    with pytest.raises(ValueError, match="says the same as the text 'a ball'"):
+        settings.embed(WordPrior(), "a ball", "a ball", source_is_of_prompt=True)
+
+
 def test_copies_of_the_views_have_copies_of_their_texts():
     prior = WordPrior()
     prompts = ViewDependentPrompts(perp_neg=PerpNeg()).embed(prior, "a ball", "a gray {}")
