@@ -23,6 +23,7 @@ from typing import Any, NamedTuple, TextIO, final
 from pytorch_lightning import LightningModule, Trainer
 
 from dreamfusion_pl.algorithm import DreamFusion
+from dreamfusion_pl.callbacks.progress import Progress
 from dreamfusion_pl.callbacks.signals import HANDLED_SIGNALS, Signals
 from dreamfusion_pl.diffusion.shared import PriorBatcher
 from dreamfusion_pl.runs import fit_in_memory
@@ -86,6 +87,9 @@ def fit_together(fits: Sequence[Fit]) -> list[int]:
                 )
             priors.append(prior)
             signals.extend(one for one in trainer.callbacks if isinstance(one, Signals))
+            bar = trainer.progress_bar_callback
+            if bar is not None and not isinstance(bar, Progress):
+                bar.disable()  # Lightning's draws in the one terminal of the process
             if received:  # stop before training; later signals reach the listeners
                 raise SystemExit(128 + received[0])
             model.prior = batcher.share(index, model.prior)

@@ -94,6 +94,16 @@ def test_fits_at_different_progress_may_render_different_sizes(folder):
     assert fit_together(fits) == [0, 0]
 
 
+def test_callbacks_of_ones_own_without_a_bar(folder):
+    own = "--trainer.callbacks=[{class_path: Safety}, {class_path: LastCheckpoints}]"  # Lightning has a bar
+    fits = [
+        Fit(words("a red ball", seed, folder / f"of_{seed}", own), str(folder / f"log_{seed}"))
+        for seed in range(4)
+    ]
+    said = fit_together(fits), [(folder / f"log_{seed}").read_text() for seed in range(4)]
+    assert said[0] == [0] * 4, said[1]
+
+
 def test_an_error_of_the_shared_call_reaches_all_and_a_gradient_is_asked_alone(monkeypatch):
     def predict(self, z_t, t, text):
         if z_t.requires_grad:
