@@ -137,7 +137,8 @@ def plain(error: Exception) -> str:
     keys = [line.split('"')[1] for line in lines if line.startswith('Parser key "')]
     rest = [line for line in lines if line and not _BOOKKEEPING.match(line)]
     given = [line.removeprefix("Given value: ") for line in lines if line.startswith("Given value: ")]
-    if keys and given and rest and "Got value" not in rest[-1] and not {"{", "("} & set(given[0]):
+    is_short = bool(given) and "{" not in given[0] and "Namespace(" not in given[0]
+    if keys and is_short and rest and "Got value" not in rest[-1]:
         rest.append(f"Got value: {given[0]}")
     message = re.sub(r"<class '([\w.]+)'>", r"\1", ". ".join(rest) if keys else "\n".join(rest))
     return f"{'.'.join(keys)}: {message}" if keys else message

@@ -12,7 +12,7 @@ from dreamfusion_pl.configuration import dialect
 
 _ALONE = re.compile(r"-h|--help|--trust|--print_config(=.*)?|--[\w.]+\.help(=.*)?|--[^=]*=.*", re.DOTALL)
 _CLASS_NAME = re.compile(r"[A-Z]\w*")
-_CLASS = re.compile(r"([A-Za-z_]\w*\.)*[A-Z]\w*")  # with or without its module
+_CLASS = re.compile(r"(?!(True|False|None)$)([A-Za-z_]\w*\.)*[A-Z]\w*")  # with or without its module
 SEED = "--seed_everything"
 PROMPT = "--prompt"
 

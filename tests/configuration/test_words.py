@@ -24,8 +24,11 @@ def test_an_option_may_come_before_its_class():
     options, kind = ["--model.distillation.init_args.draws", "2", "--x=1"], ["--model.distillation=own.Mine"]
     assert words.classes_first([*options, *kind]) == [*kind, *options]
     assert words.classes_first([*kind, *options]) == [*kind, *options]
-    prompt = ["--prompt", "Chair", "--model.prompt.x=1"]  # no class
-    assert words.classes_first(prompt) == prompt
+    for others in (
+        ["--prompt", "Chair", "--model.prompt.x=1"],
+        ["--trainer.logger.name", "a", "--trainer.logger", "False"],
+    ):
+        assert words.classes_first(others) == others
     path = ["--model.scene.radius", "1", "--model.scene.class_path", "FieldScene"]
     assert words.classes_first(path) == [*path[2:], *path[:2]]
 
