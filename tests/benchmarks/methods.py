@@ -70,7 +70,7 @@ METHODS = {
         2,
         (OMEGA, "39", *WHOLE),
         note="second half, from gray",
-        best="omega 12",
+        best="omega 3",
         first=0.5,
     ),
     "ASD": Method(_variant("AsynchronousDistillation"), 3, (OMEGA, "6.5", *FALLS), best="t to .5"),
