@@ -190,8 +190,9 @@ class Safety(Callback):
             trainer,
             f"training diverged: {self._skipped} of {trainer.global_step} steps had a gradient that is not "
             f"finite, and the run went back to its last good state {self._num_rollbacks} times.{kept} Lower "
-            "the learning rate or --model.distillation.guidance_scale, check the optimizer and parts of your "
-            "own, or compute in --trainer.precision 32",
+            "--model.learning_rate (of a playground --model.optimizer.lr) or "
+            "--model.distillation.guidance_scale, check the optimizer and parts of your own, or compute in "
+            "--trainer.precision 32",
         )
 
     def _watch_opacity(self, trainer: Trainer, mean: float, lowest: float) -> None:

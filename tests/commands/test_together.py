@@ -252,6 +252,8 @@ def test_a_signal_while_a_fit_enters_reaches_it(monkeypatch, tmp_path):
     class Entering:
         """A trainer; while the second fit's is asked for its listeners, the signal comes."""
 
+        progress_bar_callback = None
+
         def __init__(self, is_second):
             self.is_second = is_second
 
